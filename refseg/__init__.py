@@ -1,0 +1,35 @@
+"""refseg: which pixels does a sentence mean? One object, several, or none.
+
+>>> import refseg
+>>> segmenter = refseg.load("rela-mini")
+>>> segmenter("photo.jpg", "two players on the left")  # a Segmentation: mask, boxes, no_target, scores
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refseg.answer import Geometry, Segmentation
+    from refseg.errors import RefsegError
+    from refseg.predictor import Segmenter, list_models, load
+
+__version__ = "0.1.0"
+__all__ = ["Geometry", "RefsegError", "Segmentation", "Segmenter", "list_models", "load"]
+
+# Imported on first use, so that `refseg score` and the data verbs never wait for torch.
+_HOMES = {
+    "Geometry": "refseg.answer",
+    "Segmentation": "refseg.answer",
+    "RefsegError": "refseg.errors",
+    "Segmenter": "refseg.predictor",
+    "list_models": "refseg.predictor",
+    "load": "refseg.predictor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'refseg' has no attribute {name!r}")
