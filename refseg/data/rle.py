@@ -25,19 +25,33 @@ def decode(rle: dict[str, Any], size: tuple[int, int] | None = None) -> NDArray[
     """
     from pycocotools import mask as coco
 
-    height, width = check_size(rle, size)
+    height, width = validate(rle, size)
     counts = rle["counts"]
     if isinstance(counts, (list, tuple)):
         runs = np.asarray(counts, dtype=np.int64)
-        if (runs < 0).any() or int(runs.sum()) != height * width:
-            raise DataError(f"the runs add up to {int(runs.sum())} pixels, but the mask is {height} x {width}")
         flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         return flat.reshape(width, height).T
-    runs_total = _total_of(counts if isinstance(counts, bytes) else str(counts).encode("ascii", "replace"))
-    if runs_total != height * width:
-        raise DataError(f"the encoded runs add up to {runs_total} pixels, but the mask is {height} x {width}")
     raw = counts if isinstance(counts, bytes) else counts.encode("ascii")
     return coco.decode({"size": [height, width], "counts": raw}).astype(bool)
+
+
+def validate(rle: dict[str, Any], size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(height, width) of an encoding whose runs fill that size exactly; raises `DataError` as `decode` does."""
+    height, width = check_size(rle, size)
+    counts = rle["counts"]
+    if isinstance(counts, (list, tuple)):
+        if not all(isinstance(run, int) and run >= 0 for run in counts):
+            raise DataError("the runs of a plain encoding are integers, 0 or more")
+        total = sum(counts)
+    elif isinstance(counts, (str, bytes)):
+        if isinstance(counts, str) and not counts.isascii():
+            raise DataError("the run-length encoding holds characters that are not its own")
+        total = _total_of(counts if isinstance(counts, bytes) else counts.encode("ascii"))
+    else:
+        raise DataError(f'"counts" is text or a list of runs, not {type(counts).__name__}')
+    if total != height * width:
+        raise DataError(f"the runs add up to {total} pixels, but the mask is {height} x {width}")
+    return height, width
 
 
 def check_size(rle: dict[str, Any], size: tuple[int, int] | None) -> tuple[int, int]:
@@ -53,29 +67,29 @@ def check_size(rle: dict[str, Any], size: tuple[int, int] | None) -> tuple[int, 
 
 
 def _total_of(counts: bytes) -> int:
-    """Sum of the runs of a compressed encoding (base-32 digits with continuation bit, differences after the second run).
+    """Sum of the runs of a compressed encoding (base-32 digits, continuation bit, differences after the second run).
 
     pycocotools trusts its input: runs past the end of the mask write outside it, so the sum is checked first.
     """
-    runs: list[int] = []
-    position = 0
-    while position < len(counts):
-        value, shift, more = 0, 0, True
-        while more:
-            if position >= len(counts):
-                raise DataError("the run-length encoding ends in the middle of a number")
-            digit = counts[position] - 48
-            if not 0 <= digit < 64 or shift > 60:
-                raise DataError(f"the run-length encoding holds a character that is not its own: {counts[position:position + 1]!r}")
-            value |= (digit & 0x1F) << shift
-            more = bool(digit & 0x20)
-            position += 1
-            shift += 5
-            if not more and digit & 0x10:
-                value |= -1 << shift
-        if len(runs) > 2:
-            value += runs[-2]
-        if value < 0:
-            raise DataError("the run-length encoding holds a negative run")
-        runs.append(value)
-    return sum(runs)
+    digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    if not len(digits):
+        return 0
+    foreign = np.flatnonzero((digits < 0) | (digits > 63))
+    if len(foreign):
+        found = counts[foreign[0] : foreign[0] + 1]
+        raise DataError(f"the run-length encoding holds a character that is not its own: {found!r}")
+    ends = np.flatnonzero(digits < 32)
+    if not len(ends) or ends[-1] != len(digits) - 1:
+        raise DataError("the run-length encoding ends in the middle of a number")
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > 7:  # seven digits of five bits: more than any picture's number of pixels
+        raise DataError("the run-length encoding holds a number that is too large")
+    shifts = 5 * (np.arange(len(digits)) - np.repeat(starts, lengths))
+    values = np.add.reduceat((digits & 31) << shifts, starts)
+    values -= ((digits[ends] & 16) != 0) * (np.int64(1) << (5 * lengths))  # the last digit holds the sign
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    if (values < 0).any():
+        raise DataError("the run-length encoding holds a negative run")
+    return int(values.sum())

@@ -1,0 +1,157 @@
+"""`instances.json`, the COCO form in which data sets keep pictures, objects and categories. No torch in this file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refseg.data.images import MAX_PIXELS
+from refseg.data.masks import bounding_box, clean_segmentation, rasterise
+from refseg.data.sample import Instance, Problem
+from refseg.errors import DataError
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """A picture as recorded: the file's name (not to be trusted) and (height, width)."""
+
+    file_name: str
+    size: tuple[int, int]
+
+
+@dataclass
+class Instances:
+    """The contents of one instances.json: pictures and raw annotations by number, category names by number."""
+
+    path: Path
+    pictures: dict[int, PictureRecord]
+    annotations: dict[int, dict[str, Any]]
+    categories: dict[int, str]
+    problems: list[Problem]
+
+
+def read_json(path: str | os.PathLike[str], hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The JSON file at `path`, each table passed through `hook`; raises `DataError` that names file and place."""
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8") as handle:
+            return json.load(handle, object_hook=hook)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
+            "the file is cut short or damaged: get it again"
+        ) from error
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise DataError(f"{path}: not valid JSON ({type(error).__name__}: {error})") from error
+
+
+def read_instances(path: str | os.PathLike[str]) -> Instances:
+    """Read and check an instances.json.
+
+    Records that cannot be used are left out and named in `problems`. Raises `DataError` when the file is unreadable or
+    holds no usable picture.
+    """
+    path = Path(path)
+    content = read_json(path, _compact)
+    if not isinstance(content, dict):
+        raise DataError(f'{path}: a table with "images" and "annotations" is wanted, not {type(content).__name__}')
+    problems: list[Problem] = []
+    pictures: dict[int, PictureRecord] = {}
+    for index, record in enumerate(_records(content, "images", path)):
+        where = f"{path.name} images[{index}]"
+        try:
+            key, size = record["id"], (record["height"], record["width"])
+        except (KeyError, TypeError):
+            problems.append(Problem("bad_record", where, "a picture needs id, height and width"))
+            continue
+        if not _is_int(key) or not all(_is_int(side) and side > 0 for side in size) or size[0] * size[1] > MAX_PIXELS:
+            problems.append(Problem("bad_record", where, f"id {key!r} and size {size!r} are not usable"))
+        elif key in pictures:
+            problems.append(Problem("duplicate_picture", where, f"picture {key} is recorded twice; the first counts"))
+        else:
+            name = record.get("file_name", "")
+            pictures[key] = PictureRecord(name if isinstance(name, str) else "", size)
+    annotations: dict[int, dict[str, Any]] = {}
+    for index, record in enumerate(_records(content, "annotations", path)):
+        where = f"{path.name} annotations[{index}]"
+        if not isinstance(record, dict) or not _is_int(record.get("id")) or not _is_int(record.get("image_id")):
+            problems.append(Problem("bad_record", where, "an object needs the integers id and image_id"))
+        elif record["id"] in annotations:
+            problems.append(
+                Problem("duplicate_object", where, f"object {record['id']} is recorded twice; the first counts")
+            )
+        else:
+            annotations[record["id"]] = record
+    categories: dict[int, str] = {}
+    named = content.get("categories", [])
+    for record in named if isinstance(named, list) else []:
+        if isinstance(record, dict) and _is_int(record.get("id")) and isinstance(record.get("name"), str):
+            categories[record["id"]] = record["name"]
+    if not pictures:
+        raise DataError(f"{path}: no usable picture among the images" + (f" ({problems[0]})" if problems else ""))
+    return Instances(path, pictures, annotations, categories, problems)
+
+
+def build_instance(instances: Instances, record: dict[str, Any]) -> tuple[Instance, list[Problem]]:
+    """One annotation as an `Instance` and what was wrong with it; `segmentation` is None when nothing was usable."""
+    key = record["id"]
+    where = f"{instances.path.name} object {key}"
+    size = instances.pictures[record["image_id"]].size
+    segmentation, faults = clean_segmentation(record.get("segmentation"), size)
+    kind = "bad_polygon" if segmentation is not None else "no_outline"
+    problems = [Problem(kind, where, fault) for fault in faults]
+    category = record.get("category_id")
+    name = instances.categories.get(category) if isinstance(category, int) else ""
+    if name is None:
+        name = f"category {category}"
+        problems.append(Problem("unknown_category", where, f"category {category} is not among the categories"))
+    box = _box(record.get("bbox"))
+    if box is None:
+        problems.append(Problem("bad_box", where, "bbox is not x, y, width, height; taken from the outline"))
+        box = bounding_box(rasterise(segmentation, size))
+    return Instance(key, name, box, segmentation, crowd=bool(record.get("iscrowd"))), problems
+
+
+def _compact(record: dict[str, Any]) -> dict[str, Any]:
+    """An annotation with its polygons as arrays: a published file of 140 MB would take 2 GB as lists of numbers."""
+    outline = record.get("segmentation")
+    if isinstance(outline, list):
+        record["segmentation"] = [_as_array(polygon) for polygon in outline]
+    return record
+
+
+def _as_array(polygon: Any) -> Any:
+    try:
+        return np.array(polygon, dtype=np.float64) if isinstance(polygon, list) else polygon
+    except (TypeError, ValueError, OverflowError):
+        return polygon  # no list of numbers: named when the object is used
+
+
+def _records(content: dict[str, Any], field: str, path: Path) -> list[Any]:
+    records = content.get(field)
+    if not isinstance(records, list):
+        raise DataError(f'{path}: "{field}" is missing or not a list; this is no COCO instances file')
+    return records
+
+
+def _box(value: Any) -> tuple[float, float, float, float] | None:
+    if not isinstance(value, (list, tuple)) or len(value) != 4:
+        return None
+    if not all(isinstance(number, (int, float)) and abs(number) < 1e7 for number in value):  # NaN fails too
+        return None
+    left, top, width, height = (float(number) for number in value)
+    if width < 0 or height < 0:
+        return None
+    return left, top, left + width, top + height
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

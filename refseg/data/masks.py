@@ -1,0 +1,99 @@
+"""Masks from what annotation files hold: polygons and run-length encodings, at any size. No torch in this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refseg.data import rle
+from refseg.errors import DataError
+
+# Polygons as a list of flat arrays (x1, y1, x2, y2, ...), a COCO run-length encoding, or the mask itself, (H, W) bool.
+SegmentationSource = list[NDArray[np.float64]] | dict[str, Any] | NDArray[np.bool_] | None
+
+
+def rasterise(
+    segmentation: SegmentationSource, size: tuple[int, int], model_size: tuple[int, int] | None = None
+) -> NDArray[np.bool_]:
+    """The mask of one object.
+
+    Args:
+        segmentation: polygons in pixels of the picture, an encoding, a mask, or None (no pixel known).
+        size: (height, width) of the picture.
+        model_size: (height, width) of the mask wanted; `size` where None. Polygons are scaled first and filled at this
+            size, as ReLA's published mapper does; encodings and masks are resized by the nearest pixel.
+
+    Returns: (H, W) bool. Each polygon is filled by itself and the union is taken.
+    Raises: DataError for a damaged encoding or one of another size than the picture's.
+    """
+    wanted = size if model_size is None else model_size
+    if segmentation is None:
+        return np.zeros(wanted, dtype=bool)
+    if isinstance(segmentation, np.ndarray):
+        if segmentation.shape != tuple(size):
+            raise DataError(f"the mask is {segmentation.shape}, but the picture is {size[0]} x {size[1]}")
+        return resize_nearest(segmentation.astype(bool), wanted)
+    if isinstance(segmentation, dict):
+        return resize_nearest(rle.decode(segmentation, size), wanted)
+    from pycocotools import mask as coco
+
+    if not segmentation:
+        return np.zeros(wanted, dtype=bool)
+    scale = np.array([wanted[1] / size[1], wanted[0] / size[0]])
+    polygons = [(points.reshape(-1, 2) * scale).reshape(-1).tolist() for points in segmentation]
+    return coco.decode(coco.frPyObjects(polygons, wanted[0], wanted[1])).any(axis=2)
+
+
+def resize_nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A (H, W) mask at another (height, width): each new pixel takes the old one under its centre."""
+    height, width = mask.shape
+    if (height, width) == tuple(size):
+        return mask
+    rows = np.minimum(((np.arange(size[0]) + 0.5) * (height / size[0])).astype(np.int64), height - 1)
+    columns = np.minimum(((np.arange(size[1]) + 0.5) * (width / size[1])).astype(np.int64), width - 1)
+    return mask[rows[:, None], columns[None, :]]
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """xyxy of the True pixels of a (H, W) mask, outer edges; four zeros where there are none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0.0, 0.0, 0.0, 0.0
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def clean_segmentation(value: Any, size: tuple[int, int]) -> tuple[SegmentationSource, list[str]]:
+    """An annotation's `segmentation` field checked and made light; what was wrong with it comes as a list of sentences.
+
+    Polygons of fewer than 3 points, of an odd number of values, or with values that are not finite numbers are left out
+    (ReLA's published loader leaves out the first two). Returns None for the segmentation when nothing usable is left.
+    """
+    if isinstance(value, dict):
+        try:
+            rle.validate(value, size)
+        except DataError as error:
+            return None, [str(error)]
+        return value, []
+    if not isinstance(value, list) or not value:
+        return None, ["no polygons and no run-length encoding"]
+    if all(isinstance(number, (int, float)) for number in value):
+        value = [value]  # one polygon that was not wrapped into a list
+    polygons: list[NDArray[np.float64]] = []
+    problems: list[str] = []
+    for polygon in value:
+        try:
+            points = np.asarray(polygon, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            problems.append("a polygon with values that are not numbers")
+            continue
+        if points.ndim != 1 or len(points) < 6 or len(points) % 2:
+            problems.append(f"a polygon of {points.size} values; it takes an even number, at least 6")
+            continue
+        # The filling routine walks every edge by fifths of a pixel: far points would take all time and memory.
+        if not np.isfinite(points).all() or np.abs(points).max() > 4 * max(size):
+            problems.append("a polygon with values that are not finite or far outside the picture")
+            continue
+        polygons.append(points)
+    return (polygons or None), problems
