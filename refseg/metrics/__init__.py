@@ -1,1 +1,30 @@
-"""metrics"""
+"""Metrics of referring segmentation, grounding and video, and the named protocols of the field. No torch here.
+
+>>> from refseg.metrics import score
+>>> result = score(predictions, targets, protocol="rela")
+>>> result["gIoU"], result.protocol.source, result.rows[0]["iou"]
+"""
+
+from __future__ import annotations
+
+from refseg.metrics.breakdown import breakdown, breakdowns
+from refseg.metrics.counts import Row, count_masks
+from refseg.metrics.protocols import PROTOCOLS, Protocol, get_protocol
+from refseg.metrics.records import RecordsError
+from refseg.metrics.referring import Accumulator, rescore
+from refseg.metrics.scoring import Score, score
+
+__all__ = [
+    "PROTOCOLS",
+    "Accumulator",
+    "Protocol",
+    "RecordsError",
+    "Row",
+    "Score",
+    "breakdown",
+    "breakdowns",
+    "count_masks",
+    "get_protocol",
+    "rescore",
+    "score",
+]
