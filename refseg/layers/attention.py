@@ -1,0 +1,104 @@
+"""Attention between two sets of tokens (Vaswani et al., NeurIPS 2017, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refseg.errors import ConfigError
+
+__all__ = ["Attention", "FeedForward", "Perceptron", "attend"]
+
+
+class Attention(nn.Module):
+    """Multi-head attention, products divided by sqrt(width / heads); queries, keys and values are projected apart."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ConfigError(f"heads={heads} does not divide width={width}")
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        for layer in (self.query, self.key, self.value, self.output):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B Q C"],
+        keys: Float[Tensor, "B K C"],
+        values: Float[Tensor, "B K C"],
+        mask: Bool[Tensor, "B _ K"] | None = None,
+    ) -> Float[Tensor, "B Q C"]:
+        """What each query gathers. `mask` is True where a query may look; every query needs one such key."""
+        projected = [
+            layer(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for layer, tokens in ((self.query, queries), (self.key, keys), (self.value, values))
+        ]
+        gathered = attend(*projected, None if mask is None else mask[:, None], self.dropout if self.training else 0.0)
+        return self.output(gathered.transpose(1, 2).flatten(2))
+
+
+def attend(
+    queries: Float[Tensor, "B h Q c"],
+    keys: Float[Tensor, "B h K c"],
+    values: Float[Tensor, "B h K c"],
+    mask: Bool[Tensor, "B _ _ K"] | None = None,
+    dropout: float = 0.0,
+    scale: float | None = None,
+) -> Float[Tensor, "B h Q c"]:
+    """softmax(scale * queries keys^T) values; `mask` is True where a query may look, `scale` None means 1 / sqrt(c).
+
+    On a CPU the backward pass of PyTorch's fused attention takes several times as long as that of plain products, so
+    training there uses these; the numbers are the same up to rounding.
+    """
+    if not (queries.device.type == "cpu" and torch.is_grad_enabled() and queries.requires_grad):
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout, scale=scale)
+    scores = (queries * (queries.shape[-1] ** -0.5 if scale is None else scale)) @ keys.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return F.dropout(scores.softmax(dim=-1), dropout).to(values.dtype) @ values
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with `hidden` units between, every token on its own."""
+
+    def __init__(
+        self, width: int, hidden: int, activation: Literal["relu", "gelu"] = "relu", dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, hidden)
+        self.activation = nn.GELU() if activation == "gelu" else nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.outer = nn.Linear(hidden, width)
+        for layer in (self.inner, self.outer):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, tokens: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
+        """The tokens after both layers; the residual is the caller's."""
+        return self.outer(self.dropout(self.activation(self.inner(tokens))))
+
+
+class Perceptron(nn.Module):
+    """`layers` linear layers with rectification between: width -> width -> ... -> outputs."""
+
+    def __init__(self, width: int, outputs: int, layers: int) -> None:
+        super().__init__()
+        if layers < 1:
+            raise ConfigError(f"a perceptron needs at least one layer, not {layers}")
+        sizes = [width] * layers + [outputs]
+        self.layers = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1]) for i in range(layers))
+
+    def forward(self, tokens: Float[Tensor, "*B C"]) -> Float[Tensor, "*B D"]:
+        """The last layer's outputs, without rectification."""
+        for layer in self.layers[:-1]:
+            tokens = F.relu(layer(tokens))
+        return self.layers[-1](tokens)

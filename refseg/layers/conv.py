@@ -1,0 +1,113 @@
+"""A convolution with its normalisation, and the normalisations that encoders of pictures use."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refseg.errors import ConfigError
+
+__all__ = ["ConvNorm", "FrozenBatchNorm", "NormKind", "build_norm", "group_norm", "pointwise"]
+
+NormKind = Literal["frozen", "batch", "group"]
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch normalisation whose statistics and scale never change: four buffers and no parameter.
+
+    For encoders that start from ImageNet weights and train with few pictures a batch.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        """Scale and shift every channel."""
+        scale, shift = scale_and_shift(self)
+        return maps * scale[:, None, None] + shift[:, None, None]
+
+
+def scale_and_shift(norm: FrozenBatchNorm | nn.BatchNorm2d) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
+    """The affine map that a batch normalisation with fixed statistics applies to each channel."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def pointwise(conv: nn.Conv2d, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
+    """A 1x1 convolution of stride 1, as a matrix product where that is faster: when a pixel's channels lie together."""
+    if maps.device.type != "cpu" or not maps.is_contiguous(memory_format=torch.channels_last):
+        return conv(maps)
+    return F.linear(maps.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+
+
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    """Group normalisation; raises `ConfigError` when `groups` does not divide `channels`."""
+    if groups < 1 or channels % groups:
+        raise ConfigError(f"groups={groups} does not divide {channels} channels; choose a divisor")
+    return nn.GroupNorm(groups, channels)
+
+
+def build_norm(kind: NormKind, channels: int, groups: int) -> nn.Module:
+    """The normalisation layer of that kind; `groups` matters for "group" alone."""
+    if kind == "frozen":
+        return FrozenBatchNorm(channels)
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    return group_norm(channels, groups)
+
+
+class ConvNorm(nn.Module):
+    """Convolution, normalisation and (when `relu`) rectification; padding keeps the size before the stride.
+
+    A normalisation with fixed statistics (frozen, or batch in evaluation) is folded into the convolution's weights,
+    which saves one pass over the map.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        norm: NormKind,
+        stride: int = 1,
+        relu: bool = True,
+        groups: int = 32,
+        padding: int | None = None,
+        dilation: int = 1,
+    ) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2) if padding is None else padding
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
+        self.norm = build_norm(norm, outputs, groups)
+        self.relu = relu
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D u v"]:
+        """The map at 1/stride of the size, rounded up for odd kernels."""
+        norm = self.norm
+        if isinstance(norm, FrozenBatchNorm) or (isinstance(norm, nn.BatchNorm2d) and not self.training):
+            scale, shift = scale_and_shift(norm)
+            weight = self.conv.weight * scale[:, None, None, None].to(self.conv.weight.dtype)
+            conv = self.conv
+            maps = F.conv2d(maps, weight, shift.to(weight.dtype), conv.stride, conv.padding, conv.dilation)
+        elif self.conv.kernel_size == (1, 1) and self.conv.stride == (1, 1):
+            maps = norm(pointwise(self.conv, maps))
+        else:
+            maps = norm(self.conv(maps))
+        return F.relu(maps, inplace=True) if self.relu else maps
