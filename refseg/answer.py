@@ -16,7 +16,7 @@ from refseg.errors import RefsegError
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a picture was placed on the network's input: scaled by `scale`, then moved by `offset`; sizes are (height, width).
+    """How a picture was placed on the network's input: scaled by `scale`, moved by `offset`; sizes are (height, width).
 
     Coordinates are continuous with (0, 0) at the outer corner of the first pixel: the centre of the pixel in column c
     lies at c + 0.5. So x_model = x_original * scale[1] + offset[1], and the scaled picture covers
@@ -46,9 +46,9 @@ class Geometry:
 
     def content(self) -> tuple[int, int, int, int]:
         """The rows and columns (top, left, bottom, right) of the network's input that hold the picture."""
-        top, left = (int(round(value)) for value in self.offset)
-        height = max(1, int(round(self.original_size[0] * self.scale[0])))
-        width = max(1, int(round(self.original_size[1] * self.scale[1])))
+        top, left = (round(value) for value in self.offset)
+        height = max(1, round(self.original_size[0] * self.scale[0]))
+        width = max(1, round(self.original_size[1] * self.scale[1]))
         return top, left, min(top + height, self.model_size[0]), min(left + width, self.model_size[1])
 
     def _factors(self, points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

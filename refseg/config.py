@@ -97,6 +97,13 @@ def override(values: dict[str, Any], assignments: list[str] | tuple[str, ...]) -
     return result
 
 
+def _known_keys(hint: Any, value: Any) -> int:
+    """How many keys of a table are fields of the dataclass `hint`; 0 for everything else."""
+    if not (dataclasses.is_dataclass(hint) and isinstance(value, dict)):
+        return 0
+    return len({item.name for item in dataclasses.fields(hint)} & value.keys())
+
+
 def _literal(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -118,9 +125,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         errors = []
-        for option in arguments:
-            if option is type(None):
-                continue
+        options = [option for option in arguments if option is not type(None)]
+        # The dataclass that knows most of the keys comes first: its error is the one that helps.
+        for option in sorted(options, key=lambda option: -_known_keys(option, value)):
             try:
                 return _convert(option, value, path)
             except ConfigError as error:
@@ -128,7 +135,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         raise errors[0]
     if origin is typing.Literal:
         if value not in arguments:
-            raise ConfigError(f"{path}: {value!r} is not possible; {did_you_mean(str(value), [str(a) for a in arguments])}")
+            raise ConfigError(
+                f"{path}: {value!r} is not possible; {did_you_mean(str(value), [str(a) for a in arguments])}"
+            )
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

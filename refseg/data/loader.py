@@ -44,10 +44,13 @@ def collate(
     *,
     instances: bool = False,
     boxes: bool = False,
+    tags: Sequence[str] = (),
     on_error: Literal["raise", "skip"] = "raise",
 ) -> tuple[Batch, Targets]:
     """The samples as a batch and its targets; see `load_batch`."""
-    loaded = load_batch(samples, tokenizer, input_config, instances=instances, boxes=boxes, on_error=on_error)
+    loaded = load_batch(
+        samples, tokenizer, input_config, instances=instances, boxes=boxes, tags=tags, on_error=on_error
+    )
     return loaded.batch, loaded.targets
 
 
@@ -58,6 +61,7 @@ def load_batch(
     *,
     instances: bool = False,
     boxes: bool = False,
+    tags: Sequence[str] = (),
     on_error: Literal["raise", "skip"] = "raise",
 ) -> Loaded:
     """Read, place and tokenise.
@@ -69,6 +73,7 @@ def load_batch(
             the bottom to the largest.
         instances: also give the targets' masks one by one (`Targets.instances`).
         boxes: also give one box a sentence (`Targets.boxes`, P = 1): around all its targets, zeros without target.
+        tags: also give where these words hold in each picture (`Targets.tags`), if all pictures' objects are known.
         on_error: what a picture or mask that cannot be read does: end in its `RefsegError`, or leave its sentences out
             with a line in the log.
 
@@ -126,8 +131,32 @@ def load_batch(
         no_target=torch.tensor([sample.no_target for sample in kept]),
         boxes=_enclosing(kept, [geometries[index] for index in belongs]) if boxes else None,
         instances=[torch.stack(own) if own else empty[None][:0] for own in apart] if instances else None,
+        tags=_tag_maps(kept, belongs, geometries, input_config, tags, size) if tags else None,
     )
     return Loaded(batch, targets, tuple(kept), tuple(geometries[index] for index in belongs))
+
+
+def _tag_maps(
+    samples: Sequence[Sample],
+    belongs: Sequence[int],
+    geometries: Sequence[Geometry],
+    input_config: InputConfig,
+    tags: Sequence[str],
+    size: Sequence[int],
+) -> Bool[Tensor, "N T h w"] | None:
+    """Where each word holds, at stride 4, of each picture; None when the objects of one of them are not all known."""
+    numbers = {tag: number for number, tag in enumerate(tags)}
+    maps = torch.zeros(len(geometries), len(tags), -(-size[0] // 4), -(-size[1] // 4), dtype=torch.bool)
+    first = dict(zip(reversed(belongs), reversed(samples), strict=True))
+    for picture, sample in first.items():
+        if not sample.surroundings:
+            return None
+        for item in sample.surroundings:
+            mask = _extend(place_objects([item], geometries[picture], input_config)[0], size)[::4, ::4]
+            for tag in (item.category, *item.tags):
+                if tag in numbers:
+                    maps[picture, numbers[tag]] |= mask
+    return maps
 
 
 class PictureBatches(Sequence[list[int]]):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ class Instance:
     """One annotated object: its number, its category's name, its box xyxy in pixels, and its outline.
 
     `segmentation` is polygons (a list of flat arrays x1, y1, x2, ...), a COCO run-length encoding, a mask (H, W) bool,
-    or None where nothing usable was annotated. `crowd` marks an encoding of a whole group (COCO's iscrowd).
+    a `MaskFile`, or None where only the box is annotated. `crowd` marks an encoding of a whole group (COCO's iscrowd). `tags` are
+    words that hold of it besides its category, such as its colour, where they are known.
     """
 
     ann_id: int
@@ -31,19 +32,63 @@ class Instance:
     bbox: tuple[float, float, float, float]
     segmentation: SegmentationSource = field(default=None, repr=False, compare=False)
     crowd: bool = False
+    tags: tuple[str, ...] = ()
 
     def mask(self, size: tuple[int, int], model_size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-        """The object's mask at the picture's (height, width), or at another size; see `refseg.data.masks.rasterise`."""
+        """The object's mask at the picture's (height, width), or at another size; see `refseg.data.masks.rasterise`.
+
+        Raises `DataError` where only a box is annotated: an empty mask would pass for a measured one.
+        """
+        if self.segmentation is None:
+            raise DataError(f"object {self.ann_id}: only its box is annotated, there is no mask")
         return rasterise(self.segmentation, size, model_size)
+
+
+@runtime_checkable
+class StoredPicture(Protocol):
+    """A picture inside another file, such as a row of a parquet table; equal ones are the same picture."""
+
+    def read(self) -> bytes:
+        """The encoded picture; raises `ImageError`."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A part of a sentence and what it means: `text` stands at characters start to stop (exclusive) of the sentence.
+
+    `objects` may be empty: the phrase means nothing that could be boxed. `kinds` are its coarse categories ("people",
+    "clothing"), `chain` the number of the coreference chain where the data set has them, -1 otherwise.
+    """
+
+    text: str
+    start: int
+    stop: int
+    objects: tuple[Instance, ...] = ()
+    kinds: tuple[str, ...] = ()
+    chain: int = -1
+
+    def merged_box(self) -> tuple[float, float, float, float] | None:
+        """The box xyxy around all its objects, as RefTR and others train and score on; None without objects."""
+        if not self.objects:
+            return None
+        boxes = np.asarray([item.bbox for item in self.objects], dtype=np.float64)
+        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 @dataclass(frozen=True)
 class Sample:
     """A sentence, its picture, and the objects that it means (none for a sentence without target).
 
-    `id` is "<ref_id>_<sent_id>", unique in its data set. `size` is the picture's (height, width) as annotated. The
-    picture is a file (`image_path`) or, for drawn scenes, an array in memory (`image`, (H, W, 3) uint8).
-    `kind` says what sort of sentence it is where the data set records that ("relation", "counting", ...).
+    `id` is "<ref_id>_<sent_id>" or the data set's own name for the pair, unique in its data set. `size` is the picture's
+    (height, width) as annotated. The picture is a file (`image_path`), a part of a file (`stored`) or, for drawn scenes,
+    an array in memory (`image`, (H, W, 3) uint8). `phrases` are the sentence's parts with their objects where a data set
+    annotates them (Flickr30k Entities); `objects` then are all of theirs. A sample that is not `no_target` and has no
+    objects has no annotation (a hidden test set). `kind` says what sort of sentence it is where the data set records that ("relation", "counting", ...).
+    `surroundings` are all objects of the picture, meant or not, where every one is known; empty otherwise.
     """
 
     id: str
@@ -59,6 +104,9 @@ class Sample:
     dataset: str = ""
     ref_id: int = -1
     sent_id: int = -1
+    surroundings: tuple[Instance, ...] = field(default=(), repr=False, compare=False)
+    phrases: tuple[Phrase, ...] = ()
+    stored: StoredPicture | None = None
 
     def __post_init__(self) -> None:
         if self.no_target and self.objects:
@@ -71,6 +119,8 @@ class Sample:
         """
         if self.image is not None:
             return self._of_right_size(read_image(self.image))
+        if self.stored is not None:
+            return self._of_right_size(read_image(self.stored.read()))
         if self.image_path is None:
             raise ImageError(f"sample {self.id}: there is no picture")
         picture = read_image(self.image_path)
@@ -119,7 +169,8 @@ class Problem:
 class ReferringDataset(Sequence[Sample]):
     """Samples of one data set and split, with the problems met on the way.
 
-    `samples` may be any sequence, also one that builds its samples when they are asked for.
+    `samples` may be any sequence, also one that builds its samples when they are asked for; such a one may have
+    `texts() -> list[str]` and `image_ids() -> list[int]`, which are then used in place of building every sample.
     """
 
     def __init__(
@@ -175,7 +226,8 @@ class ReferringDataset(Sequence[Sample]):
 
     def texts(self) -> list[str]:
         """All sentences in order, to learn a vocabulary from."""
-        return [sample.text for sample in self.samples]
+        fast = getattr(self.samples, "texts", None)
+        return fast() if fast is not None else [sample.text for sample in self.samples]
 
     def problem_counts(self) -> dict[str, int]:
         """How many problems of each kind were met, the most frequent first."""
@@ -184,8 +236,10 @@ class ReferringDataset(Sequence[Sample]):
     @cached_property
     def _by_picture(self) -> dict[int, list[int]]:
         groups: dict[int, list[int]] = {}
-        for index, sample in enumerate(self.samples):
-            groups.setdefault(sample.image_id, []).append(index)
+        fast = getattr(self.samples, "image_ids", None)
+        numbers = fast() if fast is not None else [sample.image_id for sample in self.samples]
+        for index, number in enumerate(numbers):
+            groups.setdefault(number, []).append(index)
         return groups
 
 
@@ -201,3 +255,17 @@ class _Chosen(Sequence[Sample]):
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         return self.samples[self.indices[index]]
+
+    def texts(self) -> list[str]:
+        fast = getattr(self.samples, "texts", None)
+        if fast is None:
+            return [sample.text for sample in self]
+        every = fast()
+        return [every[index] for index in self.indices]
+
+    def image_ids(self) -> list[int]:
+        fast = getattr(self.samples, "image_ids", None)
+        if fast is None:
+            return [sample.image_id for sample in self]
+        every = fast()
+        return [every[index] for index in self.indices]

@@ -1,0 +1,89 @@
+"""`refseg models`: which systems, presets and ablations there are, and which weights are here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from refseg.errors import RefsegError, did_you_mean
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="a preset (rela-paper) or an ablation (rela: table 4: 8x8 regions): print its whole configuration",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the overview, or one configuration."""
+    if arguments.name is not None:
+        _print_one(arguments.name, arguments.json)
+        return
+    from refseg.models import MODELS
+    from refseg.predictor import list_models
+
+    installed = list_models()
+    if arguments.json:
+        systems = {
+            name: {
+                "title": system.title,
+                "presets": {_label(name, key): _summary(config) for key, config in system.presets.items()},
+                "ablations": [f"{name}: {row}" for row in system.ablations],
+            }
+            for name, system in MODELS.items()
+        }
+        print(json.dumps({"systems": systems, "weights": installed}, indent=1))
+        return
+    for name, system in MODELS.items():
+        print(system.title)
+        width = max(len(_label(name, key)) for key in system.presets)
+        for key, config in system.presets.items():
+            label = _label(name, key)
+            here = "  [weights here]" if label in installed else ""
+            print(f"  {label:<{width}}  {_summary(config)}{here}")
+        if system.ablations:
+            print("  ablations:")
+            for row in system.ablations:
+                print(f"    {name}: {row}")
+    print(f"weights that came with refseg: {', '.join(installed) or 'none'}")
+
+
+def _print_one(name: str, as_json: bool) -> None:
+    from refseg.config import to_dict, to_toml
+    from refseg.models import build
+
+    config = _find(name)
+    count = sum(parameter.numel() for parameter in build(config).parameters())
+    if as_json:
+        print(json.dumps({"name": name, "parameters": count, "config": to_dict(config)}, indent=1))
+    else:
+        print(f"# {name}: {count / 1e6:.2f} M parameters\n{to_toml(config)}", end="")
+
+
+def _find(name: str) -> Any:
+    from refseg.models import MODELS, preset, preset_names
+
+    ablations = {f"{key}: {row}": config for key, system in MODELS.items() for row, config in system.ablations.items()}
+    if name in ablations:
+        return ablations[name]
+    if name.lower().replace("_", "-") in preset_names():
+        return preset(name)
+    names = [*preset_names(), *ablations]
+    raise RefsegError(f"{name!r} is neither a preset nor an ablation; {did_you_mean(name, names)}")
+
+
+def _label(system: str, key: str) -> str:
+    return f"{system}-{key}".lower().replace("_", "-")
+
+
+def _summary(config: Any) -> str:
+    """What a preset is made of, in a few words."""
+    vision = type(config.vision).__name__.removesuffix("Config")
+    text = type(config.text).__name__.removesuffix("Config")
+    fusion = "words inside the picture encoder" if getattr(config, "language_in_vision", False) else "late fusion"
+    return f"{vision}, {text}, {config.input.size} pixels, {fusion}"

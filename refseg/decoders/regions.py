@@ -1,0 +1,192 @@
+"""The ReLAtionship block as the paper writes it (ReLA, CVPR 2023, section 4.2), and the choices of its tables 2 and 3.
+
+    F_i --RIA(P x P region queries)--> F'_r --.--> filters F_f --------------------.
+                                               `-> RLA(words F_t) -> F_r -> x_r -----+--> M = sum_n x_r^n <F_f^n, F_m>
+                                                                      `-> mean -> no target
+
+RIA does not see the sentence: its result is kept for all sentences of a picture. RLA runs once a sentence.
+Where the paper is silent, the docstring of a config field says what was chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refseg.decoders.pyramid import PyramidFeatures, sine_positions
+from refseg.decoders.region_heads import RegionOutput, RegionPrediction, masks_of
+from refseg.decoders.relations import ParallelRLA, ParallelRLAConfig, StackedRLA, StackedRLAConfig
+from refseg.errors import ConfigError
+from refseg.layers.attention import Perceptron, attend
+from refseg.types import TextFeatures
+
+__all__ = ["HardSplitConfig", "RIAConfig", "RegionDecoder", "RegionDecoderConfig", "RegionImageAttention"]
+
+
+@dataclass(frozen=True)
+class RIAConfig:
+    """Region-Image Cross Attention, equation 2; the defaults are the equation as it stands."""
+
+    heads: int = 1
+    """Attention maps a region."""
+    scale: bool = False
+    """Divide products by the root of a head's channels, which the equation does not."""
+    positions: bool = False
+    """Add sine positions to the pixels that make the keys, and those of the P x P grid to the queries."""
+    query: Literal["learned", "cell"] = "learned"
+    """cell: a region's query is its learnt vector plus a linear map of the mean pixel of its cell."""
+    residual: bool = False
+    """F'_r = LayerNorm(query + attended) instead of what is attended alone."""
+
+    def __post_init__(self) -> None:
+        if self.heads < 1:
+            raise ConfigError(f"ria.heads={self.heads}: at least 1 is wanted")
+
+
+@dataclass(frozen=True)
+class HardSplitConfig:
+    """Regions are the cells of a rigid grid (table 2, #1 and #2); nothing is attended."""
+
+    split: Literal["decoder", "input"] = "decoder"
+    """decoder: the feature map is averaged in P x P cells. input: the picture is cut into P x P patches which the
+    encoder sees one by one (its maps are put together again), then averaged."""
+
+
+@dataclass(frozen=True)
+class RegionDecoderConfig:
+    """The ReLAtionship block and the heads; the defaults are the paper's."""
+
+    source: Literal["encoder", "pixel_decoder"] = "encoder"
+    """Where F_i comes from; the paper takes the encoder's features, the published code the pixel decoder's."""
+    stride: Literal[8, 16, 32] = 16
+    """Stride of F_i; the paper does not say which, 16 keeps more pixels than regions (30 x 30 for 10 x 10 at 480)."""
+    ria: RIAConfig | HardSplitConfig = field(default_factory=RIAConfig)
+    rla: ParallelRLAConfig | StackedRLAConfig = field(default_factory=ParallelRLAConfig)
+    filter_from: Literal["ria", "rla"] = "ria"
+    """Whether the region filters come from F'_r, as in the paper, or from F_r, which has seen the sentence."""
+    filter_layers: int = 3
+    """Linear layers from a region to its filter; the paper does not say, the published code has 3."""
+    no_target_layers: int = 2
+    """Linear layers from the mean region to the verdict; the paper does not say, the published code has 2."""
+    weight: Literal["probability", "logit"] = "probability"
+    """What weighs the region masks: the paper's probability x_r, or its logit, as in the published code."""
+    mask_scale: float = 1.0
+    """Factor on the mask logits; a small one starts training near the loss of an undecided mask."""
+    mask_padding: bool = True
+    """Padding words are never attended; the published code attends them as if they were real."""
+
+    def __post_init__(self) -> None:
+        if min(self.filter_layers, self.no_target_layers) < 1:
+            raise ConfigError("relation: filter_layers and no_target_layers are 1 or more")
+        if self.mask_scale <= 0:
+            raise ConfigError(f"relation.mask_scale={self.mask_scale}: a positive number is wanted")
+
+
+class RegionState(NamedTuple):
+    """What is kept of N pictures for all their sentences."""
+
+    regions: Float[Tensor, "N R C"]
+    """F'_r."""
+    mask_features: Float[Tensor, "N C h w"]
+    """F_m."""
+
+
+class RegionImageAttention(nn.Module):
+    """RIA: A = softmax(Q_r gelu(F_i W_k)^T), F'_r = A gelu(F_i W_v) (equation 2)."""
+
+    def __init__(self, config: RIAConfig, regions: int, width: int) -> None:
+        super().__init__()
+        if width % config.heads:
+            raise ConfigError(f"ria.heads={config.heads} does not divide width={width}")
+        self.config, self.grid = config, regions
+        self.queries = nn.Parameter(torch.randn(regions * regions, width))
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.cell = nn.Linear(width, width) if config.query == "cell" else None
+        self.norm = nn.LayerNorm(width) if config.residual else None
+
+    def forward(self, maps: Float[Tensor, "N C h w"], pixel_mask: Bool[Tensor, "N H W"]) -> Float[Tensor, "N R C"]:
+        """F'_r of each picture; pixels that are padding are not attended."""
+        height, width = maps.shape[-2:]
+        pixels = maps.flatten(2).transpose(1, 2)
+        queries = self.queries.expand(len(maps), -1, -1)
+        if self.cell is not None:
+            queries = queries + self.cell(F.adaptive_avg_pool2d(maps, self.grid).flatten(2).transpose(1, 2))
+        keys, asking = pixels, queries
+        if self.config.positions:
+            channels, device = maps.shape[1], maps.device
+            keys = keys + sine_positions(height, width, channels, device).to(maps.dtype)
+            asking = asking + sine_positions(self.grid, self.grid, channels, device).to(maps.dtype)
+        keys, values = F.gelu(self.key(keys)), F.gelu(self.value(pixels))
+        real = F.adaptive_max_pool2d(pixel_mask[:, None].float(), (height, width)).flatten(1) > 0
+        gathered = attend(
+            self._heads(asking),
+            self._heads(keys),
+            self._heads(values),
+            real[:, None, None],
+            scale=None if self.config.scale else 1.0,
+        )
+        gathered = gathered.transpose(1, 2).flatten(2)
+        return gathered if self.norm is None else self.norm(queries + gathered)
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
+
+
+class RegionDecoder(nn.Module):
+    """Regions, their relations, and the three answers.
+
+    `channels` are the encoder's by stride, `text_width` a word's channels, `width` C, `regions` P.
+    """
+
+    def __init__(
+        self, config: RegionDecoderConfig, channels: dict[int, int], text_width: int, width: int, regions: int
+    ) -> None:
+        super().__init__()
+        self.config, self.grid = config, regions
+        self.project = nn.Conv2d(channels[config.stride], width, kernel_size=1) if config.source == "encoder" else None
+        self.ria = RegionImageAttention(config.ria, regions, width) if isinstance(config.ria, RIAConfig) else None
+        self.words = nn.Linear(text_width, width)
+        self.rla: ParallelRLA | StackedRLA
+        if isinstance(config.rla, ParallelRLAConfig):
+            self.rla = ParallelRLA(config.rla, width)
+        else:
+            self.rla = StackedRLA(config.rla, width)
+        self.filter = Perceptron(width, width, config.filter_layers)
+        self.minimap = nn.Linear(width, 1)
+        self.no_target = Perceptron(width, 1, config.no_target_layers)
+
+    def encode(
+        self, maps: dict[int, Float[Tensor, "N _ _ _"]], pyramid: PyramidFeatures, pixel_mask: Bool[Tensor, "N H W"]
+    ) -> RegionState:
+        """What does not depend on the sentence: F'_r of every picture."""
+        level = {32: 0, 16: 1, 8: 2}[self.config.stride]
+        features = pyramid.levels[level] if self.project is None else self.project(maps[self.config.stride])
+        if self.ria is not None:
+            regions = self.ria(features, pixel_mask)
+        else:
+            regions = F.adaptive_avg_pool2d(features, self.grid).flatten(2).transpose(1, 2)
+        return RegionState(regions, pyramid.mask_features)
+
+    def decode(self, state: RegionState, text: TextFeatures, picture: Int[Tensor, " B"] | None) -> RegionOutput:
+        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
+        seen = state.regions if picture is None else state.regions[picture]
+        words = self.words(text.words)
+        mask = text.mask if self.config.mask_padding else torch.ones_like(text.mask)
+        layers, attention = self.rla(seen, words, mask)
+        early = self.filter(seen) if self.config.filter_from == "ria" else None
+        filters = [self.filter(regions) if early is None else early for regions in layers]
+        minimaps = [self.minimap(regions)[..., 0] for regions in layers]
+        weights = [m.sigmoid() if self.config.weight == "probability" else m for m in minimaps]
+        kernels = torch.stack([torch.einsum("br,brc->bc", *pair) for pair in zip(weights, filters, strict=True)], dim=1)
+        masks = masks_of(kernels * self.config.mask_scale, state.mask_features, picture)
+        predictions = [
+            RegionPrediction(masks[:, index], minimaps[index], self.no_target(regions.mean(dim=1))[:, 0])
+            for index, regions in enumerate(layers)
+        ]
+        return RegionOutput(predictions[-1], filters[-1], predictions[:-1], attention)

@@ -1,0 +1,208 @@
+"""Sentences to numbers: whole words of a learnt vocabulary, or BERT's word pieces.
+
+A tokenizer is saved into a model's folder: `tokenizer_options.json` says which kind it is and how many words it keeps,
+`vocabulary.txt` (words, one a line) or `tokenizer.json` (word pieces, the format of the library tokenizers) the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from refseg.errors import CheckpointError, RefsegError
+from refseg.files import write_text
+from refseg.types import Tokens
+
+__all__ = ["PADDING", "UNKNOWN", "WordPieceTokenizer", "WordTokenizer", "load_tokenizer", "split_words"]
+
+PADDING, UNKNOWN = "<pad>", "<unk>"
+OPTIONS, VOCABULARY, PIECES, BERT_VOCABULARY = (
+    "tokenizer_options.json",
+    "vocabulary.txt",
+    "tokenizer.json",
+    "vocab.txt",
+)
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-case words and single punctuation marks. Full-width letters and ligatures are unified."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+class WordTokenizer:
+    """Whole words; `<pad>` is 0, `<unk>` is 1, then the vocabulary in its order."""
+
+    def __init__(self, words: Sequence[str], max_words: int = 20) -> None:
+        """`words` without the two special ones. Raises `RefsegError` for duplicates or `max_words` below 1."""
+        _check_length(max_words)
+        self.words = [PADDING, UNKNOWN, *words]
+        self.numbers = {word: number for number, word in enumerate(self.words)}
+        if len(self.numbers) != len(self.words):
+            double = [word for word, count in Counter(self.words).items() if count > 1]
+            raise RefsegError(f"the vocabulary lists {double[0]!r} more than once")
+        self.max_words = max_words
+
+    @classmethod
+    def learn(cls, sentences: Iterable[str], max_words: int = 20, least: int = 1) -> WordTokenizer:
+        """The vocabulary of `sentences`: words that occur at least `least` times, frequent ones first."""
+        counts = Counter(word for sentence in sentences for word in split_words(sentence))
+        ordered = sorted((word for word, count in counts.items() if count >= least), key=lambda w: (-counts[w], w))
+        return cls(ordered, max_words)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows that an embedding table needs."""
+        return len(self.words)
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a sentence that are not in the vocabulary."""
+        return [word for word in split_words(text) if word not in self.numbers]
+
+    def __call__(self, texts: list[str]) -> Tokens:
+        """Numbers (B, max_words); longer sentences are cut. A sentence without any word is one `<unk>`."""
+        unknown = self.numbers[UNKNOWN]
+        rows = [[self.numbers.get(word, unknown) for word in split_words(text)] or [unknown] for text in texts]
+        return _pad(rows, self.max_words)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the vocabulary and the options into `folder`."""
+        _write_options(Path(folder), "words", self.max_words)
+        write_text(Path(folder) / VOCABULARY, "".join(f"{word}\n" for word in self.words))
+
+
+class WordPieceTokenizer:
+    """BERT's tokenizer: `[CLS]` pieces `[SEP]`, cut to `max_words` (a long sentence loses its `[SEP]`), padded with 0.
+
+    This is how the published ReLA and LAVT cut their sentences.
+    """
+
+    def __init__(self, pieces: Any, max_words: int = 20) -> None:
+        """`pieces` is a `tokenizers.Tokenizer`; `load_tokenizer` makes one from a folder or a hub id."""
+        _check_length(max_words)
+        self.pieces = pieces
+        self.pieces.no_padding()
+        self.pieces.no_truncation()
+        self.max_words = max_words
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows that an embedding table needs."""
+        return self.pieces.get_vocab_size()
+
+    def __call__(self, texts: list[str]) -> Tokens:
+        """Numbers (B, max_words)."""
+        return _pad([encoding.ids for encoding in self.pieces.encode_batch(list(texts))], self.max_words)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the pieces and the options into `folder`."""
+        _write_options(Path(folder), "pieces", self.max_words)
+        write_text(Path(folder) / PIECES, self.pieces.to_str())
+
+
+def load_tokenizer(source: str | Path, max_words: int | None = None) -> WordTokenizer | WordPieceTokenizer:
+    """A tokenizer from a folder (ours, or of a BERT: tokenizer.json or vocab.txt) or from the hub by name.
+
+    `max_words` takes the place of the stored length (20 where none is stored). Raises `CheckpointError` when nothing
+    is found, or what is found cannot be read.
+    """
+    folder = Path(source)
+    options: dict[str, Any] = {}
+    if (folder / OPTIONS).is_file():
+        options = _read_options(folder / OPTIONS)
+    length = max_words or options.get("max_words", 20)
+    if options.get("kind") == "words" or (not options and (folder / VOCABULARY).is_file()):
+        return _read_vocabulary(folder / VOCABULARY, length)
+    if folder.is_dir():
+        for name in (PIECES, BERT_VOCABULARY):
+            if (folder / name).is_file():
+                return WordPieceTokenizer(_read_pieces(folder / name), length)
+        raise CheckpointError(f"{folder}: no tokenizer there; {VOCABULARY}, {PIECES} or {BERT_VOCABULARY} is wanted")
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file; a tokenizer is a folder with {VOCABULARY} or {PIECES}")
+    return WordPieceTokenizer(_read_pieces(_download(str(source))), length)
+
+
+def _pad(rows: list[list[int]], length: int) -> Tokens:
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        kept = row[:length]
+        ids[index, : len(kept)] = torch.tensor(kept, dtype=torch.long)
+        mask[index, : len(kept)] = True
+    return Tokens(ids, mask)
+
+
+def _check_length(max_words: int) -> None:
+    if max_words < 1:
+        raise RefsegError(f"max_words={max_words}: at least 1 is wanted")
+
+
+def _write_options(folder: Path, kind: str, max_words: int) -> None:
+    write_text(folder / OPTIONS, json.dumps({"kind": kind, "max_words": max_words}) + "\n")
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if (
+        not isinstance(options, dict)
+        or options.get("kind") not in ("words", "pieces")
+        or not isinstance(options.get("max_words"), int)
+    ):
+        raise CheckpointError(f"{path}: kind (words or pieces) and max_words (a number) are wanted, not {options!r}")
+    return options
+
+
+def _read_vocabulary(path: Path, max_words: int) -> WordTokenizer:
+    try:
+        words = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    words = [word for word in words if word]
+    if words[:2] != [PADDING, UNKNOWN]:
+        raise CheckpointError(f"{path}: the first two lines must be {PADDING} and {UNKNOWN}")
+    try:
+        return WordTokenizer(words[2:], max_words)
+    except RefsegError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_pieces(path: Path) -> Any:
+    from tokenizers import BertWordPieceTokenizer, Tokenizer
+
+    try:
+        if path.name != BERT_VOCABULARY:
+            return Tokenizer.from_file(str(path))
+        return BertWordPieceTokenizer(str(path), lowercase=_lower_case(path.parent))._tokenizer
+    except Exception as error:  # the library raises bare exceptions for damaged files
+        raise CheckpointError(f"{path}: not a tokenizer that can be read: {error}") from error
+
+
+def _lower_case(folder: Path) -> bool:
+    """Whether a BERT's folder says that its words are lower-cased; they are unless it says no."""
+    path = folder / "tokenizer_config.json"
+    return not path.is_file() or bool(json.loads(path.read_text(encoding="utf-8")).get("do_lower_case", True))
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, PIECES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"tokenizer {name!r}: no such folder, and the hub does not give it ({reason}); give a local folder with "
+            f"{PIECES} or {BERT_VOCABULARY}, such as a copy of google-bert/bert-base-uncased"
+        ) from error
