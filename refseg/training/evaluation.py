@@ -1,0 +1,85 @@
+"""Scoring during training, with the same code as `refseg evaluate`, and pictures of what the model answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from refseg.answer import Segmentation
+from refseg.data.sample import ReferringDataset, Sample
+from refseg.errors import ConfigError
+from refseg.training.monitor import Monitor
+from refseg.training.recipe import Recipe
+
+
+class Evaluation:
+    """The data set that `[evaluation]` names, opened once; `score` is called at every evaluation."""
+
+    def __init__(self, recipe: Recipe, monitor: Monitor) -> None:
+        self.recipe, self.monitor = recipe.evaluation, monitor
+        self.dataset = open_evaluation(recipe) if recipe.evaluation.every else None
+
+    def score(self, model: nn.Module, tokenizer: Any, step: int) -> dict[str, float] | None:
+        """The metrics of the protocol (fractions 0 to 1), or None when there is nothing to evaluate on."""
+        if self.dataset is None:
+            return None
+        from refseg.evaluate import evaluate_model
+
+        if self.recipe.samples:
+            self._draw_samples(self.dataset, model, tokenizer, step)
+        return dict(evaluate_model(model, tokenizer, self.dataset, self.recipe.protocol))
+
+    def _draw_samples(self, dataset: ReferringDataset, model: nn.Module, tokenizer: Any, step: int) -> None:
+        """One sheet: a row a sentence, what is meant on the left and the answer on the right."""
+        from refseg.predictor import Segmenter
+        from refseg.visualize import contact_sheet, overlay
+
+        segmenter = Segmenter(model, tokenizer, {}, device=str(next(model.parameters()).device))
+        tiles = []
+        for number in _spread(dataset, self.recipe.samples):
+            sample = dataset[number]
+            image = sample.read_image()
+            tiles += [overlay(image, meant(sample)), overlay(image, segmenter(image, sample.text))]
+        self.monitor.picture("answers", step, contact_sheet(tiles, columns=2))
+        model.eval()
+
+
+def open_evaluation(recipe: Recipe) -> ReferringDataset:
+    """The sentences of the first `evaluation.pictures` pictures of the split, of drawn scenes or a data set on disk."""
+    evaluation, data = recipe.evaluation, recipe.data
+    root = evaluation.root or data.root
+    if root is None:
+        if not evaluation.pictures:
+            raise ConfigError("evaluation.pictures: drawn scenes never end; 1 or more is wanted")
+        from refseg.data.scenes import SceneDataset, drawn_samples
+
+        count, split = evaluation.pictures, evaluation.split
+        return drawn_samples(SceneDataset(data.seed, count, data.size, data.sentences, split, data.plus))
+    from refseg.data import open_dataset
+
+    name = evaluation.dataset if evaluation.root else evaluation.dataset or data.dataset
+    split_by = evaluation.split_by if evaluation.root else evaluation.split_by or data.split_by
+    dataset = open_dataset(root, name, evaluation.split, split_by=split_by)
+    if not len(dataset):
+        raise ConfigError(
+            f"evaluation.split: {root} has no sentences in the split {evaluation.split!r}; choose another, "
+            "or evaluation.every=0 to train without evaluation"
+        )
+    groups = list(dataset.by_picture().values())[: evaluation.pictures or None]
+    return dataset.subset([number for group in groups for number in group])
+
+
+def meant(sample: Sample) -> Segmentation:
+    """The annotation of a sample as an answer, for drawing beside the model's."""
+    mask = sample.mask()
+    none = float(sample.no_target)
+    return Segmentation(
+        mask, np.zeros((0, 4)) if sample.no_target else sample.boxes(), sample.no_target, none, 1 - none, sample.text
+    )
+
+
+def _spread(dataset: Any, wanted: int) -> list[int]:
+    """Numbers of samples evenly over the data set, so that they show different pictures and kinds."""
+    return sorted({int(place) for place in np.linspace(0, len(dataset) - 1, min(wanted, len(dataset)))})

@@ -1,0 +1,335 @@
+"""The training loop. One process or many, CPU or GPUs: Accelerate moves tensors, averages gradients, scales losses.
+
+for each step:  rate <- schedule(step)
+    for each piece of the batch:  Output <- model(batch);  loss <- sum of model.losses(output, targets);  backward
+    clip, optimiser step, moving average
+    now and then:  log, evaluate (keep the best), checkpoint
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refseg.checkpoint import recover_folder, save_model
+from refseg.errors import ConfigError, RefsegError
+from refseg.files import write_text
+from refseg.training.average import WeightAverage
+from refseg.training.interrupt import Interrupt
+from refseg.training.monitor import Monitor, time_text
+from refseg.training.optimizer import build_optimizer, parameter_groups, set_rates
+from refseg.training.order import check_pieces
+from refseg.training.recipe import Recipe, differences, parse_recipe, recipe_to_dict
+from refseg.training.schedule import rate_factor
+from refseg.training.setup import RECIPE, build_accelerator, check_folder, fit_vocabulary, load_pretrained
+from refseg.training.state import Progress, load_state, save_state, seed_step
+from refseg.types import Output
+
+LAST, BEST, FINAL = "last", "best", "final"
+
+
+class TrainingError(RefsegError):
+    """A run that cannot go on, such as one whose loss is not finite any more."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended: `signal` is 0 when all steps were done, else what stopped the run before."""
+
+    step: int
+    best: float | None
+    signal: int
+    folder: Path
+
+
+def train(recipe: Recipe, resume: bool = False, on_step: Callable[[int, float], None] | None = None) -> Outcome:
+    """Run a recipe to its end, or until SIGTERM or SIGINT, and leave its folder so that it can be resumed.
+
+    `on_step(step, loss)` is called after every optimiser step (from 1) with the loss over the whole batch. Raises
+    `ConfigError` and `CheckpointError` before the first step, `TrainingError` when the loss is not finite.
+    """
+    folder = Path(recipe.output.folder)
+    accelerator = build_accelerator(recipe)
+    check_folder(folder, recipe, resume)
+    check_pieces(recipe.data.pictures_per_batch, accelerator.num_processes, recipe.training.accumulation)
+    run = _Run(recipe, folder, accelerator, resume)
+    try:
+        with Interrupt() as interrupt:
+            return run.loop(interrupt, on_step)
+    finally:
+        run.monitor.close()
+
+
+class _Run:
+    """Everything a run holds between its steps."""
+
+    def __init__(self, recipe: Recipe, folder: Path, accelerator: Any, resume: bool) -> None:
+        from refseg.models import build
+        from refseg.training.evaluation import Evaluation
+        from refseg.training.source import Batches, open_pictures
+        from refseg.training.vocabulary import build_tokenizer
+
+        self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
+        self.pictures = open_pictures(recipe.data)
+        recover_folder(folder / LAST)
+        # A run that was killed before its first checkpoint begins again.
+        saved = folder / LAST if resume and (folder / LAST).exists() else None
+        config = recipe.model_config()
+        self.tokenizer = build_tokenizer(recipe, self.pictures, saved, config, accelerator)
+        config = fit_vocabulary(config, self.tokenizer)
+        seed_step(recipe.training.seed, 0, 0)
+        self.network: Any = build(config)
+        if saved is None:
+            load_pretrained(self.network, recipe)
+        groups = parameter_groups(self.network, recipe.optimizer)
+        self.network.to(accelerator.device)
+        self.average = WeightAverage(self.network, recipe.training.average) if recipe.training.average else None
+        optimizer = build_optimizer(groups, recipe.optimizer)
+        self.progress = Progress()
+        if saved is not None:
+            self.progress = load_state(saved, self.network, optimizer, self.average)
+            if accelerator.scaler is not None and self.progress.scaler:
+                accelerator.scaler.load_state_dict(self.progress.scaler)
+        self.network.train()
+        self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.batches = Batches(
+            self.pictures,
+            self.tokenizer,
+            config.input,
+            recipe,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+            tags=getattr(config, "tags", ()),
+        )
+        active = accelerator.is_main_process
+        self.monitor = Monitor(folder, recipe.training.steps, self.progress.step, active, recipe.output.tensorboard)
+        self.evaluation = Evaluation(recipe, self.monitor) if active else None
+        if active:
+            self._begin(resume)
+
+    def _begin(self, resume: bool) -> None:
+        from refseg.config import read_toml, to_toml
+
+        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        trained = sum(parameter.numel() for parameter in self.parameters)
+        self.monitor.say(
+            f"{self.recipe.model.preset}: {parameters / 1e6:.2f} M parameters ({trained / 1e6:.2f} M trained), "
+            f"{self.accelerator.num_processes} x {self.accelerator.device.type}, run in {self.folder}"
+        )
+        if resume:
+            changed = differences(parse_recipe(read_toml(self.folder / RECIPE)), self.recipe)
+            for name, (before, after) in changed.items():
+                self.monitor.say(f"changed since the run began: {name} = {after} (was {before})")
+            self.monitor.say(f"resumed after step {self.progress.step}")
+        write_text(self.folder / RECIPE, to_toml(recipe_to_dict(self.recipe)))
+
+    def loop(self, interrupt: Interrupt, on_step: Callable[[int, float], None] | None) -> Outcome:
+        recipe, progress = self.recipe, self.progress
+        started, spent = time.perf_counter(), progress.seconds
+        first_step, first_sentences = progress.step, progress.sentences
+        waited, asked = 0.0, 0
+        feed = self.batches.iterate(progress.step, recipe.training.steps)
+        try:
+            while progress.step < recipe.training.steps and not asked:
+                losses, norm, waiting = self._step(feed)
+                waited += waiting
+                progress.step += 1
+                progress.seconds = spent + time.perf_counter() - started
+                elapsed = time.perf_counter() - started
+                speed = (progress.sentences - first_sentences) / elapsed
+                for name, value in losses.items():
+                    progress.sums[name] = progress.sums.get(name, 0.0) + value
+                progress.summed += 1
+                self.monitor.advance(progress.step, losses["loss"], speed)
+                if progress.step % recipe.output.log_every == 0 or progress.step == recipe.training.steps:
+                    left = elapsed / (progress.step - first_step) * (recipe.training.steps - progress.step)
+                    self._log(norm, speed, waited / elapsed, left)
+                if on_step is not None:
+                    on_step(progress.step, losses["loss"])
+                every = recipe.evaluation.every
+                if every and (progress.step % every == 0 or progress.step == recipe.training.steps):
+                    self._evaluate()
+                asked = self._asked(interrupt)
+                done = progress.step == recipe.training.steps
+                if asked or done or progress.step % recipe.output.checkpoint_every == 0:
+                    self._checkpoint()
+        except RuntimeError:
+            # A signal to the whole process group ends the data workers first, which the loader takes for an error.
+            if not interrupt.signal:
+                raise
+            asked = interrupt.signal
+            self._checkpoint()
+        finally:
+            feed.close()
+        if asked:
+            self.monitor.say(f"stopped after step {progress.step}; --resume goes on from {self.folder / LAST}")
+        else:
+            self._finish()
+        return Outcome(progress.step, progress.best, asked, self.folder)
+
+    def _step(self, feed: Iterator[Any]) -> tuple[dict[str, float], float, float]:
+        """One optimiser step: its losses over the whole batch, the gradient's norm, and seconds waited for data."""
+        recipe, accelerator, step = self.recipe.training, self.accelerator, self.progress.step
+        set_rates(self.optimizer, rate_factor(self.recipe.schedule, step, recipe.steps))
+        totals: dict[str, Tensor] = {}
+        waited, sentences = 0.0, 0
+        for piece in range(recipe.accumulation):
+            before = time.perf_counter()
+            batch, targets = next(feed)
+            waited += time.perf_counter() - before
+            batch, targets = batch.to(accelerator.device), targets.to(accelerator.device)
+            sentences += len(batch.tokens)
+            seed_step(recipe.seed, step + 1, piece * accelerator.num_processes + accelerator.process_index)
+            last = piece == recipe.accumulation - 1
+            with _synchronised(accelerator, self.model, last):
+                output = in_float32(self.model(batch))
+                parts = self.network.losses(output, targets)
+                loss = torch.stack(list(parts.values())).sum() / recipe.accumulation
+                accelerator.backward(loss)
+            for name, value in {"loss": loss * recipe.accumulation, **parts}.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach() / recipe.accumulation
+        losses, everyone = self._across_processes(totals, sentences)
+        if not math.isfinite(losses["loss"]):
+            self._not_finite(losses)
+        norm = accelerator.clip_grad_norm_(self.parameters, recipe.clip_norm or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.network, step)
+        self.progress.sentences += everyone
+        return losses, float(norm) if norm is not None else 0.0, waited
+
+    def _across_processes(self, totals: dict[str, Tensor], sentences: int) -> tuple[dict[str, float], int]:
+        names = list(totals)
+        values = torch.stack([*(totals[name].float() for name in names), totals[names[0]].new_tensor(float(sentences))])
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values, "sum")
+        *sums, count = values.tolist()
+        return {n: v / self.accelerator.num_processes for n, v in zip(names, sums, strict=True)}, int(count)
+
+    def _not_finite(self, losses: dict[str, float]) -> None:
+        parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        saved = self.folder / LAST
+        raise TrainingError(
+            f"the loss is not finite at step {self.progress.step + 1} ({parts}): lower optimizer.rate, lengthen "
+            "schedule.warmup_steps, lower training.clip_norm or use training.precision = no"
+            + (f"; {saved} holds the last checkpoint" if saved.exists() else "")
+        )
+
+    def _asked(self, interrupt: Interrupt) -> int:
+        """The signal that any of the processes got, the same answer in all of them."""
+        if self.accelerator.num_processes == 1:
+            return interrupt.signal
+        got = torch.tensor([float(interrupt.signal)], device=self.accelerator.device)
+        return int(self.accelerator.gather(got).max().item())
+
+    def _log(self, norm: float, speed: float, waiting: float, left: float) -> None:
+        progress = self.progress
+        means = {name: value / progress.summed for name, value in progress.sums.items()}
+        progress.sums, progress.summed = {}, 0
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        values = {
+            "losses": means,
+            "rate": rate,
+            "gradient_norm": norm,
+            "seconds": round(progress.seconds, 2),
+            "sentences": progress.sentences,
+            "sentences_per_second": round(speed, 2),
+            "waiting_for_data": round(waiting, 4),
+        }
+        self.monitor.record("train", progress.step, values)
+        self.monitor.say(
+            f"step {progress.step}/{self.recipe.training.steps}  loss {means['loss']:.4f}  rate {rate:.2e}  "
+            f"{speed:.1f} sentences/s  data {100 * waiting:.0f}%  {time_text(left)} left"
+        )
+
+    def _evaluate(self) -> None:
+        if self.evaluation is not None:
+            before = time.perf_counter()
+            self.network.eval()
+            try:
+                if self.average is not None:
+                    with self.average.applied(self.network):
+                        score = self.evaluation.score(self.network, self.tokenizer, self.progress.step)
+                else:
+                    score = self.evaluation.score(self.network, self.tokenizer, self.progress.step)
+            finally:
+                self.network.train()
+            if score is not None:
+                self._keep_best(score, time.perf_counter() - before)
+        self.accelerator.wait_for_everyone()
+
+    def _keep_best(self, score: dict[str, float], seconds: float) -> None:
+        progress, evaluation = self.progress, self.recipe.evaluation
+        if evaluation.metric not in score:
+            raise ConfigError(f"evaluation.metric: {evaluation.metric!r} is not measured; there is {', '.join(score)}")
+        value = score[evaluation.metric]
+        self.monitor.record("evaluation", progress.step, {"metrics": score, "evaluation_seconds": round(seconds, 2)})
+        numbers = "  ".join(f"{name} {number:.4f}" for name, number in score.items())
+        self.monitor.say(f"step {progress.step}  {numbers}  ({seconds:.0f} s)")
+        if progress.best is None or value > progress.best:
+            progress.best, progress.best_step = value, progress.step
+            self._save(self.folder / BEST, {"score": score})
+
+    def _checkpoint(self) -> None:
+        progress = self.progress
+        if self.accelerator.scaler is not None:
+            progress.scaler = self.accelerator.scaler.state_dict()
+        if self.accelerator.is_main_process:
+            optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+            state = replace(progress, sums=dict(progress.sums))
+            save_state(self.folder / LAST, self.network, self.tokenizer, optimizer, self.average, state, self._info({}))
+        self.accelerator.wait_for_everyone()
+
+    def _finish(self) -> None:
+        if self.accelerator.is_main_process:
+            self._save(self.folder / FINAL, {})
+            progress = self.progress
+            text = f"{progress.step} steps in {time_text(progress.seconds)}"
+            if progress.best is not None:
+                text += f"; best {self.recipe.evaluation.metric} {progress.best:.4f} at step {progress.best_step}"
+            self.monitor.say(text)
+
+    def _save(self, folder: Path, more: dict[str, Any]) -> None:
+        state = self.average.tensors if self.average is not None else None
+        save_model(folder, self.network, self.tokenizer, self._info(more), self.recipe.output.half, state)
+
+    def _info(self, more: dict[str, Any]) -> dict[str, Any]:
+        progress = self.progress
+        training = {
+            "recipe": recipe_to_dict(self.recipe),
+            "step": progress.step,
+            "sentences": progress.sentences,
+            "seconds": round(progress.seconds, 1),
+        }
+        return {"training": training, **more}
+
+
+def in_float32(output: Output) -> Output:
+    """The output with every float tensor in float32, since losses are not summed in 16 bits."""
+
+    def widen(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.float() if value.is_floating_point() else value
+        if isinstance(value, dict):
+            return {key: widen(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(widen(item) for item in value)
+        return value
+
+    boxes, verdict = output.boxes, output.no_target_logits
+    return Output(widen(output.mask_logits), widen(verdict), widen(boxes), widen(output.auxiliary))
+
+
+def _synchronised(accelerator: Any, model: nn.Module, last: bool) -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext() if last else accelerator.no_sync(model)

@@ -1,0 +1,139 @@
+"""What a run tells: a progress bar or plain lines, log.jsonl, TensorBoard. Only the first process tells anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from refseg.files import write_text
+
+LOG = "log.jsonl"
+
+
+class Monitor:
+    """Shows and records a run of `steps`; with `active` False (every process but the first) it does nothing."""
+
+    def __init__(self, folder: Path, steps: int, first_step: int, active: bool, tensorboard: bool) -> None:
+        self.folder, self.steps, self.active = folder, steps, active
+        self.bar: Any = None
+        self.board: Any = None
+        if not active:
+            return
+        from rich.console import Console
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.console = Console(stderr=True)
+        _keep_lines_until(folder / LOG, first_step)
+        self.log_file = (folder / LOG).open("a", encoding="utf-8")
+        if self.console.is_terminal:
+            self._start_bar(first_step)
+        if tensorboard:
+            self.board = _board(folder / "tensorboard", first_step)
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if self.active:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def advance(self, step: int, loss: float, speed: float) -> None:
+        """Move the progress bar to `step` with the loss of the step and sentences a second."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, loss=f"{loss:.4f}", speed=f"{speed:.1f}")
+
+    def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """One line of log.jsonl, {"kind", "step", ...}, and its numbers to TensorBoard."""
+        if not self.active:
+            return
+        self.log_file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self.log_file.flush()
+        if self.board is not None:
+            for name, value in _scalars(values, kind):
+                self.board.add_scalar(name, value, step)
+            self.board.flush()
+
+    def picture(self, name: str, step: int, image: Any) -> None:
+        """A sample picture (PIL, RGB) to samples/ and TensorBoard."""
+        if not self.active:
+            return
+        from refseg.files import replacing
+
+        with replacing(self.folder / "samples" / f"{name}-{step:07d}.png") as temporary:
+            image.save(temporary, format="PNG")
+        if self.board is not None:
+            import numpy as np
+
+            self.board.add_image(name, np.asarray(image), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Leave the terminal and the files as they should be."""
+        if not self.active:
+            return
+        if self.bar is not None:
+            self.bar.stop()
+        if self.board is not None:
+            self.board.close()
+        self.log_file.close()
+
+    def _start_bar(self, first_step: int) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[speed]} sentences/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.task = self.bar.add_task("training", total=self.steps, completed=first_step, loss="-", speed="-")
+        self.bar.start()
+
+
+def time_text(seconds: float) -> str:
+    """A duration such as 2:05:09 or 0:42."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _keep_lines_until(path: Path, step: int) -> None:
+    """Drop log lines after `step`, and a line cut short by a kill: a resumed run writes them again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+def _board(folder: Path, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra `train` brings it; a run without it is whole all the same
+        return None
+    # purge_step hides what an interrupted run wrote after its last checkpoint.
+    return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
+
+
+def _scalars(values: dict[str, Any], prefix: str) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found += _scalars(value, f"{prefix}/{name}")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found.append((f"{prefix}/{name}", float(value)))
+    return found

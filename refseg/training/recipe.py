@@ -1,0 +1,232 @@
+"""What a training run is: a TOML file as frozen dataclasses. An unknown key is an error that names the field."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from refseg.config import from_dict, override, read_toml, to_dict
+from refseg.errors import ConfigError
+from refseg.training.optimizer import OptimizerConfig
+from refseg.training.schedule import ScheduleConfig
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """Which model: a preset and the fields that differ from it."""
+
+    preset: str = "rela-mini"
+    "name of a preset as `refseg models` lists them"
+    overrides: dict[str, Any] = field(default_factory=dict)
+    "fields of the preset's configuration that this run changes, nested as there"
+
+
+@dataclass(frozen=True)
+class PretrainedRecipe:
+    """Where weights come from before the first step; names are local folders or hub ids."""
+
+    model: str | None = None
+    "a whole model (folder or hub id) of the same configuration, with its vocabulary, to go on from"
+    vision: str | None = None
+    "weights of the visual encoder"
+    text: str | None = None
+    "weights of the text encoder"
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """What the model learns from: drawn scenes, or with `root` a data set in the published format."""
+
+    root: str | None = None
+    "folder of a data set in the published format (RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO); without it scenes are drawn"
+    dataset: str | None = None
+    "name of the data set inside root; needed when there are several"
+    split_by: str | None = None
+    "author of the split where there are several: unc, google, umd"
+    split: str = "train"
+    seed: int = 0
+    "drawn scenes: the seed of the world; evaluation draws from the split `val` of the same seed"
+    size: int = 320
+    "drawn scenes: side in pixels"
+    sentences: int = 16
+    "drawn scenes: sentences a scene is drawn with"
+    plus: bool = False
+    "drawn scenes: without absolute location, as in RefCOCO+"
+    pool: int = 0
+    "drawn scenes: this many scenes, drawn once and kept on disk, instead of endlessly many"
+    pool_folder: str | None = None
+    "where the pool is kept, also when the drawing code changes; without it in the user's cache, one for each version"
+    unit: Literal["picture", "sentence"] = "picture"
+    "what is shuffled: pictures, each with sentences_per_picture of its sentences; or every sentence on its own"
+    pictures_per_batch: int = 8
+    "pictures in one optimiser step over all processes and accumulation steps (unit sentence: sentences)"
+    sentences_per_picture: int = 4
+    "unit picture: sentences drawn for each picture in a batch, without repetition"
+    workers: int = 0
+    "processes that prepare batches beside each training process; 0 prepares them in the loop"
+    vocabulary: str | None = None
+    "file with one word a line; without it the vocabulary is learnt from the training sentences"
+    vocabulary_pictures: int = 500
+    "drawn scenes: scenes whose sentences the vocabulary is learnt from"
+    vocabulary_least: int = 1
+    "how often a word must occur to enter the learnt vocabulary"
+    tokenizer: str | None = None
+    "folder or hub id of a WordPiece tokenizer, for models with BERT"
+
+    def __post_init__(self) -> None:
+        for name in ("pictures_per_batch", "sentences_per_picture", "sentences", "size", "vocabulary_pictures"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"data.{name}: 1 or more is wanted, not {getattr(self, name)}")
+        for name in ("workers", "pool", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"data.{name}: 0 or more is wanted, not {getattr(self, name)}")
+        if self.dataset is not None and self.root is None:
+            raise ConfigError("data.dataset: names a data set inside data.root, which is not given")
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """The run itself."""
+
+    steps: int = 1000
+    "optimiser steps"
+    seed: int = 0
+    "of the first weights, the order of the data, dropout and drop path"
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    "autocast of the forward pass; losses, weights and optimiser stay in float32"
+    accumulation: int = 1
+    "pieces that a batch is cut into, so that it fits the memory"
+    clip_norm: float = 1.0
+    "largest L2 norm of the gradient over all trained parameters; 0 does not clip"
+    average: float = 0.0
+    "decay of the moving average of the weights, which is then what is evaluated and saved; 0 keeps none"
+
+    unused_parameters: bool = False
+    "several processes: look for parameters that are in no loss (one with weight 0), which would otherwise be an error"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.accumulation < 1:
+            raise ConfigError("training: steps and accumulation are 1 or more")
+        if self.clip_norm < 0:
+            raise ConfigError(f"training.clip_norm: 0 or more is wanted, not {self.clip_norm}")
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"training.average: a decay in [0, 1) is wanted, not {self.average}")
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """Scoring during training."""
+
+    every: int = 0
+    "optimiser steps between evaluations; 0 evaluates never"
+    root: str | None = None
+    "folder of another data set than the training's"
+    dataset: str | None = None
+    split_by: str | None = None
+    split: str = "val"
+    pictures: int = 100
+    "the first so many pictures of the split; 0 means all of them (drawn scenes: 1 or more)"
+    protocol: str = "native"
+    metric: str = "gIoU"
+    "the number that decides which checkpoint is the best"
+    samples: int = 4
+    "pictures with answers that are drawn at each evaluation; 0 draws none"
+
+
+@dataclass(frozen=True)
+class OutputRecipe:
+    """Where the run is kept."""
+
+    folder: str = "runs/train"
+    log_every: int = 20
+    "optimiser steps between lines of log.jsonl"
+    checkpoint_every: int = 500
+    "optimiser steps between checkpoints; one is always written at the end and when the run is stopped"
+    half: bool = False
+    "weights of `best` and `final` in 16 bits"
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        if self.log_every < 1 or self.checkpoint_every < 1:
+            raise ConfigError("output: log_every and checkpoint_every are 1 or more")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run. Equal recipes give equal runs."""
+
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    pretrained: PretrainedRecipe = field(default_factory=PretrainedRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    output: OutputRecipe = field(default_factory=OutputRecipe)
+
+    def model_config(self) -> Any:
+        """The configuration of the model: the preset with this recipe's fields in it."""
+        from refseg.models import config_from_dict, config_to_dict, preset
+
+        return config_from_dict(_merge(config_to_dict(preset(self.model.preset)), self.model.overrides, "model"))
+
+
+def parse_recipe(values: dict[str, Any]) -> Recipe:
+    """A recipe from nested values as a TOML file holds them. Raises `ConfigError` that names the field."""
+    values = dict(values)
+    model = values.pop("model", {})
+    if not isinstance(model, dict):
+        raise ConfigError(f"model: a table is wanted, not {model!r}")
+    own = {item.name for item in dataclasses.fields(ModelRecipe)}
+    # In the file the model's fields stand beside `preset`; a recipe that was saved has them nested.
+    overrides = {**model.get("overrides", {}), **{key: value for key, value in model.items() if key not in own}}
+    chosen = {key: value for key, value in model.items() if key in own - {"overrides"}}
+    recipe = from_dict(Recipe, {**values, "model": {**chosen, "overrides": overrides}})
+    recipe.model_config()
+    return recipe
+
+
+def read_recipe(path: str | Path, assignments: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """The recipe in a TOML file with assignments such as `data.root=DIR` put in."""
+    try:
+        return parse_recipe(override(read_toml(path), assignments))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as nested plain values that `parse_recipe` reads back."""
+    return to_dict(recipe)
+
+
+def differences(left: Recipe, right: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The dotted fields in which two recipes differ, with both values."""
+    flat_left, flat_right = _flatten(recipe_to_dict(left)), _flatten(recipe_to_dict(right))
+    names = sorted(flat_left.keys() | flat_right.keys())
+    return {
+        name: (flat_left.get(name), flat_right.get(name))
+        for name in names
+        if flat_left.get(name) != flat_right.get(name)
+    }
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merge(result[key], value, f"{where}.{key}")
+        else:
+            result[key] = value
+    return result

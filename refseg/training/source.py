@@ -1,0 +1,140 @@
+"""Batches by step number: pictures from drawn scenes or a data set's files, each with some of its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, Protocol
+
+from torch.utils.data import DataLoader, Dataset
+
+from refseg.data.sample import ReferringDataset, Sample
+from refseg.errors import ConfigError, DataError
+from refseg.training.interrupt import ignore_interrupts
+from refseg.training.order import Order, choose, positions
+from refseg.training.recipe import DataRecipe, Recipe
+from refseg.types import Batch, Targets
+
+_TURNS, _FAR = 5, 1_000_003
+"Attempts to fill a piece of a batch with readable pictures, and how far apart in the stream they look for them."
+
+
+class Pictures(Protocol):
+    """Pictures by number, each with its sentences. `count` is None when they never end."""
+
+    count: int | None
+
+    def samples(self, index: int) -> list[Sample]:
+        """One sample a sentence of picture `index`."""
+
+    def texts(self) -> Iterable[str]:
+        """Sentences that a vocabulary is learnt from."""
+
+
+def open_pictures(recipe: DataRecipe) -> FilePictures | ScenePictures:
+    """What `[data]` names. Raises `ConfigError` and `DataError` when it is not there or holds nothing."""
+    if recipe.root is None:
+        return ScenePictures(recipe)
+    from refseg.data import open_dataset
+
+    dataset = open_dataset(recipe.root, recipe.dataset, recipe.split, split_by=recipe.split_by)
+    if not len(dataset):
+        raise ConfigError(f"data.root: {recipe.root} has no sentences in the split {recipe.split!r}")
+    return FilePictures(dataset, recipe.unit)
+
+
+class FilePictures:
+    """The pictures of a data set on disk; with `unit` sentence every sentence is an item of its own."""
+
+    def __init__(self, dataset: ReferringDataset, unit: str) -> None:
+        self.dataset = dataset
+        if unit == "sentence":
+            self.groups = [[index] for index in range(len(dataset))]
+        else:
+            self.groups = list(dataset.by_picture().values())
+        self.count: int | None = len(self.groups)
+
+    def samples(self, index: int) -> list[Sample]:
+        return [self.dataset[number] for number in self.groups[index]]
+
+    def texts(self) -> list[str]:
+        return self.dataset.texts()
+
+
+class ScenePictures:
+    """Drawn scenes: endless, or with `data.pool` the first so many, kept on disk. Always grouped by picture."""
+
+    def __init__(self, recipe: DataRecipe) -> None:
+        from refseg.training.pool import DrawSamples, ScenePool
+
+        if recipe.unit == "sentence":
+            raise ConfigError("data.unit: drawn scenes are read by picture; sentence is for data sets on disk")
+        self.vocabulary_pictures = min(recipe.vocabulary_pictures, recipe.pool or recipe.vocabulary_pictures)
+        self.count: int | None = recipe.pool or None
+        self.read = ScenePool.of(recipe).__getitem__ if recipe.pool else DrawSamples(recipe)
+
+    def samples(self, index: int) -> list[Sample]:
+        return self.read(index)
+
+    def texts(self) -> Iterator[str]:
+        for index in range(self.vocabulary_pictures):
+            yield from (sample.text for sample in self.read(index))
+
+
+class Batches(Dataset):
+    """The pieces of batches that one of `processes` processes reads: item n is piece n % accumulation of its step."""
+
+    def __init__(
+        self,
+        pictures: Any,
+        tokenizer: Any,
+        input_config: Any,
+        recipe: Recipe,
+        process: int = 0,
+        processes: int = 1,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        self.pictures, self.tokenizer, self.input_config, self.tags = pictures, tokenizer, input_config, tags
+        self.data, self.seed = recipe.data, recipe.training.seed
+        self.accumulation, self.process, self.processes = recipe.training.accumulation, process, processes
+        self.order = Order(pictures.count, self.seed)
+
+    def __getitem__(self, number: int) -> tuple[Batch, Targets]:
+        from refseg.data.loader import collate
+
+        step, piece = divmod(number, self.accumulation)
+        share = positions(
+            step,
+            piece * self.processes + self.process,
+            self.processes * self.accumulation,
+            self.data.pictures_per_batch,
+        )
+        for turn in range(_TURNS):
+            # Pictures that cannot be read are left out and logged; when no other is in the piece, others stand in.
+            chosen = [sample for position in share for sample in self._chosen(position + turn * _FAR)]
+            try:
+                return collate(chosen, self.tokenizer, self.input_config, tags=self.tags, on_error="skip")
+            except DataError as error:
+                problem = error
+        raise problem
+
+    def _chosen(self, position: int) -> list[Sample]:
+        samples = self.pictures.samples(self.order.item(position))
+        picked = choose(self.seed, position, len(samples), self.data.sentences_per_picture)
+        return [samples[index] for index in picked]
+
+    def iterate(self, first_step: int, steps: int) -> Generator[tuple[Batch, Targets], None, None]:
+        """The pieces of steps `first_step` to `steps` in order, prepared by `data.workers` processes."""
+        numbers = range(first_step * self.accumulation, steps * self.accumulation)
+        loader: DataLoader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=self.data.workers,
+            worker_init_fn=ignore_interrupts,
+            collate_fn=_as_it_is,
+        )
+        yield from loader
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

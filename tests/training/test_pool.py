@@ -1,0 +1,92 @@
+"""Scenes kept on disk are the scenes that were drawn, drawn once, and drawn again when their record is damaged."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from tiny import draw_scene
+
+from refseg.data.scenes import scene_samples
+from refseg.errors import ConfigError
+from refseg.training.pool import INDEX, META, RECORDS, ScenePool
+
+
+def drawn(index):
+    return scene_samples(draw_scene(7, index))
+
+
+class Drawer:
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, index):
+        self.calls.append(index)
+        return drawn(index)
+
+
+def open_pool(folder, drawer, **changes):
+    return ScenePool(folder, 5, 32, {"seed": 7, **changes}, drawer)
+
+
+def same(pooled, samples):
+    assert pooled == samples  # everything but pixels
+    for one, other in zip(pooled, samples, strict=True):
+        assert np.array_equal(one.image, other.image)
+        assert np.array_equal(one.mask(), other.mask())
+
+
+def test_a_scene_is_drawn_once_and_read_back_whole(tmp_path):
+    drawer = Drawer()
+    pool = open_pool(tmp_path / "pool", drawer)
+    for index in (3, 0, 3, 0):
+        same(pool[index], drawn(index))
+    assert drawer.calls == [3, 0]
+    assert (len(pool), pool.drawn()) == (5, 2)
+    same(open_pool(tmp_path / "pool", drawer)[3], drawn(3))
+    assert drawer.calls == [3, 0]
+    with pytest.raises(IndexError):
+        pool[5]
+
+
+def test_a_damaged_record_is_drawn_again(tmp_path):
+    drawer = Drawer()
+    pool = open_pool(tmp_path, drawer)
+    pool[1]
+    with (tmp_path / RECORDS).open("r+b") as handle:
+        handle.seek(pool.capacity + 100)
+        handle.write(b"\x99\x01\x99")
+    same(pool[1], drawn(1))
+    assert drawer.calls == [1, 1]
+
+
+def test_a_length_longer_than_its_record_is_damage_too(tmp_path):
+    drawer = Drawer()
+    pool = open_pool(tmp_path, drawer)
+    pool[0]
+    np.memmap(tmp_path / INDEX, np.int64, "r+", shape=(5, 2))[0] = (-7, 3)
+    same(pool[0], drawn(0))
+
+
+def test_a_pool_travels_to_workers_without_its_open_files(tmp_path):
+    pool = open_pool(tmp_path, Drawer())
+    pool[2]
+    copy = pickle.loads(pickle.dumps(pool))
+    same(copy[2], drawn(2))
+    assert copy.draw.calls == [2]
+
+
+def test_a_folder_of_other_scenes_is_refused_by_name(tmp_path):
+    open_pool(tmp_path, Drawer())
+    with pytest.raises(ConfigError, match=r"drawn otherwise \(seed\)"):
+        open_pool(tmp_path, Drawer(), seed=8)
+    (tmp_path / META).write_text("{")
+    with pytest.raises(ConfigError, match="not a pool"):
+        open_pool(tmp_path, Drawer())
+
+
+def test_the_file_is_sparse_and_its_key_readable(tmp_path):
+    open_pool(tmp_path, Drawer())
+    stat = (tmp_path / RECORDS).stat()
+    assert stat.st_blocks * 512 < stat.st_size / 10
+    assert json.loads((tmp_path / META).read_text())["seed"] == 7
