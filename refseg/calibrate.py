@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from refseg.checkpoint import CONFIG, read_config
 from refseg.data.sample import Sample
 from refseg.errors import DataError, RefsegError
 from refseg.evaluate import evaluate_protocols
@@ -89,14 +90,10 @@ def calibrate(
 
 def store(folder: str | Path, calibration: Calibration, source: str) -> None:
     """Put the thresholds into a model folder's config.json."""
-    path = Path(folder) / "config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        info = dict(content.get("info", {}))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RefsegError(f"{path}: not the config.json of a model folder ({error})") from error
+    content = read_config(Path(folder))
+    info = content["info"]
     content["info"] = {**info, **calibration.to_info(source)}
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(Path(folder) / CONFIG, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _said(row: Row, threshold: float) -> Row:

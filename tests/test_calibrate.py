@@ -92,3 +92,19 @@ def test_the_thresholds_are_what_the_model_then_uses(tmp_path, scenes):
     assert json.loads((folder / "config.json").read_text())["info"]["calibration"]["data"] == "scenes val"
     with pytest.raises(RefsegError, match=r"config\.json"):
         store(tmp_path, found, "scenes val")
+
+
+def test_the_command_stores_unless_it_is_a_dry_run(tmp_path, capsys):
+    from refseg.cli import main
+    from refseg.data.scenes.write import SceneSettings, write_scenes
+
+    folder = write_model_folder(tmp_path / "model")
+    counts = {"train": 0, "val": 2, "testA": 0, "testB": 0, "testC": 0}
+    write_scenes(tmp_path / "data", SceneSettings(seed=5, counts=counts, size=96, sentences=6), workers=1)
+    before = (folder / "config.json").read_bytes()
+    assert main(["calibrate", str(folder), "--data", str(tmp_path / "data"), "--dry-run"]) == 0
+    assert (folder / "config.json").read_bytes() == before
+    assert main(["calibrate", str(folder), "--data", str(tmp_path / "data")]) == 0
+    assert "no_target_threshold" in (folder / "config.json").read_text()
+    assert "stored in" in capsys.readouterr().out
+    assert main(["calibrate", str(tmp_path / "nothing"), "--data", str(tmp_path / "data")]) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from refseg.errors import RefsegError
 
@@ -33,14 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from refseg.calibrate import calibrate, store
+    from refseg.checkpoint import locate_model
     from refseg.data import open_dataset
-    from refseg.predictor import find_model, load
+    from refseg.predictor import load
 
     if arguments.limit is not None and arguments.limit < 1:
         raise RefsegError(f"--limit is at least 1, not {arguments.limit}")
-    folder = Path(find_model(arguments.model))
-    if not folder.is_dir():
-        raise RefsegError(f"{arguments.model}: thresholds are stored in a model folder on this machine; none is there")
+    folder = locate_model(arguments.model)
     dataset = open_dataset(arguments.data, arguments.dataset, arguments.split, arguments.split_by)
     if arguments.limit is not None:
         dataset = dataset[: arguments.limit]
