@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import nn
 
 from refseg.answer import Segmentation
 from refseg.data.sample import ReferringDataset, Sample
-from refseg.errors import ConfigError
+from refseg.errors import ConfigError, DataError
 from refseg.training.monitor import Monitor
 from refseg.training.recipe import Recipe
 
@@ -17,33 +18,30 @@ from refseg.training.recipe import Recipe
 class Evaluation:
     """The data set that `[evaluation]` names, opened once; `score` is called at every evaluation."""
 
-    def __init__(self, recipe: Recipe, monitor: Monitor) -> None:
-        self.recipe, self.monitor = recipe.evaluation, monitor
-        self.dataset = open_evaluation(recipe) if recipe.evaluation.every else None
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe.evaluation
+        self.dataset = open_evaluation(recipe)
 
-    def score(self, model: nn.Module, tokenizer: Any, step: int) -> dict[str, float] | None:
-        """The metrics of the protocol (fractions 0 to 1), or None when there is nothing to evaluate on."""
-        if self.dataset is None:
-            return None
+    def score(self, model: nn.Module, tokenizer: Any, monitor: Monitor, step: int) -> dict[str, float]:
+        """The metrics of the protocol (fractions 0 to 1); the monitor gets the sample pictures."""
         from refseg.evaluate import evaluate_model
 
         if self.recipe.samples:
-            self._draw_samples(self.dataset, model, tokenizer, step)
+            monitor.picture("answers", step, self._answers(model, tokenizer))
         return dict(evaluate_model(model, tokenizer, self.dataset, self.recipe.protocol))
 
-    def _draw_samples(self, dataset: ReferringDataset, model: nn.Module, tokenizer: Any, step: int) -> None:
+    def _answers(self, model: nn.Module, tokenizer: Any) -> Image.Image:
         """One sheet: a row a sentence, what is meant on the left and the answer on the right."""
         from refseg.predictor import Segmenter
         from refseg.visualize import contact_sheet, overlay
 
         segmenter = Segmenter(model, tokenizer, {}, device=str(next(model.parameters()).device))
         tiles = []
-        for number in _spread(dataset, self.recipe.samples):
-            sample = dataset[number]
+        for number in _spread(self.dataset, self.recipe.samples):
+            sample = self.dataset[number]
             image = sample.read_image()
             tiles += [overlay(image, meant(sample)), overlay(image, segmenter(image, sample.text))]
-        self.monitor.picture("answers", step, contact_sheet(tiles, columns=2))
-        model.eval()
+        return contact_sheet(tiles, columns=2)
 
 
 def open_evaluation(recipe: Recipe) -> ReferringDataset:
@@ -61,12 +59,12 @@ def open_evaluation(recipe: Recipe) -> ReferringDataset:
 
     name = evaluation.dataset if evaluation.root else evaluation.dataset or data.dataset
     split_by = evaluation.split_by if evaluation.root else evaluation.split_by or data.split_by
-    dataset = open_dataset(root, name, evaluation.split, split_by=split_by)
-    if not len(dataset):
-        raise ConfigError(
-            f"evaluation.split: {root} has no sentences in the split {evaluation.split!r}; choose another, "
-            "or evaluation.every=0 to train without evaluation"
-        )
+    try:
+        dataset = open_dataset(root, name, evaluation.split, split_by=split_by)
+        if not len(dataset):
+            raise DataError(f"{root}: the split {evaluation.split!r} has no sentences")
+    except DataError as error:
+        raise DataError(f"evaluation: {error}; set evaluation.split, or evaluation.every=0 to train without") from error
     groups = list(dataset.by_picture().values())[: evaluation.pictures or None]
     return dataset.subset([number for group in groups for number in group])
 

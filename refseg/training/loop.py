@@ -108,10 +108,11 @@ class _Run:
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             tags=getattr(config, "tags", ()),
+            boxes=getattr(config, "wants_boxes", False),
         )
         active = accelerator.is_main_process
+        self.evaluation = Evaluation(recipe) if active and recipe.evaluation.every else None
         self.monitor = Monitor(folder, recipe.training.steps, self.progress.step, active, recipe.output.tensorboard)
-        self.evaluation = Evaluation(recipe, self.monitor) if active else None
         if active:
             self._begin(resume)
 
@@ -124,6 +125,8 @@ class _Run:
             f"{self.recipe.model.preset}: {parameters / 1e6:.2f} M parameters ({trained / 1e6:.2f} M trained), "
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, run in {self.folder}"
         )
+        if self.pictures.notice:
+            self.monitor.say(self.pictures.notice)
         if resume:
             changed = differences(parse_recipe(read_toml(self.folder / RECIPE)), self.recipe)
             for name, (before, after) in changed.items():
@@ -258,13 +261,12 @@ class _Run:
             try:
                 if self.average is not None:
                     with self.average.applied(self.network):
-                        score = self.evaluation.score(self.network, self.tokenizer, self.progress.step)
+                        score = self.evaluation.score(self.network, self.tokenizer, self.monitor, self.progress.step)
                 else:
-                    score = self.evaluation.score(self.network, self.tokenizer, self.progress.step)
+                    score = self.evaluation.score(self.network, self.tokenizer, self.monitor, self.progress.step)
             finally:
                 self.network.train()
-            if score is not None:
-                self._keep_best(score, time.perf_counter() - before)
+            self._keep_best(score, time.perf_counter() - before)
         self.accelerator.wait_for_everyone()
 
     def _keep_best(self, score: dict[str, float], seconds: float) -> None:
@@ -272,12 +274,14 @@ class _Run:
         if evaluation.metric not in score:
             raise ConfigError(f"evaluation.metric: {evaluation.metric!r} is not measured; there is {', '.join(score)}")
         value = score[evaluation.metric]
-        self.monitor.record("evaluation", progress.step, {"metrics": score, "evaluation_seconds": round(seconds, 2)})
+        # What the data has no case of is NaN (N_acc without a sentence of no target), which JSON does not know.
+        known = {name: number if math.isfinite(number) else None for name, number in score.items()}
+        self.monitor.record("evaluation", progress.step, {"metrics": known, "evaluation_seconds": round(seconds, 2)})
         numbers = "  ".join(f"{name} {number:.4f}" for name, number in score.items())
         self.monitor.say(f"step {progress.step}  {numbers}  ({seconds:.0f} s)")
-        if progress.best is None or value > progress.best:
+        if math.isfinite(value) and (progress.best is None or value > progress.best):
             progress.best, progress.best_step = value, progress.step
-            self._save(self.folder / BEST, {"score": score})
+            self._save(self.folder / BEST, {"score": known})
 
     def _checkpoint(self) -> None:
         progress = self.progress

@@ -129,7 +129,8 @@ class DrawSamples:
 
         recipe = self.recipe
         return scene_samples(
-            generate(recipe.seed, index, recipe.size, recipe.sentences, recipe.split, recipe.plus), image_id=index
+            generate(recipe.seed, index, recipe.size, recipe.sentences, recipe.split or "train", recipe.plus),
+            image_id=index,
         )
 
 

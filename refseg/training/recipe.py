@@ -45,7 +45,8 @@ class DataRecipe:
     "name of the data set inside root; needed when there are several"
     split_by: str | None = None
     "author of the split where there are several: unc, google, umd"
-    split: str = "train"
+    split: str | None = None
+    "what is learnt from; left out it is train or, in a data set without such a split, everything (and the run says so)"
     seed: int = 0
     "drawn scenes: the seed of the world; evaluation draws from the split `val` of the same seed"
     size: int = 320

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
@@ -14,14 +15,16 @@ from refseg.training.order import Order, choose, positions
 from refseg.training.recipe import DataRecipe, Recipe
 from refseg.types import Batch, Targets
 
+TRAIN = "train"
 _TURNS, _FAR = 5, 1_000_003
 "Attempts to fill a piece of a batch with readable pictures, and how far apart in the stream they look for them."
 
 
 class Pictures(Protocol):
-    """Pictures by number, each with its sentences. `count` is None when they never end."""
+    """Pictures by number, each with its sentences. `count` is None when they never end; `notice` is for people."""
 
     count: int | None
+    notice: str
 
     def samples(self, index: int) -> list[Sample]:
         """One sample a sentence of picture `index`."""
@@ -33,20 +36,33 @@ class Pictures(Protocol):
 def open_pictures(recipe: DataRecipe) -> FilePictures | ScenePictures:
     """What `[data]` names. Raises `ConfigError` and `DataError` when it is not there or holds nothing."""
     if recipe.root is None:
-        return ScenePictures(recipe)
+        return ScenePictures(replace(recipe, split=recipe.split or TRAIN))
     from refseg.data import open_dataset
 
-    dataset = open_dataset(recipe.root, recipe.dataset, recipe.split, split_by=recipe.split_by)
+    notice = ""
+    try:
+        dataset = open_dataset(recipe.root, recipe.dataset, recipe.split or TRAIN, split_by=recipe.split_by)
+    except DataError:
+        if recipe.split is not None:
+            raise
+        dataset = open_dataset(recipe.root, recipe.dataset, None, split_by=recipe.split_by)
+        splits = sorted({sample.split for sample in dataset})
+        if TRAIN in splits:
+            raise
+        notice = (
+            f"{recipe.root} has no split {TRAIN!r}: learning from all of {', '.join(splits)}, "
+            "so scores on them say nothing about other pictures"
+        )
     if not len(dataset):
         raise ConfigError(f"data.root: {recipe.root} has no sentences in the split {recipe.split!r}")
-    return FilePictures(dataset, recipe.unit)
+    return FilePictures(dataset, recipe.unit, notice)
 
 
 class FilePictures:
     """The pictures of a data set on disk; with `unit` sentence every sentence is an item of its own."""
 
-    def __init__(self, dataset: ReferringDataset, unit: str) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: ReferringDataset, unit: str, notice: str = "") -> None:
+        self.dataset, self.notice = dataset, notice
         if unit == "sentence":
             self.groups = [[index] for index in range(len(dataset))]
         else:
@@ -70,6 +86,7 @@ class ScenePictures:
             raise ConfigError("data.unit: drawn scenes are read by picture; sentence is for data sets on disk")
         self.vocabulary_pictures = min(recipe.vocabulary_pictures, recipe.pool or recipe.vocabulary_pictures)
         self.count: int | None = recipe.pool or None
+        self.notice = ""
         self.read = ScenePool.of(recipe).__getitem__ if recipe.pool else DrawSamples(recipe)
 
     def samples(self, index: int) -> list[Sample]:
@@ -92,8 +109,10 @@ class Batches(Dataset):
         process: int = 0,
         processes: int = 1,
         tags: tuple[str, ...] = (),
+        boxes: bool = False,
     ) -> None:
-        self.pictures, self.tokenizer, self.input_config, self.tags = pictures, tokenizer, input_config, tags
+        self.pictures, self.tokenizer, self.input_config = pictures, tokenizer, input_config
+        self.extras: dict[str, Any] = {"tags": tags, "boxes": boxes}
         self.data, self.seed = recipe.data, recipe.training.seed
         self.accumulation, self.process, self.processes = recipe.training.accumulation, process, processes
         self.order = Order(pictures.count, self.seed)
@@ -112,7 +131,7 @@ class Batches(Dataset):
             # Pictures that cannot be read are left out and logged; when no other is in the piece, others stand in.
             chosen = [sample for position in share for sample in self._chosen(position + turn * _FAR)]
             try:
-                return collate(chosen, self.tokenizer, self.input_config, tags=self.tags, on_error="skip")
+                return collate(chosen, self.tokenizer, self.input_config, on_error="skip", **self.extras)
             except DataError as error:
                 problem = error
         raise problem

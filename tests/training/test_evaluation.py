@@ -12,7 +12,7 @@ from tiny import draw_scene, recipe_values
 from refseg.checkpoint import load_model
 from refseg.data.rle import encode
 from refseg.data.scenes import scene_samples
-from refseg.errors import ConfigError
+from refseg.errors import ConfigError, DataError
 from refseg.evaluate import evaluate_model
 from refseg.training.evaluation import meant, open_evaluation
 from refseg.training.loop import train
@@ -97,6 +97,29 @@ def test_only_the_data_path_changes_for_a_data_set_on_disk(tmp_path):
     assert sentences[-1] == 3 * 4 * 2
 
 
+def test_a_data_set_without_train_split_is_learnt_from_whole_and_the_run_says_so(tmp_path, capsys):
+    write_grefcoco(tmp_path / "data", ["testA", "val", "val"])
+    values = recipe_values(tmp_path / "run", steps=1)
+    values["data"]["root"] = str(tmp_path / "data")
+    train(parse_recipe(values))
+    assert "no split 'train': learning from all of testA, val" in " ".join(capsys.readouterr().err.split())
+    values["data"]["split"] = "train"
+    with pytest.raises(DataError, match="'train'"):
+        train(parse_recipe({**values, "output": {"folder": str(tmp_path / "other")}}))
+
+
+def test_a_metric_without_any_case_is_null_and_never_the_best(tmp_path):
+    values = recipe_values(tmp_path / "run", steps=2)
+    values["data"]["sentences"] = 2  # none without target
+    values["evaluation"] = {"every": 1, "pictures": 2, "samples": 0, "metric": "N_acc"}
+    assert train(parse_recipe(values)).best is None
+    assert lines_of(tmp_path / "run", "evaluation")[0]["metrics"]["N_acc"] is None
+    assert not (tmp_path / "run" / "best").exists()
+    values["evaluation"]["metric"] = "mask_iou"
+    with pytest.raises(ConfigError, match=r"'mask_iou' is not measured; there is .*gIoU"):
+        train(parse_recipe({**values, "output": {"folder": str(tmp_path / "other")}}))
+
+
 def test_every_sentence_on_its_own(tmp_path):
     write_grefcoco(tmp_path / "data", ["train"] * 3)
     values = recipe_values(tmp_path / "run", steps=2)
@@ -121,10 +144,10 @@ def test_what_cannot_be_evaluated_is_said_before_the_first_step(tmp_path):
     values = recipe_values(tmp_path / "run", steps=2)
     values["evaluation"] = {"every": 1}
     values["data"]["root"] = str(tmp_path / "data")
-    with pytest.raises(ConfigError, match=r"no sentences in the split 'val'.*evaluation\.every=0"):
+    with pytest.raises(DataError, match=r"evaluation: .*'val'.*evaluation\.every=0"):
         train(parse_recipe(values))
     values["data"]["split"] = "testA"
-    with pytest.raises(ConfigError, match="no sentences in the split 'testA'"):
+    with pytest.raises(DataError, match="'testA'"):
         train(parse_recipe(values))
 
 
