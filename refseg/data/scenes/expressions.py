@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from refseg.data.scenes.forms import Form, Related, View
-from refseg.data.scenes.grammar import say
+from refseg.data.scenes.grammar import Voice, say
 from refseg.data.scenes.logic import Evaluator
 from refseg.data.scenes.propose import MIX, MIX_PLUS, Speaker
 
@@ -38,14 +38,17 @@ def expressions_of(
     elsewhere: View | None = None,
     allowed: Callable[[Form, frozenset[int]], bool] | None = None,
     mix: dict[str, float] | None = None,
+    evaluator: type[Evaluator] = Evaluator,
+    voice: Voice | None = None,
 ) -> list[Expression]:
     """Up to `count` different sentences about a view, in the proportions of `mix` as far as the view carries its kinds.
 
     `elsewhere` is another picture of the same split, whose sentences are borrowed as deceptions; `allowed(form,
     targets)` can turn down what a split must not hold; `plus` leaves out words for absolute places.
+    `evaluator` and `voice` (which must draw from `rng`) bring other rules and words than the drawn world's.
     """
-    speaker = Speaker(Evaluator(view), rng, plus)
-    stranger = Speaker(Evaluator(elsewhere), rng, plus) if elsewhere is not None and elsewhere.things else None
+    speaker = Speaker(evaluator(view), rng, plus)
+    stranger = Speaker(evaluator(elsewhere), rng, plus) if elsewhere is not None and elsewhere.things else None
     mix = dict(mix or (MIX_PLUS if plus else MIX))
     said: dict[str, Expression] = {}
     dry: set[str] = set()
@@ -60,7 +63,7 @@ def expressions_of(
             found = speaker.evaluator.denote(form)
             if found is None or not _fits(found, kind, many) or not (allowed is None or allowed(form, found)):
                 continue
-            texts = [say(form, rng, many) for _ in range(2 if rng.random() < _PARAPHRASE else 1)]
+            texts = [say(form, voice or rng, many) for _ in range(2 if rng.random() < _PARAPHRASE else 1)]
             fresh = [text for text in dict.fromkeys(texts) if text not in said]
             for text in fresh[: count - len(said)]:
                 said[text] = Expression(text, tuple(sorted(found)), kind, form)

@@ -33,7 +33,8 @@ class Thing:
 
     `families` are wider nouns ("person", "animal"); `other_colours` are colours that it shows besides its own; `depth`
     is the foot's height in the picture (larger is nearer), `support` the index of what it stands on (-1: the ground).
-    None means not known.
+    None means not known; `colour` "" means known, but not one that can be named, so that all that it might be called
+    stands in `other_colours`.
     """
 
     category: str
@@ -51,10 +52,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class View:
-    """A picture of `size` (height, width) and the things in it."""
+    """A picture of `size` (height, width) and the things in it.
+
+    Of the nouns in `open` there may be more things than those listed: nothing is certain about them.
+    """
 
     size: tuple[int, int]
     things: tuple[Thing, ...]
+    open: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

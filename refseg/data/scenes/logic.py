@@ -37,7 +37,12 @@ TOUCHING, APART = 0.06, 0.16  # gaps between boxes: certainly next to, certainly
 
 
 class Evaluator:
-    """Denotations over one view, each form worked out once."""
+    """Denotations over one view, each form worked out once.
+
+    The geometry is that of drawings on a flat floor; photographs have stricter rules in a class derived from this one.
+    """
+
+    size_ratio = SIZE_RATIO
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -69,6 +74,21 @@ class Evaluator:
         order = sorted(places, key=lambda place: (-(place[0] or 0.0), place[1]))
         gaps = [(one or 0.0) - (two or 0.0) for (one, _), (two, _) in pairwise(order)]
         return [index for _, index in order], gaps
+
+    def half(self, index: int, side: str) -> bool | None:
+        """Whether a thing lies in the left or right half; None near the middle."""
+        beyond = self.things[index].centre[0] / self.view.size[1] - 0.5
+        if abs(beyond) < HALF_BAND:
+            return None
+        return (beyond > 0) == (side == "right")
+
+    def holds(self, index: int, relation: str, anchor: int) -> bool | None:
+        """Whether a thing stands in a relation to another one (`nearest` is no such relation)."""
+        return _holds(self, index, relation, anchor)
+
+    def nearest(self, others: list[int], anchor: int) -> frozenset[int] | None:
+        """The thing of `others` that is closest to another one."""
+        return _nearest(self, others, anchor)
 
 
 def _match(thing: Thing, form: Select) -> bool | None:
@@ -104,6 +124,8 @@ def _gather(verdicts: list[bool | None]) -> frozenset[int] | None:
 
 
 def _select(self: Evaluator, form: Select) -> frozenset[int] | None:
+    if form.noun in self.view.open:
+        return None
     return _gather([_match(thing, form) for thing in self.things])
 
 
@@ -122,25 +144,18 @@ def _extreme(self: Evaluator, form: Extreme) -> frozenset[int] | None:
         return frozenset(ranked[0][1:2])
     if len(base) == 1:
         # Of one thing nobody says "the left one", unless it is on the left.
-        return base if form.side in ("left", "right") and _half(self, min(base), form.side) else None
+        return base if form.side in ("left", "right") and self.half(min(base), form.side) else None
     ranked = self.ranked(base, form.side)
     if ranked is None or ranked[1][0] < _margin(form.side):
         return None
     return frozenset(ranked[0][:1])
 
 
-def _half(self: Evaluator, index: int, side: str) -> bool | None:
-    beyond = self.things[index].centre[0] / self.view.size[1] - 0.5
-    if abs(beyond) < HALF_BAND:
-        return None
-    return (beyond > 0) == (side == "right")
-
-
 def _side(self: Evaluator, form: Side) -> frozenset[int] | None:
     base = self.denote(form.base)
     if not base:
         return base
-    verdicts = {index: _half(self, index, form.side) for index in base}
+    verdicts = {index: self.half(index, form.side) for index in base}
     if any(verdict is None for verdict in verdicts.values()):
         return None
     found = frozenset(index for index, verdict in verdicts.items() if verdict)
@@ -189,8 +204,8 @@ def _related(self: Evaluator, form: Related) -> frozenset[int] | None:
     anchor = min(anchors)
     others = sorted(base - anchors)
     if form.relation == "nearest":
-        return _nearest(self, others, anchor)
-    verdicts = {index: _holds(self, index, form.relation, anchor) for index in others}
+        return self.nearest(others, anchor)
+    verdicts = {index: self.holds(index, form.relation, anchor) for index in others}
     if any(verdict is None for verdict in verdicts.values()):
         return None
     return frozenset(index for index, verdict in verdicts.items() if verdict)
@@ -267,7 +282,7 @@ def _compare(self: Evaluator, form: Compare) -> frozenset[int] | None:
     order = sorted(base, key=lambda index: (-sign * extent(index), index))
     for measure in (extent, lambda index: self.things[index].area):
         large, small = (measure(order[0]), measure(order[1]))[::sign]
-        if large < SIZE_RATIO * small:
+        if large < self.size_ratio * small:
             return None
     return frozenset(order[:1])
 

@@ -220,7 +220,7 @@ class Speaker:
             return None
         picked = self.rng.sample(range(len(self.things)), count)
         shared = {self.things[index].colour for index in picked}
-        if len(shared) == 1 and None not in shared and self.rng.random() < 0.5:
+        if len(shared) == 1 and all(shared) and self.rng.random() < 0.5:
             nouns = [self.unique.get(index, []) for index in picked]
             plain = [next((form for form in forms if _plain(form)), None) for forms in nouns]
             people = {"person" in self.things[index].families for index in picked}

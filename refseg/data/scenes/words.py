@@ -39,9 +39,27 @@ _PLURALS = {
     "knife": "knives",
     "piece of furniture": "pieces of furniture",
     "broccoli": "pieces of broccoli",
-    "potted plant": "potted plants",
     "foot": "feet",
+    "goose": "geese",
+    "tooth": "teeth",
+    "ox": "oxen",
+    "deer": "deer",
+    "fish": "fish",
+    "moose": "moose",
+    "bison": "bison",
+    "aircraft": "aircraft",
+    "spacecraft": "spacecraft",
+    "wife": "wives",
+    "potato": "potatoes",
+    "tomato": "tomatoes",
+    "mango": "mangoes",
+    "hero": "heroes",
+    "cactus": "cacti",
+    "roof": "roofs",
+    "quiz": "quizzes",
+    "passerby": "passersby",
 }
+_TO_VES = ("leaf", "loaf", "shelf", "calf", "wolf", "half", "thief", "scarf", "knife", "life", "elf", "hoof")
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _ORDINALS = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -50,9 +68,16 @@ def plural(noun: str) -> str:
     """The plural of a noun or compound noun ("wine glass" -> "wine glasses")."""
     if noun in _PLURALS:
         return _PLURALS[noun]
+    head, of, rest = noun.partition(" of ")
+    if of:
+        return f"{plural(head)} of {rest}"
     head, space, last = noun.rpartition(" ")
     if space:
         return f"{head} {plural(last)}"
+    if last.endswith(("man", "woman", "child")) and last not in ("human", "german", "roman"):
+        return last + "ren" if last.endswith("child") else last[:-3] + "men"
+    if last.endswith(_TO_VES) and not last.endswith(("belief", "yourself")):
+        return last.removesuffix("e")[:-1] + "ves"
     if last.endswith(("s", "x", "z", "ch", "sh")):
         return last + "es"
     if last.endswith("y") and last[-2:-1] not in "aeiou":
@@ -61,8 +86,14 @@ def plural(noun: str) -> str:
 
 
 def article(words: str) -> str:
-    """The words with "a" or "an" in front."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    """The words with "a" or "an" in front, by sound."""
+    first = words.lower().replace("-", " ").split(" ", 1)[0]
+    vowel = first.startswith(("a", "e", "i", "o", "u", "hour", "honest", "heir"))
+    if first.startswith(("uni", "use", "uten", "ukul", "eu", "ewe", "one")) and not first.startswith("unin"):
+        vowel = False
+    if first in ("suv", "rv", "hdtv", "led", "lcd", "mp3", "x"):  # letters spoken one by one
+        vowel = True
+    return f"{'an' if vowel else 'a'} {words}"
 
 
 def ordinal(rank: int, digits: bool = False) -> str:

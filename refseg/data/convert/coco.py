@@ -1,0 +1,167 @@
+"""COCO JSON with sentences: `instances.json` and, beside images, annotations and categories, a list `expressions`.
+
+    expressions: [{"id", "image_id", "text", "annotation_ids": [...], "no_target", "split", "kind"}, ...]
+
+Other tools pass over the extra list. A file without it is read by what it has: sentences at the annotations (`text`,
+`caption`, `expression`, ...; equal ones of a picture mean all their objects), else the categories' names as sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from refseg.data import rle
+from refseg.data.coco import Instances, build_instance, read_instances, read_json
+from refseg.data.convert.common import (
+    TEXT_FIELDS,
+    Collector,
+    Placer,
+    by_picture,
+    fields_of,
+    find_picture,
+    read_list,
+    write_json,
+)
+from refseg.data.layout import PictureFinder
+from refseg.data.sample import Instance, ReferringDataset, Sample
+
+__all__ = ["read_coco", "write_coco"]
+
+
+def write_coco(samples: Iterable[Sample], folder: Path) -> int:
+    """Write `instances.json` and `images/`; returns the number of sentences. Masks are run-length encoded, exact."""
+    placer = Placer(folder / "images")
+    images: list[dict[str, Any]] = []
+    annotations: dict[int, dict[str, Any]] = {}
+    expressions: list[dict[str, Any]] = []
+    categories: dict[str, int] = {}
+    for image_id, group in by_picture(samples).items():
+        first = group[0]
+        name = f"images/{placer.place(first)}"
+        images.append({"id": image_id, "file_name": name, "height": first.size[0], "width": first.size[1]})
+        for sample in group:
+            for item in sample.objects:
+                if item.ann_id not in annotations:
+                    number = categories.setdefault(item.category or "object", len(categories) + 1)
+                    annotations[item.ann_id] = _annotation(item, sample, number)
+            numbers = [item.ann_id for item in sample.objects]
+            record = {"image_id": image_id, "text": sample.text, "annotation_ids": numbers, **fields_of(sample)}
+            expressions.append(record)
+    content = {
+        "images": images,
+        "annotations": list(annotations.values()),
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+        "expressions": expressions,
+    }
+    write_json(folder / "instances.json", content)
+    return len(expressions)
+
+
+def _annotation(item: Instance, sample: Sample, category: int) -> dict[str, Any]:
+    left, top, right, bottom = item.bbox
+    mask = item.mask(sample.size)
+    return {
+        "id": item.ann_id,
+        "image_id": sample.image_id,
+        "category_id": category,
+        "bbox": [left, top, right - left, bottom - top],
+        "area": float(mask.sum()),
+        "iscrowd": int(item.crowd),
+        "segmentation": rle.encode(mask),
+    }
+
+
+def read_coco(path: Path, images: Path | None = None) -> ReferringDataset:
+    """The sentences of a COCO JSON file; pictures lie in `images`, or beside the file."""
+    instances = read_instances(path)
+    given = read_json(path)
+    collector = Collector(path, path.parent.name or "coco")
+    collector.problems += instances.problems
+    folders = (images,) if images is not None else (path.parent, path.parent / "images", path.parent / "train2014")
+    finder = PictureFinder(folders)
+    objects: dict[int, Instance] = {}
+    for key, record in instances.annotations.items():
+        if record["image_id"] not in instances.pictures:
+            collector.fault(f"object {key}", f"picture {record['image_id']} is not recorded")
+            continue
+        item, faults = build_instance(instances, record)
+        collector.problems += faults
+        if item.segmentation is not None:
+            objects[key] = item
+    if "expressions" in given:
+        _recorded(collector, instances, objects, finder, read_list(given["expressions"]))
+    else:
+        _derived(collector, instances, objects, finder)
+    return collector.finish()
+
+
+def _picture(instances: Instances, finder: PictureFinder, key: int) -> tuple[int, Path | None, tuple[int, int]]:
+    record = instances.pictures[key]
+    return key, find_picture(finder, record.file_name, key), record.size
+
+
+def _recorded(
+    collector: Collector,
+    instances: Instances,
+    objects: dict[int, Instance],
+    finder: PictureFinder,
+    expressions: list[Any],
+) -> None:
+    for index, record in enumerate(expressions):
+        where = f"expressions[{index}]"
+        if not isinstance(record, dict):
+            collector.fault(where, "not a table", 1)
+            continue
+        where += f" (id {record.get('id')})"
+        key, numbers = record.get("image_id"), read_list(record.get("annotation_ids"))
+        if not isinstance(key, int) or key not in instances.pictures:
+            collector.fault(where, f"picture {key!r} is not recorded", 1)
+            continue
+        strange = [number for number in numbers if not isinstance(number, int) or number not in objects]
+        foreign = [
+            number for number in numbers if number not in strange and instances.annotations[number]["image_id"] != key
+        ]
+        if strange or foreign:
+            what = "of another picture" if foreign else "not there or without outline"
+            collector.fault(where, f"objects {strange or foreign} are {what}", 1)
+            continue
+        picture = _picture(instances, finder, key)
+        if picture[1] is None:
+            collector.fault(where, f"the picture {instances.pictures[key].file_name} was not found", 1)
+            continue
+        collector.add(where, record.get("text"), [objects[number] for number in numbers], picture, record)
+
+
+def _derived(collector: Collector, instances: Instances, objects: dict[int, Instance], finder: PictureFinder) -> None:
+    """Sentences from what a plain COCO file has: texts at its annotations, or its categories' names."""
+    described = any(_texts(instances.annotations[key]) for key in objects)
+    groups: dict[tuple[int, str], list[Instance]] = {}
+    for key, item in objects.items():
+        if item.crowd:
+            continue
+        for text in _texts(instances.annotations[key]) if described else [item.category]:
+            groups.setdefault((instances.annotations[key]["image_id"], text), []).append(item)
+    missing: set[int] = set()
+    for (key, text), members in groups.items():
+        picture = _picture(instances, finder, key)
+        if picture[1] is None:
+            if key not in missing:
+                collector.fault(f"picture {key}", f"{instances.pictures[key].file_name} was not found", 1)
+            missing.add(key)
+            continue
+        fields = {"split": instances.pictures[key].extra.get("split")}
+        collector.add(f"picture {key}", text, members, picture, fields if described else {**fields, "kind": "category"})
+
+
+def _texts(record: dict[str, Any]) -> list[str]:
+    attributes = record.get("attributes")
+    found = []
+    for source in (record, attributes if isinstance(attributes, dict) else {}):
+        for name in TEXT_FIELDS:
+            value = source.get(name, source.get(name + "s"))
+            found += [
+                text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text
+            ]
+    return list(dict.fromkeys(found))
