@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("image", nargs="?", help="a picture of yours instead of a drawn scene")
     parser.add_argument("texts", nargs="*", help="sentences to ask about it")
     parser.add_argument("--model", default="rela-mini")
-    parser.add_argument("--seed", type=int, default=20260, help="which scene is drawn")
+    parser.add_argument("--seed", type=int, default=20303, help="which scene is drawn")
     parser.add_argument("--output", type=Path, default=Path("demo-out"))
     arguments = parser.parse_args(argv)
     truths: dict[str, np.ndarray] = {}
