@@ -63,9 +63,9 @@ class Geometry:
 class Segmentation:
     """The answer to one sentence about one picture, at the picture's own size.
 
-    `mask` (H, W) bool; `boxes` (K, 4) float xyxy in pixels, one a connected or predicted target; `no_target` the verdict
-    and `no_target_score` its probability (0 to 1); `score` the mean foreground probability over the mask (0 to 1; for a
-    no-target answer the probability that there is a target).
+    `mask` (H, W) bool; `boxes` (K, 4) float xyxy in pixels, one a connected or predicted target; `no_target` the
+    verdict and `no_target_score` its probability (0 to 1); `score` the mean foreground probability over the mask (0 to
+    1; for a no-target answer the probability that there is a target).
     """
 
     mask: NDArray[np.bool_]

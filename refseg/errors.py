@@ -1,7 +1,7 @@
 """The errors that a person can mend.
 
-Everything that is the input's fault, and not the program's, is a `RefsegError`: the message names the file, the field and
-the remedy, and the command line prints it as one line and exits with code 2.
+Everything that is the input's fault, and not the program's, is a `RefsegError`: the message names the file, the field
+and the remedy, and the command line prints it as one line and exits with code 2.
 """
 
 from __future__ import annotations

@@ -43,10 +43,11 @@ def postprocess(
 
     `output` holds B sentences; `geometries` and `texts` have one entry for each of them. A pixel is foreground when
     its probability is above `threshold`. The verdict is "none", and the mask cleared, when the no-target probability
-    is above `no_target_threshold` (so 1 never says none, and ties mean a target, as in `Output`). A network without a
-    no-target head says "none" when fewer than `minimum_area` pixels of the original picture are foreground; its
-    no-target probability is one minus the foreground probability of the `minimum_area`-th most certain pixel, which
-    reaches one minus `threshold` exactly when the rule says none.
+    is above `no_target_threshold` (ties mean a target, as in `Output`), or when no pixel is foreground (GRES, section
+    5.1), in which case the no-target probability is at least one minus that of the most certain pixel. A network
+    without a no-target head says "none" when fewer than `minimum_area` pixels of the original picture are foreground;
+    its no-target probability is one minus the foreground probability of the `minimum_area`-th most certain pixel,
+    which reaches one minus `threshold` exactly when the rule says none.
 
     `input_size` (height, width) is what the network saw, where a batch was padded beyond the geometries' own model
     sizes.
@@ -63,7 +64,9 @@ def postprocess(
         if output.no_target_logits is not None:
             no_target_score = float(output.no_target_logits[index].float().sigmoid())
             no_target = no_target_score > no_target_threshold
-            mask, certainty, _ = _mask_at_original_size(logits, geometry, threshold, 0, skip=no_target)
+            mask, certainty, most = _mask_at_original_size(logits, geometry, threshold, 1, skip=no_target)
+            if not no_target and not mask.any():
+                no_target, no_target_score = True, max(no_target_score, 1.0 - most)
         else:
             smallest = min(minimum_area, math.prod(geometry.original_size))
             mask, certainty, nth = _mask_at_original_size(logits, geometry, threshold, smallest)

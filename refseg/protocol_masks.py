@@ -50,7 +50,7 @@ def predict(output: Output, geometries: Sequence[Geometry], protocol: Protocol, 
         texts = [""] * len(geometries)
         found = postprocess(output, geometries, texts, protocol.threshold, 1.0, input_size=size)
         said = [
-            answer.no_target if heads is None else answer.no_target_score > protocol.no_target_threshold
+            answer.no_target or (heads is not None and answer.no_target_score > protocol.no_target_threshold)
             for answer in found
         ]
         return [

@@ -1,8 +1,8 @@
 """The central types: what travels between the rooms of the package.
 
-Masks are True where something is real: a real word, a real pixel (not padding), a target's pixel. Letters in the shapes:
-B sentences, N pictures (N = B unless `Batch.picture` says which sentence belongs to which picture), L word slots,
-H W the network's input size, h w the size of a feature map, C channels, P phrases of one sentence.
+Masks are True where something is real: a real word, a real pixel (not padding), a target's pixel. Letters in the
+shapes: B sentences, N pictures (N = B unless `Batch.picture` says which sentence belongs to which picture), L word
+slots, H W the network's input size, h w the size of a feature map, C channels, P phrases of one sentence.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class _Movable:
-    """Adds `.to(device)` to a dataclass whose fields are tensors, such dataclasses, dicts of tensors, or anything else."""
+    """Adds `.to(device)` to a dataclass whose fields are tensors, such dataclasses, dicts of them, or anything else."""
 
     def to(self, device: torch.device | str) -> Any:
         """The same object with every tensor on `device`."""
@@ -114,7 +114,7 @@ class Targets(_Movable):
 class VisualFeatures(_Movable):
     """Feature maps by stride ({4: "B C h w", 8: ...}), and which input pixels are real ("B H W")."""
 
-    maps: dict[int, Shaped[Tensor, "..."]]
+    maps: dict[int, Shaped[Tensor, ...]]
     mask: Bool[Tensor, "B H W"]
 
 

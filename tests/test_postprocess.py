@@ -45,7 +45,8 @@ def test_padding_never_reaches_the_answer() -> None:
     answer = postprocess(Output(logits_of(everywhere), torch.tensor([-1.0])), [geometry], ["it"])[0]
     assert answer.mask.shape == (16, 32)
     assert not answer.mask.any()
-    assert (answer.score, len(answer.boxes), answer.no_target) == (0.0, 0, False)
+    assert (len(answer.boxes), answer.no_target) == (0, True)  # no pixel is left: none
+    assert answer.score < 1e-6
 
 
 def test_a_mask_comes_back_to_where_it_was() -> None:
@@ -94,9 +95,17 @@ def test_thresholds_decide() -> None:
     assert postprocess(output, geometry, ["it"])[0].no_target
     assert postprocess(output, geometry, ["it"], no_target_threshold=0.6)[0].mask.all()
     assert not postprocess(output, geometry, ["it"], 0.6, 0.6)[0].mask.any()
-    tie = Output(torch.zeros(1, 32, 32), torch.zeros(1))  # ties are background, and a target
-    assert not postprocess(tie, geometry, ["it"])[0].no_target
-    assert not postprocess(tie, geometry, ["it"])[0].mask.any()
+    assert not postprocess(Output(output.mask_logits, torch.zeros(1)), geometry, ["it"])[0].no_target  # a tie: a target
+    assert not postprocess(Output(torch.zeros(1, 32, 32), None), geometry, ["it"])[0].mask.any()  # ties: background
+
+
+def test_a_mask_without_a_pixel_says_none() -> None:
+    output = Output(torch.full((1, 32, 32), -1.0), torch.tensor([-2.0]))  # probabilities 0.269 and 0.119
+    answer = postprocess(output, [warped((8, 8))], ["it"], no_target_threshold=1.0)[0]
+    assert answer.no_target
+    assert answer.no_target_score == pytest.approx(1 - 0.2689, abs=1e-3)
+    assert answer.score == pytest.approx(0.2689, abs=1e-3)
+    assert not postprocess(output, [warped((8, 8))], ["it"], threshold=0.2, no_target_threshold=1.0)[0].no_target
 
 
 @pytest.mark.parametrize(("pixels", "none"), [(49, True), (50, False)])

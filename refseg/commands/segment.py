@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threshold", type=float, metavar="P", help="a pixel counts above this probability")
     parser.add_argument(
-        "--no-target-threshold", type=float, metavar="P", help="the answer is none above this probability (1: never)"
+        "--no-target-threshold", type=float, metavar="P", help="the answer is none above this probability"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="default: float32")

@@ -42,7 +42,9 @@ class Attention(nn.Module):
             layer(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for layer, tokens in ((self.query, queries), (self.key, keys), (self.value, values))
         ]
-        gathered = attend(*projected, None if mask is None else mask[:, None], self.dropout if self.training else 0.0)
+        queries, keys, values = projected
+        seen = None if mask is None else mask[:, None]
+        gathered = attend(queries, keys, values, seen, self.dropout if self.training else 0.0)
         return self.output(gathered.transpose(1, 2).flatten(2))
 
 

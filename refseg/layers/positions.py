@@ -28,10 +28,10 @@ class PixelPositions(nn.Module):
         super().__init__()
         if width % 4:
             raise ConfigError(f"width={width}: positions of rows and columns need a multiple of 4")
-        self.half, self.temperature = width // 2, temperature
+        self.per_axis, self.temperature = width // 2, temperature
         self.tables: nn.ModuleList | None = None
         if kind == "learned":
-            self.tables = nn.ModuleList(nn.Embedding(ROWS, self.half) for _ in range(2))
+            self.tables = nn.ModuleList(nn.Embedding(ROWS, self.per_axis) for _ in range(2))
             for table in self.tables:
                 assert isinstance(table, nn.Embedding)
                 nn.init.uniform_(table.weight)
@@ -46,7 +46,7 @@ class PixelPositions(nn.Module):
             whole = count.narrow(axis, count.shape[axis] - 1, 1)
             # Half a pixel back: the centres of the pixels.
             places.append((count - 0.5) / (whole + 1e-6) * (2 * math.pi))
-        powers = 2 * torch.div(torch.arange(self.half, device=mask.device), 2, rounding_mode="floor") / self.half
+        powers = 2 * torch.div(torch.arange(self.per_axis, device=mask.device), 2, rounding_mode="floor") / self.per_axis
         waves = [place[..., None] / self.temperature**powers for place in places]
         halves = [torch.stack([wave[..., 0::2].sin(), wave[..., 1::2].cos()], dim=-1).flatten(-2) for wave in waves]
         return torch.cat(halves, dim=-1).permute(0, 3, 1, 2)
@@ -56,7 +56,7 @@ class PixelPositions(nn.Module):
         if max(height, width) > ROWS:
             raise RefsegError(f"a map of {height} x {width} is larger than the {ROWS} learnt positions; use sine")
         assert self.tables is not None
-        rows, columns = (table.weight for table in self.tables)
-        rows = rows[:height, None].expand(height, width, self.half)
-        columns = columns[None, :width].expand(height, width, self.half)
+        of_rows, of_columns = (table.get_parameter("weight") for table in self.tables)
+        rows = of_rows[:height, None].expand(height, width, self.per_axis)
+        columns = of_columns[None, :width].expand(height, width, self.per_axis)
         return torch.cat([rows, columns], dim=-1).permute(2, 0, 1).expand(count, -1, height, width)

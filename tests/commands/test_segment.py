@@ -65,7 +65,7 @@ def test_thresholds_reach_the_answer(model_folder: Path, photo: Path, tmp_path: 
         return record["no_target"], record["area"]
 
     assert areas("--threshold", "0", "--no-target-threshold", "1") == (False, 40 * 60)
-    assert areas("--threshold", "1", "--no-target-threshold", "1") == (False, 0)
+    assert areas("--threshold", "1", "--no-target-threshold", "1") == (True, 0)  # no pixel: none
     assert areas("--no-target-threshold", "0") == (True, 0)
 
 
