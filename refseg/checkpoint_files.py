@@ -22,8 +22,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors by name in a .safetensors, .pth, .pt, .bin or .pkl file; numpy arrays become tensors.
 
     A state dict wrapped in another one under model, state_dict or module is unwrapped (detectron2 and most training
-    loops do so), a prefix `module.` on every name is removed. Pickles are opened by readers that build tensors, arrays and
-    plain values alone. Raises `CheckpointError`.
+    loops do so), a prefix `module.` on every name is removed. Pickles are opened by readers that build tensors, arrays
+    and plain values alone. Raises `CheckpointError`.
     """
     path = Path(path)
     if path.is_dir():

@@ -24,6 +24,7 @@ from refseg.answer import Geometry, Segmentation
 from refseg.checkpoint import PACKAGED, load_model
 from refseg.errors import RefsegError
 from refseg.postprocess import check_probability, postprocess
+from refseg.precision import check_precision, store_in
 from refseg.text.reading import Reading, read_sentence
 from refseg.types import Batch, Output, TextFeatures, Tokens
 
@@ -37,7 +38,9 @@ def load(model: str | Path, device: str = "auto", precision: str = "float32") ->
     `RefsegError` when the device is not there, `CheckpointError` when the model is not, or its files are damaged.
     """
     chosen = choose_device(device)  # before the weights are read: a wrong name should not cost that time
-    return Segmenter(*load_model(model), device=str(chosen), precision=precision)
+    network, tokenizer, info = load_model(model)
+    store_in(network, check_precision(precision))
+    return Segmenter(network, tokenizer, info, device=str(chosen), precision=precision)
 
 
 def list_models() -> list[str]:

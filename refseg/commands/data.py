@@ -11,7 +11,12 @@ VERBS: dict[str, tuple[str, str]] = {
         "refseg.commands.data_check",
         "say what a data folder holds, compare with published counts, name problems",
     ),
+    "stats": ("refseg.commands.data_stats", "count sentences, words, targets, kinds and areas of a data set"),
+    "get": ("refseg.commands.data_get", "fetch a published data set, or say how to get it"),
+    "leak": ("refseg.commands.data_leak", "list the pictures that training and evaluation share"),
     "scenes": ("refseg.commands.data_scenes", "draw scenes with sentences and exact masks"),
+    "templates": ("refseg.commands.data_templates", "make sentences for photographs from a COCO-style file"),
+    "convert": ("refseg.commands.data_convert", "convert to and from JSONL, gRefCOCO, COCO, YOLO, Label Studio, CVAT"),
 }
 
 

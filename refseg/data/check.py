@@ -7,80 +7,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from refseg.data.catalog import SplitCounts, published
+from refseg.data.clips import FrameSamples
 from refseg.data.coco import Instances, read_instances
 from refseg.data.grefcoco import read_grefs
-from refseg.data.images import image_size, read_image
 from refseg.data.index import SampleIndex, build_index
-from refseg.data.layout import DatasetFiles, PictureFinder, find_datasets
+from refseg.data.layout import DatasetFiles, find_datasets
+from refseg.data.readers import ReadOptions, open_samples, picture_finder
 from refseg.data.refcoco import Referent, read_refs
+from refseg.data.report import Counts, DatasetReport, Report, against_published
 from refseg.data.sample import Problem
+from refseg.data.tally import Tally, check_clips, clip_samples, picture_fault
 from refseg.errors import DataError, RefsegError
-
-_SPLITS = ("train", "val", "test", "testA", "testB", "testC")
-
-
-@dataclass
-class Counts:
-    """What one split holds. `usable` sentences can be trained on and scored; `published` is their number in print."""
-
-    expressions: int = 0
-    usable: int = 0
-    referents: int = 0
-    pictures: int = 0
-    objects: int = 0
-    one_target: int = 0
-    several_targets: int = 0
-    no_target: int = 0
-    published: int | None = None
-    verdict: str = ""
-    kinds: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class DatasetReport:
-    """One data set: its files, counts by split, problems; `error` when a file could not be read at all."""
-
-    name: str
-    split_by: str
-    refs: str
-    splits: dict[str, Counts] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    pictures_found: int = 0
-    pictures_missing: int = 0
-    note: str = ""
-    error: str = ""
-
-    @property
-    def usable(self) -> int:
-        """Sentences that can be used."""
-        return sum(counts.usable for counts in self.splits.values())
-
-
-@dataclass
-class Report:
-    """A checked folder."""
-
-    root: str
-    datasets: list[DatasetReport]
-
-    @property
-    def usable(self) -> bool:
-        """Whether any sentence can be used."""
-        return any(dataset.usable for dataset in self.datasets)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values, all problems included."""
-        plain = asdict(self)
-        plain["usable"] = self.usable
-        for entry, dataset in zip(plain["datasets"], self.datasets, strict=True):
-            entry["usable"] = dataset.usable
-            entry["problem_counts"] = dict(Counter(problem.kind for problem in dataset.problems).most_common())
-        return plain
 
 
 def check(root: str | os.PathLike[str], *, deep: bool = False) -> Report:
@@ -93,7 +32,7 @@ def check(root: str | os.PathLike[str], *, deep: bool = False) -> Report:
     if not found:
         raise DataError(
             f"{root}: no data set here; wanted is a folder with refs(unc).p or grefs(unc).json and instances.json, "
-            "or the folder above it"
+            "or another published form (docs/data.md), or the folder above it"
         )
     instances: dict[Path, Instances] = {}
     sizes: dict[Path, str] = {}
@@ -104,6 +43,8 @@ def _check_one(
     files: DatasetFiles, cache: dict[Path, Instances], pictures: dict[Path, str], deep: bool
 ) -> DatasetReport:
     report = DatasetReport(files.name, files.split_by, str(files.refs))
+    if files.form != "refs":
+        return _check_form(report, files, pictures, deep)
     try:
         referents, problems = (read_grefs if files.generalised else read_refs)(files.refs)
         if files.instances not in cache:
@@ -113,7 +54,7 @@ def _check_one(
             files.name,
             referents,
             instances,
-            PictureFinder(files.picture_folders),
+            picture_finder(files),
             drop_crowd=files.generalised,
             need_pictures=False,
         )
@@ -127,17 +68,24 @@ def _check_one(
     report.pictures_missing = sum(path is None for path in index.paths.values())
     report.pictures_found = len(index.paths) - report.pictures_missing
     _count(report, referents, index, broken)
-    entry = published(files.name, files.split_by)
-    if entry is not None:
-        report.note = entry.note
-        for split, numbers in entry.splits.items():
-            _compare(report.splits.setdefault(split, Counts()), numbers)
-    report.splits = dict(sorted(report.splits.items(), key=lambda item: _split_order(item[0])))
-    return report
+    return against_published(report)
 
 
-def _split_order(split: str) -> tuple[int, str]:
-    return (_SPLITS.index(split) if split in _SPLITS else len(_SPLITS), split)
+def _check_form(report: DatasetReport, files: DatasetFiles, known: dict[Path, str], deep: bool) -> DatasetReport:
+    """As `_check_one` for every other form, which gives samples: sentences are counted as they would be read."""
+    try:
+        samples, report.problems = open_samples(files, ReadOptions(need_pictures=False))
+        clips = samples.clips if isinstance(samples, FrameSamples) else None
+        tally = Tally(report, known, deep)
+        for sample in samples if clips is None else clip_samples(clips, report.problems):
+            tally.add(sample)
+        tally.finish()
+        if clips is not None and deep:
+            check_clips(clips, report.problems)
+    except RefsegError as error:
+        report.error = str(error)
+        return report
+    return against_published(report)
 
 
 def _count(report: DatasetReport, referents: list[Referent], index: SampleIndex, broken: set[int]) -> None:
@@ -164,18 +112,6 @@ def _count(report: DatasetReport, referents: list[Referent], index: SampleIndex,
         counts.kinds = dict(kinds.get(split, Counter()).most_common())
 
 
-def _compare(counts: Counts, numbers: SplitCounts) -> None:
-    counts.published = numbers.expressions
-    if counts.expressions == numbers.expressions:
-        counts.verdict = "complete"
-    elif counts.expressions == 0:
-        counts.verdict = "absent"
-    elif counts.expressions < numbers.expressions:
-        counts.verdict = f"{100 * counts.expressions / numbers.expressions:.3g} %"
-    else:
-        counts.verdict = f"{counts.expressions - numbers.expressions} too many"
-
-
 def _check_pictures(index: SampleIndex, known: dict[Path, str], problems: list[Problem], deep: bool) -> set[int]:
     """Name the pictures that cannot be read or have another size; returns their numbers. `known` spares rereading."""
     lost = Counter(index.referents[row].image_id for row, _ in index.pairs.tolist())
@@ -186,26 +122,11 @@ def _check_pictures(index: SampleIndex, known: dict[Path, str], problems: list[P
         size = index.instances[image_id].size
         key = path / f"{size[0]}x{size[1]}"
         if key not in known:
-            known[key] = _fault_of(path, size, deep)
+            known[key] = picture_fault(path, size, deep)
         if known[key]:
             broken.add(image_id)
             problems.append(Problem("bad_picture", f"picture {image_id}", known[key], lost[image_id]))
     return broken
-
-
-def _fault_of(path: Path, size: tuple[int, int], deep: bool) -> str:
-    try:
-        stored = image_size(path)
-        if deep:
-            upright = read_image(path)
-            fits = size in (stored, (upright.height, upright.width))
-        else:
-            fits = size in (stored, stored[::-1])  # an orientation in the header may turn it
-    except RefsegError as error:
-        return str(error)
-    if fits:
-        return ""
-    return f"{path}: is {stored[1]} x {stored[0]}, annotated at {size[1]} x {size[0]}"
 
 
 def _check_masks(index: SampleIndex, problems: list[Problem]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ from refseg.data.masks import bounding_box, clean_segmentation, rasterise
 from refseg.data.sample import Instance, Problem
 from refseg.errors import DataError
 
+_PICTURE_FIELDS = ("id", "file_name", "height", "width")
+
 
 @dataclass(frozen=True)
 class PictureRecord:
-    """A picture as recorded: the file's name (not to be trusted) and (height, width)."""
+    """A picture as recorded: the file's name (not to be trusted), (height, width), and its further fields."""
 
     file_name: str
     size: tuple[int, int]
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Instances:
     annotations: dict[int, dict[str, Any]]
     categories: dict[int, str]
     problems: list[Problem]
+    supercategories: dict[int, str] = field(default_factory=dict)
 
 
 def read_json(path: str | os.PathLike[str], hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -78,7 +82,8 @@ def read_instances(path: str | os.PathLike[str]) -> Instances:
             problems.append(Problem("duplicate_picture", where, f"picture {key} is recorded twice; the first counts"))
         else:
             name = record.get("file_name", "")
-            pictures[key] = PictureRecord(name if isinstance(name, str) else "", size)
+            extra = {entry: value for entry, value in record.items() if entry not in _PICTURE_FIELDS}
+            pictures[key] = PictureRecord(name if isinstance(name, str) else "", size, extra)
     annotations: dict[int, dict[str, Any]] = {}
     for index, record in enumerate(_records(content, "annotations", path)):
         where = f"{path.name} annotations[{index}]"
@@ -91,13 +96,16 @@ def read_instances(path: str | os.PathLike[str]) -> Instances:
         else:
             annotations[record["id"]] = record
     categories: dict[int, str] = {}
+    supercategories: dict[int, str] = {}
     named = content.get("categories", [])
     for record in named if isinstance(named, list) else []:
         if isinstance(record, dict) and _is_int(record.get("id")) and isinstance(record.get("name"), str):
             categories[record["id"]] = record["name"]
+            if isinstance(record.get("supercategory"), str):
+                supercategories[record["id"]] = record["supercategory"]
     if not pictures:
         raise DataError(f"{path}: no usable picture among the images" + (f" ({problems[0]})" if problems else ""))
-    return Instances(path, pictures, annotations, categories, problems)
+    return Instances(path, pictures, annotations, categories, problems, supercategories)
 
 
 def build_instance(instances: Instances, record: dict[str, Any]) -> tuple[Instance, list[Problem]]:

@@ -61,7 +61,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, rotate: boo
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(height, width) of the picture at `path` as stored (EXIF orientation not applied), from its header alone."""
-    with _quiet(), _open(Path(path)) as handle:
+    with quiet(), _open(Path(path)) as handle:
         try:
             with Image.open(handle, formats=_formats()) as image:
                 return image.height, image.width
@@ -69,7 +69,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             raise ImageError(f"{path}: cannot be read as a picture ({_reason(error)})") from error
 
 
-class _quiet:
+class quiet:
     """PIL's warnings off (size and metadata); the size is checked here and metadata is nobody's worry."""
 
     def __enter__(self) -> None:
@@ -109,7 +109,7 @@ def _open(path: Path) -> Any:
 
 def _decode(handle: Any, name: str, max_pixels: int, rotate: bool) -> Image.Image:
     try:
-        with _quiet():
+        with quiet():
             image = Image.open(handle, formats=_formats())
     except Image.DecompressionBombError as error:
         _close(handle, name)
@@ -144,7 +144,7 @@ def _finish(image: Image.Image, name: str, max_pixels: int, rotate: bool) -> Ima
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        with _quiet():
+        with quiet():
             return ImageOps.exif_transpose(image)
     except Exception:  # damaged metadata says nothing about the orientation; the pixels are sound
         return image

@@ -6,9 +6,12 @@
       refcocog/   refs(umd).p   refs(google).p  instances.json
       grefcoco/   grefs(unc).json  instances.json
       scenes/     grefs(scenes).json  instances.json
+      refclef/    refs(unc).p   refs(berkeley).p   instances.json
       images/train2014/COCO_train2014_000000000009.jpg ...
+      images/saiapr_tc-12/00/images/25.jpg ...   (RefCLEF; also without the folders between)
 
-ROOT may be that parent or one data set's own folder; pictures are looked for inside it and beside it.
+ROOT may be that parent or one data set's own folder; pictures are looked for inside it and beside it. The other data
+sets' files are found by their own modules (`refseg.data.readers`).
 """
 
 from __future__ import annotations
@@ -23,14 +26,27 @@ from refseg.errors import DataError, did_you_mean
 _REFS = re.compile(r"^(g?)refs\(([^()]+)\)\.(p|json)$")
 
 # Which annotation file is meant when a folder holds several and nobody says: the split of most papers.
-_FIRST_CHOICE = ("unc", "umd", "google", "scenes")
+_FIRST_CHOICE = ("unc", "umd", "google", "scenes", "templates", "converted")
 
-_PICTURE_FOLDERS = ("images/train2014", "images", "train2014", "")
+_PICTURE_FOLDERS = ("images/train2014", "images/mscoco/images/train2014", "images", "train2014", "")
+_SAIAPR_FOLDERS = (
+    "images/saiapr_tc-12",
+    "images/saiaprtc12",
+    "images/refclef",
+    "saiapr_tc-12",
+    "referit/images",
+    "images",
+    "",
+)
 
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """The files of one data set: name, who made the split, sentences, objects, and folders that may hold pictures."""
+    """The files of one data set: name, who made the split, sentences, objects, and folders that may hold pictures.
+
+    `form` is the way it is written, a key of `refseg.data.readers.FORMS`. Forms other than "refs" have their main file
+    in both `refs` and `instances`, and the file of each split in `parts` where splits have files of their own.
+    """
 
     name: str
     split_by: str
@@ -38,19 +54,28 @@ class DatasetFiles:
     instances: Path
     generalised: bool
     picture_folders: tuple[Path, ...]
+    form: str = "refs"
+    parts: tuple[tuple[str, Path], ...] = ()
+
+    def sources(self) -> tuple[Path, ...]:
+        """All annotation files, each once."""
+        return tuple(dict.fromkeys((self.refs, self.instances, *(path for _, path in self.parts))))
 
 
 def find_datasets(root: str | os.PathLike[str]) -> list[DatasetFiles]:
     """Every data set under `root`, by name and split's maker. Raises `DataError` when `root` is no folder."""
+    from refseg.data.readers import find_forms
+
     root = Path(root)
     if not root.exists():
         raise DataError(f"{root}: no such folder")
     if not root.is_dir():
         raise DataError(f"{root}: a file; the folder that holds a data set is wanted")
-    found = _in_folder(root)
-    for folder in sorted(root.iterdir()):
-        if folder.is_dir():
-            found += _in_folder(folder)
+    found: list[DatasetFiles] = []
+    for folder in (root, *(entry for entry in sorted(root.iterdir()) if entry.is_dir())):
+        found += _in_folder(folder)
+        known = {(files.form, files.refs) for files in found if files.form != "refs"}
+        found += [files for files in find_forms(folder) if (files.form, files.refs) not in known]
     return sorted(found, key=lambda files: (files.name, _rank(files.split_by)))
 
 
@@ -64,7 +89,7 @@ def choose(root: str | os.PathLike[str], dataset: str | None, split_by: str | No
     if not found:
         raise DataError(
             f"{root}: no data set here; wanted is a folder with refs(unc).p or grefs(unc).json and instances.json, "
-            "or the folder above it"
+            "or another published form (docs/data.md), or the folder above it"
         )
     names = sorted({files.name for files in found})
     if dataset is None:
@@ -84,15 +109,23 @@ def choose(root: str | os.PathLike[str], dataset: str | None, split_by: str | No
 
 
 class PictureFinder:
-    """Finds a data set's pictures by number and recorded name; each folder is listed once."""
+    """Finds a data set's pictures by number and recorded name; each folder is listed once.
 
-    def __init__(self, folders: tuple[Path, ...]) -> None:
+    `coco`: the numbers are COCO's, so its file names may be tried. They must not where numbers are another source's.
+    `nested`: look also into the folders NN/images of each folder, as the SAIAPR collection is unpacked.
+    """
+
+    def __init__(self, folders: tuple[Path, ...], *, coco: bool = True, nested: bool = False) -> None:
+        self.coco = coco
         self.folders = tuple(folder for folder in folders if folder.is_dir())
+        if nested:
+            inner = (path for folder in self.folders for path in sorted(folder.glob("*/images")) if path.is_dir())
+            self.folders = tuple(dict.fromkeys((*self.folders, *inner)))
         self._names = {folder: {entry.name for entry in os.scandir(folder)} for folder in self.folders}
 
     def find(self, image_id: int, file_name: str) -> Path | None:
         """The picture's path, or None. The recorded name is tried first, then COCO's two ways of naming by number."""
-        names = [f"COCO_train2014_{image_id:012d}.jpg", f"{image_id:012d}.jpg"]
+        names = [f"COCO_train2014_{image_id:012d}.jpg", f"{image_id:012d}.jpg"] if self.coco else [f"{image_id}.jpg"]
         recorded = PurePosixPath(file_name.replace("\\", "/"))
         # A data set file must not reach out of its folder.
         if file_name and "\0" not in file_name and not recorded.is_absolute() and ".." not in recorded.parts:
@@ -104,14 +137,15 @@ class PictureFinder:
         return None
 
 
+def picture_folders(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
+    """Where pictures may lie: each name inside the data set's folder ("" is itself), then beside it."""
+    return (*(folder / name for name in names), *(folder.parent / name for name in names if name))
+
+
 def _in_folder(folder: Path) -> list[DatasetFiles]:
     instances = folder / "instances.json"
     if not instances.is_file():
         return []
-    pictures = (
-        *(folder / name for name in _PICTURE_FOLDERS),
-        *(folder.parent / name for name in _PICTURE_FOLDERS[:-1]),
-    )
     by_maker: dict[tuple[str, str], DatasetFiles] = {}
     # "p" after "json": a pickle with the same content has priority where both are there, as in the published loader
     for path in sorted(folder.iterdir(), key=lambda entry: entry.suffix == ".p"):
@@ -120,17 +154,20 @@ def _in_folder(folder: Path) -> list[DatasetFiles]:
             continue
         general, maker = match.group(1) == "g", match.group(2)
         name = _name_of(folder.resolve().name, general, maker)
+        pictures = picture_folders(folder, _SAIAPR_FOLDERS if name == "refclef" else _PICTURE_FOLDERS)
         by_maker[name, maker] = DatasetFiles(name, maker, path, instances, general, pictures)
     return list(by_maker.values())
 
 
 def _name_of(folder: str, general: bool, maker: str) -> str:
-    if maker == "scenes":
-        return "scenes"
+    if maker in ("scenes", "templates", "converted"):
+        return maker
     if general:
         return folder if folder.startswith("gref") else "grefcoco"
     if folder.startswith("ref"):
         return folder
+    if maker == "berkeley":
+        return "refclef"
     return "refcocog" if maker in ("umd", "google") else folder
 
 

@@ -20,7 +20,7 @@ from refseg.answer import Geometry
 from refseg.data.sample import Instance, ReferringDataset, Sample
 from refseg.data.transforms import InputConfig, place_boxes, place_image, place_objects
 from refseg.errors import DataError, RefsegError
-from refseg.types import Batch, Targets, Tokens
+from refseg.types import Batch, Phrases, Targets, Tokens
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ def load_batch(
     instances: bool = False,
     boxes: bool = False,
     tags: Sequence[str] = (),
+    phrases: int = 0,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> Loaded:
     """Read, place and tokenise.
@@ -73,7 +74,10 @@ def load_batch(
             the bottom to the largest.
         instances: also give the targets' masks one by one (`Targets.instances`).
         boxes: also give one box a sentence (`Targets.boxes`, P = 1): around all its targets, zeros without target.
+            Objects that are annotated by a box only are then allowed, their masks are empty; without it they raise.
         tags: also give where these words hold in each picture (`Targets.tags`), if all pictures' objects are known.
+        phrases: with P > 0 also give up to P phrases of each sentence that have objects (`Batch.phrases`; the whole
+            sentence where none is annotated), and in `Targets.boxes`, (B, P, 4), the box around each one's objects.
         on_error: what a picture or mask that cannot be read does: end in its `RefsegError`, or leave its sentences out
             with a line in the log.
 
@@ -96,10 +100,14 @@ def load_batch(
                 item = place_image(sample.read_image(), input_config)
                 pictures[key] = len(placed)
                 placed.append(item)
+            if phrases and not sample.objects and not sample.no_target:
+                raise DataError(f"sample {sample.id}: no phrase of {sample.text!r} has a box")
             geometry = placed[pictures[key]][2]
             for instance in sample.objects:
                 mask_key = (key, instance.ann_id, instance.bbox)
-                if mask_key not in masks:
+                if mask_key not in masks and instance.segmentation is None and (boxes or phrases) and not instances:
+                    masks[mask_key] = torch.zeros(*geometry.model_size, dtype=torch.bool)
+                elif mask_key not in masks:
                     masks[mask_key] = place_objects([instance], geometry, input_config)[0]
         except RefsegError as error:
             if on_error == "raise":
@@ -114,10 +122,15 @@ def load_batch(
         raise DataError(f"none of the {len(samples)} samples of a batch can be read (the first: {samples[0].id})")
     images, pixel_mask, geometries = _stack(placed, input_config)
     one_each = belongs == list(range(len(placed)))
+    own_geometries = [geometries[index] for index in belongs]
+    parts, boxes_of = None, _enclosing(kept, own_geometries) if boxes else None
+    if phrases:
+        parts, boxes_of = _phrases(kept, own_geometries, tokenizer, phrases)
     batch = Batch(
         images,
         pixel_mask,
         tokenizer([sample.text for sample in kept]),
+        parts,
         picture=None if one_each else torch.tensor(belongs),
     )
     size = images.shape[2:]
@@ -129,11 +142,11 @@ def load_batch(
     targets = Targets(
         masks=torch.stack([torch.stack(own).any(dim=0) if own else empty for own in apart]),
         no_target=torch.tensor([sample.no_target for sample in kept]),
-        boxes=_enclosing(kept, [geometries[index] for index in belongs]) if boxes else None,
+        boxes=boxes_of,
         instances=[torch.stack(own) if own else empty[None][:0] for own in apart] if instances else None,
         tags=_tag_maps(kept, belongs, geometries, input_config, tags, size) if tags else None,
     )
-    return Loaded(batch, targets, tuple(kept), tuple(geometries[index] for index in belongs))
+    return Loaded(batch, targets, tuple(kept), tuple(own_geometries))
 
 
 def _tag_maps(
@@ -234,7 +247,9 @@ class BatchDataset(torch.utils.data.Dataset[Loaded]):
 
 
 def _picture_key(sample: Sample) -> Hashable:
-    return sample.image_path if sample.image is None else (sample.image_id, id(sample.image))
+    if sample.image is not None:
+        return sample.image_id, id(sample.image)
+    return sample.image_path if sample.stored is None else sample.stored
 
 
 def _stack(
@@ -259,6 +274,23 @@ def _extend(mask: Bool[Tensor, "h w"], size: Sequence[int]) -> Bool[Tensor, "H W
     if tuple(mask.shape) == tuple(size):
         return mask
     return torch.nn.functional.pad(mask, (0, size[1] - mask.shape[1], 0, size[0] - mask.shape[0]))
+
+
+def _phrases(
+    samples: Sequence[Sample], geometries: Sequence[Geometry], tokenizer: Tokenizer, most: int
+) -> tuple[Phrases, Float[Tensor, "B P 4"]]:
+    """Up to `most` phrases of each sentence, and the box around each one's objects, cxcywh; zeros where none is."""
+    from refseg.text.phrases import place_phrases
+
+    texts: list[list[str]] = []
+    boxes = torch.zeros(len(samples), most, 4)
+    for row, (sample, geometry) in enumerate(zip(samples, geometries, strict=True)):
+        known = [phrase for phrase in sample.phrases if phrase.objects][:most]
+        texts.append([phrase.text for phrase in known] or [sample.text])
+        for column, objects in enumerate([phrase.objects for phrase in known] or [sample.objects]):
+            boxes[row, column] = _enclosing([replace(sample, objects=objects, no_target=not objects)], [geometry])[0, 0]
+    phrases = place_phrases([sample.text for sample in samples], texts, tokenizer, most=most)  # type: ignore[arg-type]
+    return phrases, boxes
 
 
 def _enclosing(samples: Sequence[Sample], geometries: Sequence[Geometry]) -> Float[Tensor, "B 1 4"]:

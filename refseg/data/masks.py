@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refseg.data import rle
+from refseg.data.mask_files import MaskFile
 from refseg.errors import DataError
 
-# Polygons as a list of flat arrays (x1, y1, x2, y2, ...), a COCO run-length encoding, or the mask itself, (H, W) bool.
-SegmentationSource = list[NDArray[np.float64]] | dict[str, Any] | NDArray[np.bool_] | None
+# Polygons as a list of flat arrays (x1, y1, x2, y2, ...), a COCO run-length encoding, the mask itself, (H, W) bool, or
+# a file that holds it.
+SegmentationSource = list[NDArray[np.float64]] | dict[str, Any] | NDArray[np.bool_] | MaskFile | None
 
 
 def rasterise(
@@ -20,7 +22,7 @@ def rasterise(
     """The mask of one object.
 
     Args:
-        segmentation: polygons in pixels of the picture, an encoding, a mask, or None (no pixel known).
+        segmentation: polygons in pixels of the picture, an encoding, a mask, a mask's file, or None (no pixel known).
         size: (height, width) of the picture.
         model_size: (height, width) of the mask wanted; `size` where None. Polygons are scaled first and filled at this
             size, as ReLA's published mapper does; encodings and masks are resized by the nearest pixel.
@@ -37,6 +39,8 @@ def rasterise(
         return resize_nearest(segmentation.astype(bool), wanted)
     if isinstance(segmentation, dict):
         return resize_nearest(rle.decode(segmentation, size), wanted)
+    if isinstance(segmentation, MaskFile):
+        return resize_nearest(segmentation.read(size), wanted)
     from pycocotools import mask as coco
 
     if not segmentation:
@@ -64,11 +68,47 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
+def outline_area(segmentation: SegmentationSource, size: tuple[int, int]) -> float:
+    """The area of one object in pixels, without drawing it where that is not needed; 0 for None.
+
+    Polygons count by the shoelace formula, each by itself, as COCO's `area` does but for overlapping parts.
+    """
+    if segmentation is None:
+        return 0.0
+    if isinstance(segmentation, dict):
+        from pycocotools import mask as coco
+
+        return float(coco.area(rle.compressed(segmentation, size)))
+    if isinstance(segmentation, list):
+        return float(sum(_shoelace(points.reshape(-1, 2)) for points in segmentation))
+    return float(rasterise(segmentation, size).sum())
+
+
+def _shoelace(points: NDArray[np.float64]) -> float:
+    along, down = points[:, 0], points[:, 1]
+    return abs(float(np.dot(along, np.roll(down, -1)) - np.dot(down, np.roll(along, -1)))) / 2
+
+
+def _merge(encodings: list[dict[str, Any]], size: tuple[int, int]) -> tuple[SegmentationSource, list[str]]:
+    """Several encodings of one object (RefCLEF) as one."""
+    from pycocotools import mask as coco
+
+    try:
+        parts = [rle.compressed(encoding, size) for encoding in encodings]
+    except DataError as error:
+        return None, [str(error)]
+    if len(parts) == 1:
+        return encodings[0], []
+    merged = coco.merge(parts, intersect=False)
+    return {"size": [int(side) for side in merged["size"]], "counts": merged["counts"].decode("ascii")}, []
+
+
 def clean_segmentation(value: Any, size: tuple[int, int]) -> tuple[SegmentationSource, list[str]]:
     """An annotation's `segmentation` field checked and made light; what was wrong with it comes as a list of sentences.
 
-    Polygons of fewer than 3 points, of an odd number of values, or with values that are not finite numbers are left out
-    (ReLA's published loader leaves out the first two). Returns None for the segmentation when nothing usable is left.
+    Several encodings of one object, as RefCLEF has them, become one. Polygons of fewer than 3 points, of an odd number
+    of values, or with values that are not finite numbers are left out (ReLA's published loader leaves out the first
+    two). Returns None for the segmentation when nothing usable is left.
     """
     if isinstance(value, dict):
         try:
@@ -78,6 +118,8 @@ def clean_segmentation(value: Any, size: tuple[int, int]) -> tuple[SegmentationS
         return value, []
     if not isinstance(value, list) or not value:
         return None, ["no polygons and no run-length encoding"]
+    if all(isinstance(item, dict) and "counts" in item for item in value):
+        return _merge(value, size)
     if all(isinstance(number, (int, float)) for number in value):
         value = [value]  # one polygon that was not wrapped into a list
     polygons: list[NDArray[np.float64]] = []

@@ -35,6 +35,17 @@ def decode(rle: dict[str, Any], size: tuple[int, int] | None = None) -> NDArray[
     return coco.decode({"size": [height, width], "counts": raw}).astype(bool)
 
 
+def compressed(rle: dict[str, Any], size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """The encoding in pycocotools' own form, {"size": [H, W], "counts": bytes}, checked as `validate` does."""
+    from pycocotools import mask as coco
+
+    height, width = validate(rle, size)
+    counts = rle["counts"]
+    if isinstance(counts, (list, tuple)):
+        return coco.frPyObjects({"size": [height, width], "counts": list(counts)}, height, width)
+    return {"size": [height, width], "counts": counts if isinstance(counts, bytes) else counts.encode("ascii")}
+
+
 def validate(rle: dict[str, Any], size: tuple[int, int] | None = None) -> tuple[int, int]:
     """(height, width) of an encoding whose runs fill that size exactly; raises `DataError` as `decode` does."""
     height, width = check_size(rle, size)

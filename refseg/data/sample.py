@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, overload, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,8 @@ class Instance:
     """One annotated object: its number, its category's name, its box xyxy in pixels, and its outline.
 
     `segmentation` is polygons (a list of flat arrays x1, y1, x2, ...), a COCO run-length encoding, a mask (H, W) bool,
-    a `MaskFile`, or None where only the box is annotated. `crowd` marks an encoding of a whole group (COCO's iscrowd). `tags` are
-    words that hold of it besides its category, such as its colour, where they are known.
+    a `MaskFile`, or None where only the box is annotated. `crowd` marks an encoding of a whole group (COCO's iscrowd).
+    `tags` are words that hold of it besides its category, such as its colour, where they are known.
     """
 
     ann_id: int
@@ -83,12 +83,13 @@ class Phrase:
 class Sample:
     """A sentence, its picture, and the objects that it means (none for a sentence without target).
 
-    `id` is "<ref_id>_<sent_id>" or the data set's own name for the pair, unique in its data set. `size` is the picture's
-    (height, width) as annotated. The picture is a file (`image_path`), a part of a file (`stored`) or, for drawn scenes,
-    an array in memory (`image`, (H, W, 3) uint8). `phrases` are the sentence's parts with their objects where a data set
-    annotates them (Flickr30k Entities); `objects` then are all of theirs. A sample that is not `no_target` and has no
-    objects has no annotation (a hidden test set). `kind` says what sort of sentence it is where the data set records that ("relation", "counting", ...).
-    `surroundings` are all objects of the picture, meant or not, where every one is known; empty otherwise.
+    `id` is "<ref_id>_<sent_id>" or the data set's own name for the pair, unique in its data set. `size` is the
+    picture's (height, width) as annotated. The picture is a file (`image_path`), a part of a file (`stored`) or, for
+    drawn scenes, an array in memory (`image`, (H, W, 3) uint8). `phrases` are the sentence's parts with their objects
+    where a data set annotates them (Flickr30k Entities); `objects` then are all of theirs. A sample that is not
+    `no_target` and has no objects has no annotation (a hidden test set). `kind` says what sort of sentence it is where
+    the data set records that ("relation", "counting", ...). `surroundings` are all objects of the picture, meant or
+    not, where every one is known; empty otherwise.
     """
 
     id: str
@@ -175,7 +176,7 @@ class ReferringDataset(Sequence[Sample]):
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[Any],  # of Sample; not checked, as that would build one
         *,
         name: str = "",
         split: str | None = None,

@@ -14,7 +14,7 @@ import refseg
 from refseg.cli import main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "official"))
-from published_rela import published  # noqa: E402
+from published_rela import published
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,118 @@
+"""ReferIt in the form of Hu et al. (text_objseg), with a MATLAB mask for every region of the SAIAPR TC-12 pictures.
+
+Kazemzadeh et al., "ReferItGame: Referring to Objects in Photographs of Natural Scenes", EMNLP 2014; split and files of
+Hu, Rohrbach, Darrell, "Segmentation from Natural Language Expressions", ECCV 2016 (the "berkeley" split of later work):
+
+    ROOT/referit_query_train.json  _val  _trainval  _test     {"38685_1": ["the tree", ...]}: picture 38685, region 1
+    ROOT/referit_bbox.json         {"38685_1": [x1, y1, x2, y2]}
+    ROOT/referit_imsize.json       {"38685.jpg": [width, height]}
+    ROOT/images/38685.jpg          ROOT/mask/38685_1.mat
+
+Pictures and masks may also lie in ROOT/../referit-dataset/ or ROOT/referit-dataset/ (as text_objseg unpacks them),
+masks in NN/segmentation_masks/ (as SAIAPR does). UNC's `refs(unc).p` and `refs(berkeley).p` with instances.json are in
+RefCOCO's form and read as such: their outlines are run-length encodings. No torch in this file; scipy where a mask is
+read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from refseg.data.fields import Missing, attempt, box_xyxy, integer, items, read_table, sentence, size
+from refseg.data.images import image_size
+from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
+from refseg.data.mask_files import MaskFile
+from refseg.data.readers import ReadOptions, split_matches
+from refseg.data.sample import Instance, Problem, Sample
+
+_SPLITS = ("train", "val", "trainval", "test")
+_PICTURES = ("images", "referit-dataset/images", "images/saiapr_tc-12", "saiapr_tc-12", "")
+_MASKS = ("mask", "referit-dataset/mask", "masks")
+
+
+def find(folder: Path) -> list[DatasetFiles]:
+    """The data set where `folder` holds referit_query_<split>.json and referit_bbox.json."""
+    files = {name: folder / f"referit_query_{name}.json" for name in _SPLITS}
+    parts = tuple((name, path) for name, path in files.items() if path.is_file())
+    boxes = folder / "referit_bbox.json"
+    if not parts or not boxes.is_file():
+        return []
+    return [
+        DatasetFiles(
+            "refclef", "referit", parts[0][1], boxes, False, picture_folders(folder, _PICTURES), "referit", parts
+        )
+    ]
+
+
+def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
+    """One sample a sentence, `id` "<picture>_<region>_<place>"; "trainval" only when asked for or there alone."""
+    home = files.refs.parent
+    boxes = read_table(files.instances)
+    sizes_path = home / "referit_imsize.json"
+    sizes = read_table(sizes_path) if sizes_path.is_file() else {}
+    finder = PictureFinder(files.picture_folders, coco=False, nested=True)
+    masks = _mask_files(home)
+    missing = Missing()
+    names = [name for name, _ in files.parts]
+    for split, path in files.parts:
+        repeated = split == "trainval" and options.split != "trainval" and "train" in names
+        if repeated or not split_matches(split, options.split):
+            continue
+        for index, (region, texts) in enumerate(read_table(path).items()):
+            where = f"{path.name} {region}"
+            entry = attempt(where, problems, _region, region, texts, boxes)
+            if entry is None:
+                continue
+            number, box, lines = entry
+            picture = finder.find(number, f"{number}.jpg")
+            if picture is None:
+                missing.add(str(number), len(lines))
+                if options.need_pictures:
+                    continue
+            sides = attempt(where, problems, _sides, picture, sizes.get(f"{number}.jpg"), lost=len(lines))
+            if sides is None:
+                continue
+            mask = masks.get(region)
+            if mask is None:
+                problems.append(Problem("no_outline", where, "its .mat mask is not there; only the box is known"))
+            outline = None if mask is None else MaskFile(mask, 0)
+            item = Instance(integer(region.split("_")[1], "region"), "", box, outline)
+            for place, line in enumerate(lines):
+                text = attempt(f"{where}[{place}]", problems, sentence, line, "the sentence")
+                if text is not None:
+                    yield Sample(
+                        f"{region}_{place}", text, number, sides, (item,), image_path=picture, split=split,
+                        dataset=files.name, ref_id=index, sent_id=place,
+                    )  # fmt: skip
+    missing.tell(problems)
+
+
+def _region(name: str, texts: Any, boxes: dict[str, Any]) -> tuple[int, tuple[float, float, float, float], list[Any]]:
+    picture, line, region = name.partition("_")
+    if not line or not region.isdecimal():
+        raise ValueError("a region is named <picture>_<region>")
+    if name not in boxes:
+        raise ValueError("it has no box in referit_bbox.json")
+    return integer(picture, "picture"), box_xyxy(boxes[name], "box"), items(texts, "sentences")
+
+
+def _sides(picture: Path | None, recorded: Any) -> tuple[int, int]:
+    if picture is not None:
+        return image_size(picture)
+    width, height = items(recorded, "imsize")
+    return size(height, width)
+
+
+def _mask_files(home: Path) -> dict[str, Path]:
+    """Region -> its mask; each folder is listed once."""
+    folders = [base / name for base in (home, home.parent) for name in _MASKS]
+    folders += [path for base in (home, home / "images" / "saiapr_tc-12", home / "saiapr_tc-12")
+                for path in sorted(base.glob("*/segmentation_masks"))]  # fmt: skip
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if folder.is_dir():
+            for path in sorted(folder.glob("*.mat")):
+                found.setdefault(path.stem, path)
+    return found

@@ -1,0 +1,172 @@
+"""The derived JSON of SeqTR and of SimREC: one table of splits, each a list of objects with their sentences.
+
+Zhu et al., "SeqTR", ECCV 2022, `annotations/refcoco-unc/instances.json`:
+
+    {"train": [{"image_id", "bbox": [x, y, w, h], "expressions": [...], "mask": polygons or RLE, "height", "width"}]}
+
+Luo et al., SimREC, `anns/refcoco.json` with `masks/refcoco/<mask_id>.npy`:
+
+    {"train": [{"iid", "bbox": [x, y, w, h], "cat_id": 0 to 79, "refs": [...], "mask_id"}], ...}
+
+SimREC records no picture sizes, they are read from the pictures. Its `mask_id` is RefCOCO's `ref_id`; SeqTR has no such
+number, there `ref_id` is the record's place in the file (all splits counted through). No torch in this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from refseg.data.fields import Missing, attempt, box_xywh, integer, items, read_table, sentence, size, table
+from refseg.data.images import image_size
+from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
+from refseg.data.mask_files import MaskFile
+from refseg.data.masks import clean_segmentation
+from refseg.data.readers import ReadOptions, split_matches
+from refseg.data.sample import Instance, Problem, Sample
+from refseg.errors import DataError
+
+_HEAD = re.compile(r'^\s*\{\s*"(train|val|test)[A-Za-z0-9_]*"\s*:\s*\[\s*(\{|\])')
+_NAMES = ("refcoco", "refcoco+", "refcocog", "refclef", "flickr30k", "merge", "mixed")
+_SEQTR = {"refcocoplus": "refcoco+", "referitgame": "refclef", "flickr30k": "flickr30k"}
+_PICTURES = (
+    "images/train2014", "images/mscoco/train2014", "train2014", "images/saiaprtc12", "images/refclef",
+    "images/flickr30k", "images/flickr", "images/visual-genome", "images/VG", "images", "",
+)  # fmt: skip
+
+# COCO's 80 categories in the order of their numbers, which SimREC counts through from 0.
+COCO_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+
+
+def find(folder: Path) -> list[DatasetFiles]:
+    """SeqTR's instances.json in `folder`, and SimREC's files by data set name in it (the folder is called anns)."""
+    found = []
+    if _is_splits(folder / "instances.json"):
+        home = folder.resolve().name
+        base, _, maker = home.partition("-")
+        ups = (folder.parent.parent, folder.parent.parent.parent)
+        found.append(
+            _files(folder / "instances.json", _SEQTR.get(base, base), f"seqtr-{maker}" if maker else "seqtr", ups)
+        )
+    for name in _NAMES:
+        if _is_splits(folder / f"{name}.json"):
+            found.append(_files(folder / f"{name}.json", name, "simrec", (folder.parent,)))
+    return found
+
+
+def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
+    """One sample a sentence; the cleaned sentences of RefCOCO, as these files hold no others."""
+    finder = PictureFinder(files.picture_folders, coco=files.name not in ("refclef", "flickr30k", "merge", "mixed"))
+    masks = next(
+        (folder for base in (files.refs.parent.parent, files.refs.parent)
+         if (folder := base / "masks" / files.refs.stem).is_dir()), None,
+    )  # fmt: skip
+    missing, place = Missing(), 0
+    said: Counter[int] = Counter()
+    for split, records in read_table(files.refs).items():
+        if not isinstance(records, list):
+            problems.append(Problem("bad_record", f"{files.refs.name} {split}", "not a list"))
+            continue
+        for index, record in enumerate(records):
+            place += 1
+            if not split_matches(split, options.split):
+                continue
+            where = f"{files.refs.name} {split}[{index}]"
+            count = len(_texts(record)) if isinstance(record, dict) else 1
+            entry = attempt(where, problems, _picture, record, finder, lost=count)
+            if entry is None:
+                continue
+            number, path, texts = entry
+            if path is None:
+                missing.add(str(number), count)
+                if options.need_pictures:
+                    continue
+            made = attempt(where, problems, _meant, record, path, masks, where, problems, lost=count)
+            if made is None:
+                continue
+            sides, item = made
+            ref_id = item.ann_id if item.ann_id >= 0 else place - 1
+            for words in texts:
+                # Outside training every sentence is a record of its own, with its object's number.
+                sent_id = said[ref_id]
+                said[ref_id] += 1
+                text = attempt(f"{where} sentence {sent_id}", problems, sentence, words, "the sentence")
+                if text is not None:
+                    yield Sample(
+                        f"{ref_id}_{sent_id}", text, number, sides, (item,), image_path=path, split=split,
+                        dataset=files.name, ref_id=ref_id, sent_id=sent_id,
+                    )  # fmt: skip
+    missing.tell(problems)
+
+
+def _is_splits(path: Path) -> bool:
+    """By the first letters: the whole file may have hundreds of megabytes."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as handle:
+            return _HEAD.match(handle.read(400)) is not None
+    except OSError:
+        return False
+
+
+def _files(path: Path, name: str, maker: str, ups: tuple[Path, ...]) -> DatasetFiles:
+    pictures = (
+        *picture_folders(path.parent, _PICTURES),
+        *(up / folder for up in ups for folder in _PICTURES if folder),
+    )
+    return DatasetFiles(name, maker, path, path, False, pictures, "split-lists")
+
+
+def _texts(record: dict[str, Any]) -> list[Any]:
+    texts = record.get("expressions", record.get("refs"))
+    return texts if isinstance(texts, list) else []
+
+
+def _picture(record: Any, finder: PictureFinder) -> tuple[int, Path | None, list[Any]]:
+    fields = table(record, "an object")
+    number = integer(fields["image_id"] if "image_id" in fields else fields["iid"], "image_id")
+    texts = items(fields["expressions"] if "expressions" in fields else fields["refs"], "expressions")
+    if not texts:
+        raise ValueError("there are no sentences")
+    source = str(fields.get("data_source", ""))
+    name = f"COCO_train2014_{number:012d}.jpg" if "coco" in source else f"{number}.jpg"
+    return number, finder.find(number, name), texts
+
+
+def _sides(record: dict[str, Any], path: Path | None) -> tuple[int, int]:
+    if "height" in record and "width" in record:
+        return size(record["height"], record["width"])
+    if path is None:
+        raise ValueError("the picture's size is not recorded, and the picture is not there")
+    return image_size(path)
+
+
+def _meant(
+    record: dict[str, Any], path: Path | None, masks: Path | None, where: str, problems: list[Problem]
+) -> tuple[tuple[int, int], Instance]:
+    sides = _sides(record, path)
+    outline: Any = None
+    key = integer(record.get("mask_id", -1), "mask_id")
+    if record.get("mask") is not None:
+        outline, faults = clean_segmentation(record["mask"], sides)
+        if outline is None:
+            raise ValueError(f"no usable outline ({faults[0]})")
+        problems.extend(Problem("bad_polygon", where, fault) for fault in faults)
+    elif key >= 0 and masks is not None:
+        if not (masks / f"{key}.npy").is_file():
+            raise DataError(f"{masks / f'{key}.npy'}: the mask's file is missing")
+        outline = MaskFile(masks / f"{key}.npy", None)
+    category = record.get("cat_id")
+    name = COCO_NAMES[category] if isinstance(category, int) and 0 <= category < 80 else ""
+    return sides, Instance(key, name, box_xywh(record["bbox"]), outline)
