@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from typing import Any
 
 from refseg.errors import RefsegError, did_you_mean
@@ -16,11 +17,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="a preset (rela-paper) or an ablation (rela: table 4: 8x8 regions): print its whole configuration",
     )
+    parser.add_argument(
+        "--cost",
+        action="store_true",
+        help="with a name: parameters and multiply-accumulates of its parts, for one picture and one sentence",
+    )
+    parser.add_argument("--size", type=int, help="with --cost: side of the picture in pixels (default: the preset's)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the overview, or one configuration."""
+    """Print the overview, one configuration, or what a model costs."""
+    if arguments.cost:
+        if arguments.name is None:
+            raise RefsegError("--cost wants the name of a preset or an ablation, such as rela-mini")
+        _print_cost(arguments.name, arguments.size, arguments.json)
+        return
+    if arguments.size is not None:
+        raise RefsegError("--size belongs to --cost")
     if arguments.name is not None:
         _print_one(arguments.name, arguments.json)
         return
@@ -65,6 +79,26 @@ def _print_one(name: str, as_json: bool) -> None:
         print(f"# {name}: {count / 1e6:.2f} M parameters\n{to_toml(config)}", end="")
 
 
+def _print_cost(name: str, size: int | None, as_json: bool) -> None:
+    from refseg.cost import count_cost
+
+    cost = count_cost(_find(name), size)
+    if as_json:
+        document = {"name": name, **asdict(cost), "parameters": cost.parameters, "macs": cost.macs}
+        print(json.dumps(document, indent=1))
+        return
+    print(f"{name}: one picture of {cost.size} x {cost.size} pixels, one sentence of {cost.words} words")
+    rows = [*((part.name, part.parameters, part.macs) for part in cost.parts), ("total", cost.parameters, cost.macs)]
+    width = max(len(row[0]) for row in rows)
+    print(f"  {'':<{width}}  {'parameters':>12}  {'G MACs':>9}")
+    for label, parameters, macs in rows:
+        print(f"  {label:<{width}}  {parameters:>12,}  {macs / 1e9:>9.3f}")
+    if cost.further_sentence is None:
+        print("a further sentence on the same picture costs the same again")
+    else:
+        print(f"a further sentence on the same picture: {cost.further_sentence / 1e9:.3f} G MACs")
+
+
 def _find(name: str) -> Any:
     from refseg.models import MODELS, preset, preset_names
 
@@ -83,7 +117,8 @@ def _label(system: str, key: str) -> str:
 
 def _summary(config: Any) -> str:
     """What a preset is made of, in a few words."""
-    vision = type(config.vision).__name__.removesuffix("Config")
-    text = type(config.text).__name__.removesuffix("Config")
-    fusion = "words inside the picture encoder" if getattr(config, "language_in_vision", False) else "late fusion"
-    return f"{vision}, {text}, {config.input.size} pixels, {fusion}"
+    parts = [type(getattr(config, part)).__name__.removesuffix("Config") for part in ("vision", "text")]
+    parts.append(f"{config.input.size} pixels")
+    if hasattr(config, "language_in_vision"):
+        parts.append("words inside the picture encoder" if config.language_in_vision else "a picture is encoded once")
+    return ", ".join(parts)

@@ -2,7 +2,7 @@
 
     attention of the query over the map (8 heads) -.
     the fused map -----------------------------------> conv conv -> x2 + skip -> conv -> x2 + skip -> conv -> x2 + skip
-    the picture's map -------------------------------'                                             -> conv -> conv: logits
+    the picture's map -------------------------------'                                           -> conv -> conv: logits
 
 Skips are the encoder's maps of strides 16, 8 and 4. RefTR takes the same head, with the fused map as a further input.
 """
@@ -10,6 +10,7 @@ Skips are the encoder's maps of strides 16, 8 and 4. RefTR takes the same head, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
@@ -67,7 +68,7 @@ class MaskHead(nn.Module):
         widths = [inputs, inputs, width // 2, width // 4, width // 8, width // 16]
         self.convs = nn.ModuleList(
             nn.Conv2d(before, after, kernel_size=3, padding=1)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(group_norm(after, groups) for after in widths[1:])
         self.skips = nn.ModuleList(

@@ -1,6 +1,6 @@
 """The verdict "the sentence means nothing here" for systems that were published without one.
 
-    fused features (words, pixels or queries that have seen both) -> mean over the real ones -> two linear layers -> logit
+    fused features (words, pixels or queries that have seen both) -> mean of the real ones -> two linear layers -> logit
 
 GRES (Liu, Ding, Jiang, CVPR 2023, section 4.1) has such a classifier on its mean region; this is the same one on what
 another system fuses, so that all of them can be trained and scored on sentences without target. It is off unless a

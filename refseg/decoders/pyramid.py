@@ -18,6 +18,8 @@ __all__ = ["DeformablePyramid", "FeaturePyramid", "PyramidFeatures"]
 
 COARSE_STRIDES = (32, 16, 8)
 FINE_STRIDE = 4
+WAVES = 24
+"""Channels of `waves`: sine and cosine of six wavelengths along two axes."""
 
 
 class PyramidFeatures(NamedTuple):
@@ -33,11 +35,16 @@ class FeaturePyramid(nn.Module):
     """A plain feature pyramid (Lin et al., CVPR 2017): lateral 1x1, upsample and add, smooth with 3x3, all normalised.
 
     `channels` are the encoder's by stride; `fine_width` the channels of the stride-4 step, where most of the time goes
-    (None: as wide as the rest).
+    (None: as wide as the rest). With `positions`, each level is told where its pixels lie before it is smoothed.
     """
 
     def __init__(
-        self, channels: dict[int, int], width: int = 256, groups: int = 32, fine_width: int | None = None
+        self,
+        channels: dict[int, int],
+        width: int = 256,
+        groups: int = 32,
+        fine_width: int | None = None,
+        positions: bool = False,
     ) -> None:
         super().__init__()
         fine_width = width if fine_width is None else fine_width
@@ -48,6 +55,10 @@ class FeaturePyramid(nn.Module):
             here = widths[stride]
             self.laterals[str(stride)] = ConvNorm(channels[stride], here, 1, "group", relu=False, groups=groups)
             self.outputs[str(stride)] = ConvNorm(here, here, 3, "group", groups=groups)
+        self.places = nn.ModuleDict()
+        if positions:
+            for stride, here in widths.items():
+                self.places[str(stride)] = nn.Linear(WAVES, here, bias=False)
         self.narrow = nn.Identity() if fine_width == width else nn.Conv2d(width, fine_width, kernel_size=1)
         self.mask_features = nn.Conv2d(fine_width, width, kernel_size=1)
 
@@ -66,6 +77,10 @@ class FeaturePyramid(nn.Module):
         lateral = self.laterals[str(stride)](encoded)
         if above is not None:
             lateral = lateral + F.interpolate(above, size=lateral.shape[-2:], mode="bilinear", align_corners=False)
+        if len(self.places):
+            height, width = lateral.shape[-2:]
+            place = self.places[str(stride)](waves(height, width, lateral.device))
+            lateral = lateral + place.T.view(1, -1, height, width)
         return self.outputs[str(stride)](lateral)
 
 
@@ -154,6 +169,19 @@ class DeformablePyramid(nn.Module):
 
 
 @lru_cache(maxsize=32)
+def waves(height: int, width: int, device: torch.device) -> Float[Tensor, "T W"]:
+    """Where pixels lie: sines and cosines of row and column, of half a period to 16 periods a picture."""
+    with torch.inference_mode(False):
+        axes = []
+        for length in (height, width):
+            places = (torch.arange(length, dtype=torch.float32) + 0.5) / length
+            angles = places[:, None] * torch.pi * 2.0 ** torch.arange(WAVES // 4)
+            axes.append(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        rows = axes[0][:, None].expand(height, width, WAVES // 2)
+        columns = axes[1][None].expand(height, width, WAVES // 2)
+        return torch.cat([rows, columns], dim=-1).flatten(0, 1).to(device)
+
+
 def sine_positions(height: int, width: int, channels: int, device: torch.device) -> Float[Tensor, "T C"]:
     """Sines and cosines of a pixel's row (first half of the channels) and column, both scaled to (0, 2 pi]."""
     with torch.inference_mode(False):

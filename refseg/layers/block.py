@@ -1,7 +1,7 @@
 """The transformer block of ViT (Dosovitskiy et al., ICLR 2021), which ReSTR's fusion is made of too.
 
-    tokens -> LN -> attention -> + -> LN -> two linear layers with GELU -> +
-         `--------------------'  `--------------------------------------'
+tokens -> LN -> attention -> + -> LN -> two linear layers with GELU -> +
+     `--------------------'  `--------------------------------------'
 """
 
 from __future__ import annotations

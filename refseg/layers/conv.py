@@ -49,11 +49,16 @@ def scale_and_shift(norm: FrozenBatchNorm | nn.BatchNorm2d) -> tuple[Float[Tenso
     return scale, norm.bias - norm.running_mean * scale
 
 
-def pointwise(conv: nn.Conv2d, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
-    """A 1x1 convolution of stride 1, as a matrix product where that is faster: when a pixel's channels lie together."""
+def pointwise(conv: nn.Conv2d, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D u v"]:
+    """A 1x1 convolution, as a matrix product where that is faster: when a pixel's channels lie together.
+
+    With a stride it is also safer: the convolution's own weight gradient overwrites foreign memory in PyTorch 2.13 on
+    CPUs with AVX-512 for some widths that 16 does not divide (8 to 16 channels, 3 pictures, 2 threads).
+    """
     if maps.device.type != "cpu" or not maps.is_contiguous(memory_format=torch.channels_last):
         return conv(maps)
-    return F.linear(maps.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+    kept = maps.permute(0, 2, 3, 1)[:, :: conv.stride[0], :: conv.stride[1]]
+    return F.linear(kept, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -106,7 +111,7 @@ class ConvNorm(nn.Module):
             weight = self.conv.weight * scale[:, None, None, None].to(self.conv.weight.dtype)
             conv = self.conv
             maps = F.conv2d(maps, weight, shift.to(weight.dtype), conv.stride, conv.padding, conv.dilation)
-        elif self.conv.kernel_size == (1, 1) and self.conv.stride == (1, 1):
+        elif self.conv.kernel_size == (1, 1):
             maps = norm(pointwise(self.conv, maps))
         else:
             maps = norm(self.conv(maps))

@@ -46,7 +46,8 @@ class PixelPositions(nn.Module):
             whole = count.narrow(axis, count.shape[axis] - 1, 1)
             # Half a pixel back: the centres of the pixels.
             places.append((count - 0.5) / (whole + 1e-6) * (2 * math.pi))
-        powers = 2 * torch.div(torch.arange(self.per_axis, device=mask.device), 2, rounding_mode="floor") / self.per_axis
+        channels = torch.arange(self.per_axis, device=mask.device)
+        powers = 2 * torch.div(channels, 2, rounding_mode="floor") / self.per_axis
         waves = [place[..., None] / self.temperature**powers for place in places]
         halves = [torch.stack([wave[..., 0::2].sin(), wave[..., 1::2].cos()], dim=-1).flatten(-2) for wave in waves]
         return torch.cat(halves, dim=-1).permute(0, 3, 1, 2)

@@ -68,15 +68,15 @@ class ReLA(nn.Module):
         self.late_fusion = language_stages is None
         part = config.relation
         self.tags = nn.Conv2d(config.width, len(config.tags), kernel_size=1) if config.tags else None
-        if self.tags is not None:
+        if self.tags is not None and self.tags.bias is not None:
             nn.init.constant_(self.tags.bias, -2.0)  # most words hold nowhere
         hard = isinstance(part, RegionDecoderConfig) and isinstance(part.ria, HardSplitConfig)
         self.split_input = hard and part.ria.split == "input"  # type: ignore[union-attr]
 
     def forward(self, batch: Batch) -> Output:
         """Mask logits at stride 4, a no-target logit, and `auxiliary`: `minimap_logits` (B, R), `region_filters`
-        (B, R, C), and where they exist `tag_logits` (N, T, h, w), `attention` (B, R, L), `mask_pairs` (B, 2, h, w) and `earlier`, a list of the
-        earlier layers' {mask_logits, minimap_logits, no_target_logits}."""
+        (B, R, C), and where they exist `tag_logits` (N, T, h, w), `attention` (B, R, L), `mask_pairs` (B, 2, h, w) and
+        `earlier`, a list of the earlier layers' {mask_logits, minimap_logits, no_target_logits}."""
         text = self.encode_text(batch.tokens)
         if self.late_fusion:
             return self.decode(self.encode_image(batch.images, batch.pixel_mask), text, batch.picture)
@@ -188,7 +188,7 @@ def build_rela(config: ReLAConfig) -> ReLA:
         )
     else:
         plain = config.pixel_decoder
-        pixels = FeaturePyramid(vision.channels, config.width, groups=plain.groups, fine_width=plain.fine_width)
+        pixels = FeaturePyramid(vision.channels, config.width, plain.groups, plain.fine_width, plain.positions)
     relation: RegionDecoder | MaskedRegionDecoder
     if isinstance(config.relation, RegionDecoderConfig):
         relation = RegionDecoder(config.relation, vision.channels, text.width, config.width, config.regions)

@@ -38,6 +38,9 @@ class FeaturePyramidConfig:
 
     fine_width: int = 64
     """Channels of the step at stride 4, where most of the time goes."""
+    positions: bool = False
+    """Tell every level where its pixels lie. Convolutions hardly know, and without it a mask, one linear map of F_m,
+    cannot keep one of two equal things and leave the other."""
     groups: int = 32
     """Groups of the normalisations."""
 
@@ -91,8 +94,8 @@ class ReLAConfig:
     relation: RegionDecoderConfig | MaskedRegionDecoderConfig = field(default_factory=RegionDecoderConfig)
     tags: tuple[str, ...] = ()
     """Words of which a linear map of F_m says, pixel by pixel, whether they hold there ("red", "person"). Neither paper
-    nor code has this: with it, an encoder that was not trained on anything before learns to see from drawn scenes, where
-    everything is known, many times faster than through sentences alone. Answers do not use it."""
+    nor code has this: with it, an encoder that was not trained on anything before learns to see from drawn scenes,
+    where everything is known, many times faster than through sentences alone. Answers do not use it."""
     losses: ReLALosses = field(default_factory=ReLALosses)
 
     def __post_init__(self) -> None:
@@ -126,7 +129,7 @@ MINI = ReLAConfig(
         norm="batch",
     ),
     text=WordTransformerConfig(max_words=20),
-    pixel_decoder=FeaturePyramidConfig(fine_width=64, groups=16),
+    pixel_decoder=FeaturePyramidConfig(fine_width=64, groups=16, positions=True),
     width=128,
     regions=8,
     relation=RegionDecoderConfig(

@@ -13,7 +13,11 @@ from refseg.errors import ConfigError, did_you_mean
 
 __all__ = ["SYSTEMS", "load"]
 
-SYSTEMS: dict[str, str] = {"rela": "refseg.official.rela", "reftr": "refseg.official.reftr"}
+SYSTEMS: dict[str, str] = {
+    "rela": "refseg.official.rela",
+    "reftr": "refseg.official.reftr",
+    "restr": "refseg.official.restr",
+}
 """System -> module with `load_state(state, **fields) -> nn.Module`."""
 
 

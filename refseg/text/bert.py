@@ -4,7 +4,7 @@ loaded in a step of their own."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -49,7 +49,8 @@ class BertTextConfig:
 
 
 class Bert(nn.Module):
-    """The encoder of BERT; a sentence's vector is that of its first piece, [CLS], or with `pooler` what BERT makes of it."""
+    """The encoder of BERT; a sentence's vector is that of its first piece, [CLS], or with `pooler` what BERT makes of
+    it."""
 
     def __init__(self, config: BertTextConfig) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class Bert(nn.Module):
 
         self.config = config
         self.width = config.width
-        sizes = {
+        sizes: dict[str, Any] = {
             "vocab_size": config.vocabulary_size,
             "hidden_size": config.width,
             "num_hidden_layers": config.layers,

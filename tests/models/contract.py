@@ -1,4 +1,4 @@
-"""What every system of the table keeps to. A system's test subclasses `ModelContract` once a preset, with a tiny config.
+"""What every system of the table keeps to. A system's test subclasses `ModelContract` once a preset.
 
 class TestPaper(ModelContract):
     config = ...            # sizes that run in milliseconds
@@ -34,12 +34,19 @@ class ModelContract:
     late_fusion: ClassVar[bool] = True
     padding_words_matter: ClassVar[bool] = False
     """True for presets that follow code which attends padding words; then the test asks for a difference."""
+    per_picture: ClassVar[frozenset[str]] = frozenset({"tag_logits"})
+    """What `Output.auxiliary` holds once a picture, not once a sentence."""
     unreached: ClassVar[frozenset[str]] = frozenset()
     """Parameters that no gradient reaches by design."""
+    softened: ClassVar[frozenset[str]] = frozenset()
+    """Parameters made smaller, whose random values would drive a softmax of unscaled products to where it is flat."""
     changes: ClassVar[dict[str, Any]] = {}
     """Dotted field -> the value that the knob test gives it."""
     inactive: ClassVar[dict[str, str]] = {}
     """Dotted field -> why it says nothing in this preset."""
+    knobs: ClassVar[str] = ""
+    """How the names of the fields begin that the knob test changes; presets that share the rest with another one need
+    not try it again."""
 
     def mask_size(self, height: int, width: int) -> tuple[int, int]:
         """The size of the mask logits for an input of that size."""
@@ -47,7 +54,12 @@ class ModelContract:
 
     @pytest.fixture
     def model(self) -> nn.Module:
-        return filled(build(self.config)).eval()
+        model = filled(build(self.config)).eval()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in self.softened:
+                    parameter.mul_(0.01)
+        return model
 
     # 1. shapes
 
@@ -69,7 +81,7 @@ class ModelContract:
 
     def test_gradient_reaches_every_parameter(self, model: nn.Module) -> None:
         batch = batch_of(self.config)
-        losses = model.losses(model.train()(batch), targets_of(batch))  # type: ignore[operator]
+        losses = model.losses(model.train()(batch), targets_of(batch, self.config))  # type: ignore[operator]
         assert losses
         assert all(value.ndim == 0 and value.isfinite() for value in losses.values())
         torch.stack(list(losses.values())).sum().backward()
@@ -94,7 +106,11 @@ class ModelContract:
     @torch.no_grad()
     def test_sentences_share_pictures(self, model: nn.Module) -> None:
         batch = batch_of(self.config, sentences=5, pictures=2, picture=[1, 0, 1, 1, 0])
-        for shared, apart in zip(tensors_of(model(batch)), tensors_of(model(batch.expanded())), strict=True):
+        together, alone = model(batch), model(batch.expanded())
+        for output in (together, alone):
+            for name in self.per_picture & output.auxiliary.keys():
+                del output.auxiliary[name]
+        for shared, apart in zip(tensors_of(together), tensors_of(alone), strict=True):
             assert_near(shared, apart)
 
     @torch.no_grad()
@@ -154,13 +170,15 @@ class ModelContract:
         base = fingerprint(self.config)
         dead, untested = [], []
         for name in leaf_fields(self.config):
-            if name in self.inactive or name.startswith("input."):
+            if name in self.inactive or name.startswith("input.") or not name.startswith(self.knobs):
                 continue
             options = [self.changes[name]] if name in self.changes else others(self.config, name)
             if not options:
                 untested.append(name)
             dead += [
-                f"{name}={option}" for option in options if same(base, fingerprint(put(self.config, name, option)))
+                f"{name}={option}"
+                for option in options
+                if same(base, fingerprint(put(self.config, name, option), base[0]))
             ]
         assert not untested, "no automatic change fits: name a value in `changes`"
         assert not dead
@@ -202,13 +220,19 @@ def batch_of(
     )
 
 
-def targets_of(batch: Batch) -> Targets:
-    """A rectangle a sentence; the last sentence means nothing."""
+def targets_of(batch: Batch, config: Any = None) -> Targets:
+    """A rectangle a sentence; the last sentence means nothing. Tags of the config hold in a stripe of each picture."""
     count = len(batch.tokens)
     masks = torch.zeros(count, *batch.images.shape[2:], dtype=torch.bool)
     for index in range(count - 1):
         masks[index, 5 + index : 45, 10 : 40 + index] = True
-    return Targets(masks, ~masks.flatten(1).any(dim=1))
+    words, tags = len(getattr(config, "tags", ())), None
+    if words:
+        height, width = (math.ceil(side / 4) for side in batch.images.shape[2:])
+        tags = torch.zeros(len(batch.images), words, height, width, dtype=torch.bool)
+        for word in range(words):
+            tags[:, word, word : word + 3] = True
+    return Targets(masks, ~masks.flatten(1).any(dim=1), tags=tags)
 
 
 def filled(model: nn.Module) -> nn.Module:
@@ -241,6 +265,9 @@ def tensors_of(output: Output) -> list[Tensor]:
 def assert_near(one: Tensor, other: Tensor, tolerance: float = 1e-4) -> None:
     """Equal but for rounding, relative to the largest value."""
     assert one.shape == other.shape
+    one, other = one.detach(), other.detach()
+    if one.dtype == torch.bool:
+        one, other = one.float(), other.float()
     scale = max(float(one.abs().max()), 1e-3) if one.numel() else 1.0
     assert float((one - other).abs().max()) <= tolerance * scale
 
@@ -281,19 +308,24 @@ def others(config: Any, name: str) -> list[Any]:
     return []
 
 
-def fingerprint(config: Any) -> list[Any]:
-    """Everything that a configuration decides: shapes, answers in evaluation and training, losses, sentence length."""
+def fingerprint(config: Any, shapes: list[Any] | None = None) -> list[Any]:
+    """Everything that a configuration decides: shapes, answers in evaluation and training, losses, sentence length.
+
+    Once the tensors' shapes differ from `shapes`, they alone are given: nothing more needs to be computed.
+    """
     torch.manual_seed(0)
     model = filled(build(config))
+    own = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    if shapes is not None and own != shapes:
+        return [own]
     batch = batch_of(config)
     torch.manual_seed(1)
     output = model.train()(batch)
-    losses = model.losses(output, targets_of(batch))
+    losses = model.losses(output, targets_of(batch, config))
     with torch.no_grad():
         evaluated = model.eval()(batch)
-    shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     return [
-        shapes,
+        own,
         sorted(losses),
         config.text.max_words,
         *(value.detach() for value in [*losses.values(), *tensors_of(output), *tensors_of(evaluated)]),

@@ -62,7 +62,7 @@ def tiny(config: ReLAConfig, regions: int = 3) -> ReLAConfig:
     return replace(
         config,
         input=InputConfig(size=64),
-        vision=TINY_SWIN if isinstance(config.vision, SwinConfig) else TINY_RESNET,
+        vision=TINY_SWIN if isinstance(config.vision, SwinConfig) else replace(TINY_RESNET, norm=config.vision.norm),
         text=text,
         pixel_decoder=pixels,
         width=16,
@@ -86,49 +86,57 @@ RESNET_CHANGES = {
 }
 
 
-ALONE = {"relation.rla.language_attention": "off, the sentence would be in nothing: an error, tested below"}
+NO_SWIN = {"language_in_vision": "needs a Swin transformer: an error, tested below"}
+NO_TAGS = {"losses.tags": "there are no tags", "tags": "tested with the small preset"}
+ONE_ANSWER = {**NO_TAGS, "losses.earlier": "one layer answers"}
+ALONE = {
+    **ONE_ANSWER,
+    "relation.rla.language_attention": "off, the sentence would be in nothing: an error, tested below",
+}
 
 
 class TestPaper(ModelContract):
     config = tiny(PAPER)
     changes: ClassVar[dict[str, Any]] = {
         **SWIN_CHANGES,
-        "relation.ria.query": "cell",
         "text.positions": 12,
+        "text.max_words": 9,
     }
     inactive: ClassVar[dict[str, str]] = ALONE
 
 
 class TestMini(ModelContract):
-    config = tiny(MINI)
-    changes: ClassVar[dict[str, Any]] = RESNET_CHANGES
-    inactive: ClassVar[dict[str, str]] = {"language_in_vision": "needs a Swin transformer: an error, tested below"}
+    config = replace(tiny(MINI), tags=("red", "dog"))
+    changes: ClassVar[dict[str, Any]] = {**RESNET_CHANGES, "tags": ("red",)}
+    inactive: ClassVar[dict[str, str]] = {**NO_SWIN, "vision.norm_groups": "matters for group normalisation"}
 
 
 class TestOfficial(ModelContract):
     config = tiny(OFFICIAL)
     late_fusion = False
     padding_words_matter = True
-    changes: ClassVar[dict[str, Any]] = {**SWIN_CHANGES, "text.positions": 12}
+    changes: ClassVar[dict[str, Any]] = {**SWIN_CHANGES, "text.positions": 12, "text.max_words": 9}
+    inactive: ClassVar[dict[str, str]] = ONE_ANSWER
 
 
 class TestCameraReady(ModelContract):
     config = tiny(CAMERA_READY)
     late_fusion = False
     padding_words_matter = True
-    changes: ClassVar[dict[str, Any]] = {**SWIN_CHANGES, "text.positions": 12}
+    knobs = "relation."
+    inactive: ClassVar[dict[str, str]] = ONE_ANSWER
 
 
 class TestOfficialResNet(ModelContract):
-    config = tiny(OFFICIAL_R50)
+    config = replace(tiny(OFFICIAL_R50), vision=TINY_RESNET)
     padding_words_matter = True
-    changes: ClassVar[dict[str, Any]] = {**RESNET_CHANGES, "text.positions": 12}
-    inactive: ClassVar[dict[str, str]] = {"language_in_vision": "needs a Swin transformer: an error, tested below"}
+    knobs = "relation."
+    inactive: ClassVar[dict[str, str]] = {**ONE_ANSWER, **NO_SWIN}
 
 
 class TestHardSplitInput(ModelContract):
     config = tiny(ABLATIONS["table 2 #1: hard split, input"])
-    changes: ClassVar[dict[str, Any]] = {**SWIN_CHANGES, "text.positions": 12}
+    knobs = "relation.ria."
     inactive: ClassVar[dict[str, str]] = ALONE
 
     def mask_size(self, height: int, width: int) -> tuple[int, int]:
@@ -309,7 +317,7 @@ def test_earlier_layers_are_supervised_with_their_factor() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_samples() -> None:
-    """Two squares of different colours a picture; the sentence names one of them, both, or a colour that is not there."""
+    """Two squares of two colours a picture; the sentence names one of them, both, or a colour that is not there."""
     torch.manual_seed(0)
     config = tiny(MINI, regions=4)
     config = replace(config, width=32, text=replace(TINY_WORDS, dropout=0.0))
