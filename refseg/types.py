@@ -99,8 +99,8 @@ class Targets(_Movable):
     """What a sentence means: the union of its targets at the network's input size, and whether there is none.
 
     `boxes` are cxcywh, 0 to 1 of the picture without padding (RefTR: one a phrase). `instances[b]` holds the targets'
-    masks one by one, "K H W", when a loss needs them apart. `tags` says of each picture at a quarter of its size where
-    each of T words holds ("red", "person"), for losses on what a picture shows whatever the sentence.
+    masks one by one, or one a phrase, "K H W", when a loss needs them apart. `tags` says of each picture at a quarter
+    of its size where each of T words holds ("red", "person"), for losses on what a picture shows whatever the sentence.
     """
 
     masks: Bool[Tensor, "B H W"]
@@ -108,6 +108,9 @@ class Targets(_Movable):
     boxes: Float[Tensor, "B P 4"] | None = None
     instances: list[Tensor] | None = None
     tags: Bool[Tensor, "N T h w"] | None = None
+    groups: Int[Tensor, "B 2"] | None = None
+    """For losses between sentences: a number for the objects that are meant, equal for sentences about the same ones
+    (each sentence without target has its own), and a number for the picture."""
 
 
 @dataclass(frozen=True)

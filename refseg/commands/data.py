@@ -15,7 +15,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "get": ("refseg.commands.data_get", "fetch a published data set, or say how to get it"),
     "leak": ("refseg.commands.data_leak", "list the pictures that training and evaluation share"),
     "scenes": ("refseg.commands.data_scenes", "draw scenes with sentences and exact masks"),
+    "collage": ("refseg.commands.data_collage", "paste objects of photographs into others, annotated anew"),
     "templates": ("refseg.commands.data_templates", "make sentences for photographs from a COCO-style file"),
+    "speed": ("refseg.commands.data_speed", "measure how fast a data set opens, and how fast a worker loads samples"),
     "convert": ("refseg.commands.data_convert", "convert to and from JSONL, gRefCOCO, COCO, YOLO, Label Studio, CVAT"),
 }
 

@@ -1,4 +1,4 @@
-"""`refseg data check DIR`: what is there, counted by data set and split, and everything that is wrong with it."""
+"""`refseg data check DIR` (or a .jsonl file): what is there, counted by split, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("root", metavar="DIR", type=Path, help="the folder that holds data sets, or one data set's own")
+    parser.add_argument(
+        "root", metavar="DIR", type=Path, help="the folder that holds data sets, one data set's own, or a .jsonl file"
+    )
     parser.add_argument(
         "--json",
         nargs="?",
@@ -28,11 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write everything as JSON to OUT (to the screen without OUT)",
     )
     parser.add_argument("--deep", action="store_true", help="decode every picture and outline, not only the headers")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 when anything at all is wrong")
     parser.add_argument("--all", action="store_true", help=f"print all problems, not the first {_SHOWN} of each kind")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 when any sentence is usable, 2 otherwise."""
+    """0 when any sentence is usable, with --strict when there is no problem at all; 2 otherwise."""
     from refseg.data.check import check
 
     report = check(arguments.root, deep=arguments.deep)
@@ -51,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
             _print(console, dataset, sys.maxsize if arguments.all else _SHOWN)
         if not report.usable:
             console.print("[bold red]nothing here is usable[/]: mend the problems above")
-    return 0 if report.usable else 2
+    faulty = any(dataset.problems or dataset.error for dataset in report.datasets)
+    return 2 if not report.usable or (arguments.strict and faulty) else 0
 
 
 def _print(console: Console, dataset: DatasetReport, shown: int) -> None:

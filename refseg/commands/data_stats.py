@@ -1,4 +1,4 @@
-"""`refseg data stats DIR`: what a data set is like: sentences, words, targets, kinds, areas; as a table or JSON."""
+"""`refseg data stats DIR` (or a .jsonl file): sentences, words, targets, kinds and areas, as a table or JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _BAR = 40
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("root", metavar="DIR", type=Path, help="the folder that holds data sets, or one data set's own")
+    parser.add_argument(
+        "root", metavar="DIR", type=Path, help="the folder that holds data sets, one data set's own, or a .jsonl file"
+    )
     parser.add_argument("--dataset", metavar="NAME", help="which data set (default: the folder's only one)")
     parser.add_argument("--split", metavar="NAME", help="train, val, testA, ... (default: all)")
     parser.add_argument("--split-by", metavar="NAME", help="who made the split: unc, umd, google, ...")

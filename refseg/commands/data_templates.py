@@ -37,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="some objects may lack, unless a picture's `exhaustive` says otherwise: only what is safe is said",
     )
     parser.add_argument(
+        "--without",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="leave out pictures that this COCO-style file holds too, such as those a model is scored on; may be repeated",
+    )
+    parser.add_argument(
         "--preview",
         nargs="?",
         const="",
@@ -67,6 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not arguments.images.is_dir():
         raise DataError(f"{arguments.images}: no such folder; --images is the folder of the pictures")
+    kept = arguments.out / "templates" / "pictures.jsonl.part"
+    if kept.exists():
+        print(f"going on with {kept}, where an earlier run stopped", file=sys.stderr)
     started = time.perf_counter()
     columns = (
         TextColumn("looking at"),
@@ -83,8 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
             settings,
             arguments.workers,
             lambda done, total: bar.update(task, completed=done, total=total),
+            arguments.without,
+            kept,
         )
     counts = write_templates(arguments.out, instances, spoken, settings)
+    kept.unlink(missing_ok=True)
     if arguments.preview is not None:
         from refseg.data.templates.preview import preview
         from refseg.files import replacing

@@ -13,7 +13,8 @@ from refseg.data.clips import FrameSamples
 from refseg.data.coco import Instances, read_instances
 from refseg.data.grefcoco import read_grefs
 from refseg.data.index import SampleIndex, build_index
-from refseg.data.layout import DatasetFiles, find_datasets
+from refseg.data.jsonl import JsonLines, is_jsonl
+from refseg.data.layout import DatasetFiles, find_datasets, plain_coco
 from refseg.data.readers import ReadOptions, open_samples, picture_finder
 from refseg.data.refcoco import Referent, read_refs
 from refseg.data.report import Counts, DatasetReport, Report, against_published
@@ -23,16 +24,18 @@ from refseg.errors import DataError, RefsegError
 
 
 def check(root: str | os.PathLike[str], *, deep: bool = False) -> Report:
-    """Check every data set under `root`.
+    """Check every data set under `root`, or a .jsonl file of the generic form.
 
     The headers of all pictures that a sentence needs are read and their sizes compared; with `deep` every picture and
     every outline is decoded as well. Raises `DataError` when there is no data set at all.
     """
+    if is_jsonl(root):
+        return Report(str(root), [_check_lines(Path(root), deep)])
     found = find_datasets(root)
     if not found:
         raise DataError(
             f"{root}: no data set here; wanted is a folder with refs(unc).p or grefs(unc).json and instances.json, "
-            "or another published form (docs/data.md), or the folder above it"
+            "or another published form (docs/data.md), or the folder above it" + plain_coco(root)
         )
     instances: dict[Path, Instances] = {}
     sizes: dict[Path, str] = {}
@@ -69,6 +72,22 @@ def _check_one(
     report.pictures_found = len(index.paths) - report.pictures_missing
     _count(report, referents, index, broken)
     return against_published(report)
+
+
+def _check_lines(path: Path, deep: bool) -> DatasetReport:
+    """A .jsonl file: every faulty line is a problem, sentences are counted as they would be read."""
+    report = DatasetReport(path.stem, "jsonl", str(path))
+    try:
+        lines = JsonLines(path, need_pictures=False, name=path.stem)
+    except RefsegError as error:
+        report.error = str(error)
+        return report
+    report.problems = list(lines.problems)
+    tally = Tally(report, {}, deep)
+    for sample in lines:
+        tally.add(sample)
+    tally.finish()
+    return report
 
 
 def _check_form(report: DatasetReport, files: DatasetFiles, known: dict[Path, str], deep: bool) -> DatasetReport:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from refseg.data.clips import Clip, FrameSamples, PaletteMasks, clip_frames
 from refseg.data.coco import read_json
+from refseg.data.fields import attempt, file_part
 from refseg.data.layout import DatasetFiles
 from refseg.data.readers import ReadOptions, check_split, split_matches
 from refseg.data.sample import Problem
@@ -33,7 +34,7 @@ _TEXTS = {
     "annotator 2, full video": "Davis17_annot2_full_video.txt",
 }
 _MISSPELT = {"clasic-car": "classic-car", "dog-scale": "dogs-scale", "motor-bike": "motorbike"}
-_LINE = re.compile(r'^(\S+)\s+(\d+)\s+"?(.*?)"?\s*$')
+_LINE = re.compile(r'^(\S+)\s+(\d{1,9})\s+"?(.*?)"?\s*$')
 
 
 def find(folder: Path) -> list[DatasetFiles]:
@@ -75,6 +76,8 @@ def read_clips(files: DatasetFiles, options: ReadOptions, problems: list[Problem
         if not split_matches(split, options.split):
             continue
         for video in _lines(path):
+            if attempt(f"{path.name} {video}", problems, file_part, video, "the video's name") is None:
+                continue
             folder = home / "JPEGImages" / "480p" / video
             names = sorted(entry.stem for entry in folder.glob("*.jpg")) if folder.is_dir() else []
             frames, _ = clip_frames(folder, names)

@@ -8,6 +8,7 @@ checked before the file takes its name. Archives are unpacked with their paths c
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import shutil
 import tarfile
@@ -57,7 +58,7 @@ def fetch_all(
         pictures: also the files that hold pictures (COCO's take 13 GB).
         mirror: an address that is tried first, with the file's name after it.
 
-    Raises `DataError` when an address gives something else than what was published, or no room is left.
+    Raises `DataError` when no address gives what was published and one gives something else, or no room is left.
     """
     results = []
     for file in files:
@@ -80,6 +81,7 @@ def _one(file: RemoteFile, urls: Sequence[str], folder: Path, progress: Progress
     state = "there"
     if not target.exists():
         faults = []
+        wrong: Mismatch | None = None
         for url in urls:
             try:
                 fetch(url, target, file, progress)
@@ -87,7 +89,11 @@ def _one(file: RemoteFile, urls: Sequence[str], folder: Path, progress: Progress
                 break
             except Unreachable as error:
                 faults.append(str(error))
+            except Mismatch as error:  # a parked address answers with a page of its own; the next may have the file
+                wrong = error
         else:
+            if wrong is not None:
+                raise wrong
             return Fetched(file, "manual", target, "; ".join(faults) + (f"; {file.manual}" if file.manual else ""))
     if file.unpack is not None:
         unpack(target, folder / file.unpack)
@@ -98,6 +104,10 @@ def _one(file: RemoteFile, urls: Sequence[str], folder: Path, progress: Progress
 
 class Unreachable(DataError):
     """An address that does not answer, or does not have the file."""
+
+
+class Mismatch(DataError):
+    """What came is not what was published."""
 
 
 def fetch(
@@ -126,7 +136,7 @@ def fetch(
             if _transfer(url, part, target, wanted, progress, timeout):
                 break
             fault = "the connection ended early"
-        except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
+        except (OSError, http.client.HTTPException) as error:  # URLError and TimeoutError are OSErrors
             if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410):
                 raise Unreachable(f"{url}: {error.code} {error.reason}") from error
             if getattr(error, "errno", None) == 28:
@@ -200,10 +210,12 @@ def _verify(part: Path, target: Path, wanted: RemoteFile) -> None:
             found = checksum(part, name)
             if found != published:
                 faults.append(f"its {name} is {found}, published is {published}")
+    if wanted.unpack is not None and not faults and not (zipfile.is_zipfile(part) or tarfile.is_tarfile(part)):
+        faults.append("neither a zip nor a tar archive came")
     if faults:
         part.unlink(missing_ok=True)
         _mark(part).unlink(missing_ok=True)
-        raise DataError(f"{target}: not the published file ({faults[0]}); it was removed, try again or another mirror")
+        raise Mismatch(f"{target}: not the published file ({faults[0]}); it was removed, try again or another mirror")
 
 
 def checksum(path: Path, name: str) -> str:

@@ -36,6 +36,14 @@ def sentence(value: Any, name: str) -> str:
     return " ".join(value.split())
 
 
+def file_part(value: Any, name: str) -> str:
+    """A name that is one part of a path: a data set file must not reach out of its folder."""
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if not text.strip() or text in (".", "..") or any(letter in text for letter in "/\\\0:"):
+        raise ValueError(f"{name} is the name of one file or folder, not {_shown(value)}")
+    return text
+
+
 def items(value: Any, name: str) -> list[Any]:
     """A list."""
     if not isinstance(value, (list, tuple)):

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from refseg.data.fields import Missing, box_xyxy, size
+from refseg.data.fields import Missing, box_xyxy, integer, size
 from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
 from refseg.data.readers import ReadOptions, split_matches
 from refseg.data.sample import Instance, Phrase, Problem, Sample
@@ -31,7 +31,7 @@ from refseg.errors import DataError
 
 _SPLITS = ("train", "val", "test")
 _PICTURES = ("flickr30k-images", "flickr30k_images", "f30k_images", "images", "images/flickr30k", "")
-_PHRASE = re.compile(r"\[/EN#(\d+)((?:/[^\s\]/]+)*)\s+([^\]]*)\]")
+_PHRASE = re.compile(r"\[/EN#(\d{1,12})((?:/[^\s\]/]+)*)\s+([^\]]*)\]")
 _MAX_BYTES = 5_000_000  # of one picture's text or XML; the published ones have a few thousand
 
 
@@ -150,7 +150,7 @@ def read_boxes(path: Path, problems: list[Problem]) -> Boxes:
     for index, entry in enumerate(root.iter("object")):
         where = f"{path.name} object[{index}]"
         try:
-            chains = [int(name.text or "") for name in entry.findall("name")]
+            chains = [integer(name.text or "", "name") for name in entry.findall("name")]
             corners = entry.findall("bndbox")
             places = [box_xyxy([_whole(c, side) - 1 for side in ("xmin", "ymin", "xmax", "ymax")]) for c in corners]
             scene, hidden = ((entry.findtext(flag) or "0").strip() == "1" for flag in ("scene", "nobndbox"))
@@ -187,7 +187,7 @@ def _pictures(
         if not split_matches(split, options.split):
             continue
         for number, line in enumerate(_text(path).split("\n"), start=1):
-            if line.strip().isdecimal():
+            if line.strip().isdecimal() and len(line.strip()) < 16:
                 yield split, int(line)
             elif line.strip():
                 problems.append(
@@ -200,7 +200,11 @@ def _unrelated(path: Path) -> set[tuple[int, int]]:
     if not path.is_file():
         return set()
     pairs = (line.split() for line in _text(path).split("\n") if line.strip() and not line.startswith("#"))
-    return {(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(str.isdecimal, pair))}
+    return {
+        (int(pair[0]), int(pair[1]))
+        for pair in pairs
+        if len(pair) == 2 and all(part.isdecimal() and len(part) < 16 for part in pair)
+    }
 
 
 def _join(text: str, more: str) -> str:
@@ -212,7 +216,7 @@ def _whole(element: Any, tag: str) -> int:
     found = None if element is None else element.findtext(tag)
     if found is None:
         raise ValueError(f"there is no {tag}")
-    return int(found)
+    return integer(found, tag)
 
 
 def _text(path: Path) -> str:

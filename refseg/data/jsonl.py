@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from refseg.data import rle
+from refseg.data.fields import Missing
 from refseg.data.images import image_size
 from refseg.data.masks import bounding_box
 from refseg.data.sample import Instance, Problem, ReferringDataset, Sample
@@ -125,6 +126,7 @@ class JsonLines(Sequence[Sample]):
         self._pictures = _Pictures(path.parent, need_pictures)
         self._objects: dict[bytes, int] = {}
         self._object_ids: set[int] = set()
+        missing = Missing()
         offsets: list[tuple[int, int]] = []
         splits: list[str] = []
         seen: dict[str, int] = {}
@@ -149,8 +151,11 @@ class JsonLines(Sequence[Sample]):
                         seen[key] = number
                         offsets.append((start, number))
                         splits.append(record.get("split", ""))
+                        if self._pictures.paths.get(record["image"]) is None:
+                            missing.add(record["image"])
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        missing.tell(self.problems)
         self._offsets = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
         self._splits = splits
 

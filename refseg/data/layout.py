@@ -89,7 +89,7 @@ def choose(root: str | os.PathLike[str], dataset: str | None, split_by: str | No
     if not found:
         raise DataError(
             f"{root}: no data set here; wanted is a folder with refs(unc).p or grefs(unc).json and instances.json, "
-            "or another published form (docs/data.md), or the folder above it"
+            "or another published form (docs/data.md), or the folder above it" + plain_coco(root)
         )
     names = sorted({files.name for files in found})
     if dataset is None:
@@ -106,6 +106,13 @@ def choose(root: str | os.PathLike[str], dataset: str | None, split_by: str | No
             return files
     makers = [files.split_by for files in candidates]
     raise DataError(f"{root}: {dataset} has no split by {split_by!r}; {did_you_mean(split_by, makers)}")
+
+
+def plain_coco(root: str | os.PathLike[str]) -> str:
+    """What to do with a folder that holds objects and no sentences; "" for others."""
+    if not (Path(root) / "instances.json").is_file():
+        return ""
+    return "; instances.json alone has no sentences: refseg data templates makes some, refseg data convert reads it"
 
 
 class PictureFinder:

@@ -3,10 +3,10 @@
 Three ways, each told with every find:
 
 - the same COCO picture: RefCOCO's family and its derived forms carry COCO's numbers; Visual Genome and PhraseCut say in
-  image_data.json which of their pictures are COCO's;
-- the same Flickr picture: Flickr30k's numbers are Flickr's, Visual Genome's image_data.json has them too; - the same
-looks: a hash of 64 bits of each picture's coarse gradient (dHash) and one of its low frequencies (pHash), both
-  within a few bits. For pictures without numbers, and on request for all.
+  image_data.json which of their pictures are COCO's; ReferIt's two forms share the numbers of IAPR TC-12;
+- the same Flickr picture: Flickr30k's numbers are Flickr's, Visual Genome's image_data.json has them too;
+- the same looks: a hash of 64 bits of each picture's coarse gradient (dHash) and one of its low frequencies (pHash),
+  both within a few bits. For pictures without numbers, and on request for all.
 
 No torch in this file.
 """
@@ -33,6 +33,7 @@ DHASH_BITS = 8
 PHASH_BITS = 10
 
 _COCO = ("refcoco", "refcoco+", "refcocog", "grefcoco")
+_FLICKR = ("flickr30k", "flickr30k-phrases")
 _GENOME = ("visual-genome", "phrasecut")
 _ABOUT = ("image_data.json", "image_data_split3000.json", "image_data_split.json")
 
@@ -84,8 +85,7 @@ def leak(
 
     Args:
         looks: compare pictures by their looks: None only where the two have no numbers of one source, True always,
-        False
-            never. Every picture is decoded for it.
+            False never. Every picture is decoded for it.
         genome: Visual Genome's image_data.json, where it does not lie with the data set.
         progress: called with pictures done and in all while looks are compared.
     """
@@ -96,7 +96,7 @@ def leak(
     sources = [
         _numbers(dataset, pictures, genome, report) for dataset, pictures in ((train, first), (evaluation, second))
     ]
-    for source in ("COCO", "Flickr"):
+    for source in ("COCO", "Flickr", "IAPR TC-12"):
         known = [numbers.get(source, {}) for numbers in sources]
         if not all(known):
             continue
@@ -188,10 +188,11 @@ def _numbers(
     dataset: ReferringDataset, pictures: dict[int, Sample], genome: Path | None, report: LeakReport
 ) -> dict[str, dict[int, int]]:
     """Source -> picture -> its number there."""
-    if dataset.name in _COCO:
-        return {"COCO": {image_id: image_id for image_id in pictures}}
-    if dataset.name.startswith("flickr30k"):
-        return {"Flickr": {image_id: image_id for image_id in pictures}}
+    # Records of a converted file say which data set they come from.
+    names = {sample.dataset for sample in pictures.values()} or {dataset.name}
+    for source, known_names in (("COCO", _COCO), ("Flickr", _FLICKR), ("IAPR TC-12", ("refclef",))):
+        if names <= set(known_names):
+            return {source: {image_id: image_id for image_id in pictures}}
     if dataset.name not in _GENOME:
         return {}
     folder = dataset.root or Path()

@@ -17,10 +17,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refseg.answer import Geometry
-from refseg.data.sample import Instance, ReferringDataset, Sample
-from refseg.data.transforms import InputConfig, place_boxes, place_image, place_objects
+from refseg.data.groups import group_numbers
+from refseg.data.phrase_targets import enclosing_boxes, phrase_boxes, phrase_masks, placed_phrases
+from refseg.data.sample import ReferringDataset, Sample
+from refseg.data.transforms import InputConfig, place_image, place_objects
 from refseg.errors import DataError, RefsegError
-from refseg.types import Batch, Phrases, Targets, Tokens
+from refseg.types import Batch, Targets, Tokens
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,11 +47,21 @@ def collate(
     instances: bool = False,
     boxes: bool = False,
     tags: Sequence[str] = (),
+    phrases: int = 0,
+    groups: Literal["picture", "folder"] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> tuple[Batch, Targets]:
     """The samples as a batch and its targets; see `load_batch`."""
     loaded = load_batch(
-        samples, tokenizer, input_config, instances=instances, boxes=boxes, tags=tags, on_error=on_error
+        samples,
+        tokenizer,
+        input_config,
+        instances=instances,
+        boxes=boxes,
+        tags=tags,
+        phrases=phrases,
+        groups=groups,
+        on_error=on_error,
     )
     return loaded.batch, loaded.targets
 
@@ -63,6 +75,7 @@ def load_batch(
     boxes: bool = False,
     tags: Sequence[str] = (),
     phrases: int = 0,
+    groups: Literal["picture", "folder"] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> Loaded:
     """Read, place and tokenise.
@@ -77,7 +90,10 @@ def load_batch(
             Objects that are annotated by a box only are then allowed, their masks are empty; without it they raise.
         tags: also give where these words hold in each picture (`Targets.tags`), if all pictures' objects are known.
         phrases: with P > 0 also give up to P phrases of each sentence that have objects (`Batch.phrases`; the whole
-            sentence where none is annotated), and in `Targets.boxes`, (B, P, 4), the box around each one's objects.
+            sentence where none is annotated), in `Targets.boxes`, (B, P, 4), the box around each one's objects, and in
+            `Targets.instances` the mask of each one where the masks of all are known, otherwise None.
+        groups: also give which sentences mean the same objects and which share a picture (`Targets.groups`); with
+            "folder" pictures of one folder count as one, as the frames of a video.
         on_error: what a picture or mask that cannot be read does: end in its `RefsegError`, or leave its sentences out
             with a line in the log.
 
@@ -102,6 +118,9 @@ def load_batch(
                 placed.append(item)
             if phrases and not sample.objects and not sample.no_target:
                 raise DataError(f"sample {sample.id}: no phrase of {sample.text!r} has a box")
+            if phrases:
+                # Here, so that a phrase that cannot be placed costs its own sentence alone.
+                placed_phrases([sample], tokenizer, phrases)
             geometry = placed[pictures[key]][2]
             for instance in sample.objects:
                 mask_key = (key, instance.ann_id, instance.bbox)
@@ -123,9 +142,10 @@ def load_batch(
     images, pixel_mask, geometries = _stack(placed, input_config)
     one_each = belongs == list(range(len(placed)))
     own_geometries = [geometries[index] for index in belongs]
-    parts, boxes_of = None, _enclosing(kept, own_geometries) if boxes else None
+    parts, boxes_of = None, enclosing_boxes(kept, own_geometries) if boxes else None
     if phrases:
-        parts, boxes_of = _phrases(kept, own_geometries, tokenizer, phrases)
+        parts = placed_phrases(kept, tokenizer, phrases)
+        boxes_of = phrase_boxes(kept, own_geometries, phrases)
     batch = Batch(
         images,
         pixel_mask,
@@ -139,12 +159,16 @@ def load_batch(
         for sample in kept
     ]
     empty = torch.zeros(*size, dtype=torch.bool)
+    singly = [torch.stack(own) if own else empty[None][:0] for own in apart] if instances else None
+    if phrases:
+        singly = phrase_masks(kept, apart, empty, phrases)
     targets = Targets(
         masks=torch.stack([torch.stack(own).any(dim=0) if own else empty for own in apart]),
         no_target=torch.tensor([sample.no_target for sample in kept]),
         boxes=boxes_of,
-        instances=[torch.stack(own) if own else empty[None][:0] for own in apart] if instances else None,
+        instances=singly,
         tags=_tag_maps(kept, belongs, geometries, input_config, tags, size) if tags else None,
+        groups=group_numbers(kept, [_picture_key(item) for item in kept], groups) if groups else None,
     )
     return Loaded(batch, targets, tuple(kept), tuple(own_geometries))
 
@@ -274,34 +298,3 @@ def _extend(mask: Bool[Tensor, "h w"], size: Sequence[int]) -> Bool[Tensor, "H W
     if tuple(mask.shape) == tuple(size):
         return mask
     return torch.nn.functional.pad(mask, (0, size[1] - mask.shape[1], 0, size[0] - mask.shape[0]))
-
-
-def _phrases(
-    samples: Sequence[Sample], geometries: Sequence[Geometry], tokenizer: Tokenizer, most: int
-) -> tuple[Phrases, Float[Tensor, "B P 4"]]:
-    """Up to `most` phrases of each sentence, and the box around each one's objects, cxcywh; zeros where none is."""
-    from refseg.text.phrases import place_phrases
-
-    texts: list[list[str]] = []
-    boxes = torch.zeros(len(samples), most, 4)
-    for row, (sample, geometry) in enumerate(zip(samples, geometries, strict=True)):
-        known = [phrase for phrase in sample.phrases if phrase.objects][:most]
-        texts.append([phrase.text for phrase in known] or [sample.text])
-        for column, objects in enumerate([phrase.objects for phrase in known] or [sample.objects]):
-            boxes[row, column] = _enclosing([replace(sample, objects=objects, no_target=not objects)], [geometry])[0, 0]
-    phrases = place_phrases([sample.text for sample in samples], texts, tokenizer, most=most)  # type: ignore[arg-type]
-    return phrases, boxes
-
-
-def _enclosing(samples: Sequence[Sample], geometries: Sequence[Geometry]) -> Float[Tensor, "B 1 4"]:
-    """For each sample the box around all its targets, cxcywh in 0 to 1."""
-    rows = []
-    for sample, geometry in zip(samples, geometries, strict=True):
-        if not sample.objects:
-            rows.append(torch.zeros(1, 4))
-            continue
-        boxes = sample.boxes()
-        around = (*(float(v) for v in boxes[:, :2].min(axis=0)), *(float(v) for v in boxes[:, 2:].max(axis=0)))
-        whole = Instance(-1, "", (around[0], around[1], around[2], around[3]))
-        rows.append(place_boxes(replace(sample, objects=(whole,)), geometry))
-    return torch.stack(rows)

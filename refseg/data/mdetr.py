@@ -26,7 +26,7 @@ from refseg.data.readers import ReadOptions, split_matches
 from refseg.data.sample import Instance, Phrase, Problem, Sample
 from refseg.errors import DataError
 
-_NAME = re.compile(r"^(?:finetune|final)_(.+?)(?:_(?:separate|merged)GT)?_(train|val|test[A-C]?|miniv)\.json$")
+_NAME = re.compile(r"^(?:finetune|final)_(.+?)(?:_(separate|merged)GT)?_(train|val|test[A-C]?|miniv)\.json$")
 _PICTURES = (
     "images/train2014",
     "train2014",
@@ -40,16 +40,20 @@ _PICTURES = (
 
 
 def find(folder: Path) -> list[DatasetFiles]:
-    """One data set for each name among `finetune_<name>_<split>.json`."""
-    by_name: dict[str, list[tuple[str, Path]]] = {}
+    """One data set for each name among `finetune_<name>_<split>.json`.
+
+    Flickr30k comes twice, with each box by itself and with the boxes of a phrase merged: "mdetr" and "mdetr-merged".
+    """
+    by_name: dict[tuple[str, str], list[tuple[str, Path]]] = {}
     for path in sorted(folder.glob("fin*_*.json")):
         match = _NAME.match(path.name)
         if match is not None:
-            by_name.setdefault(match.group(1), []).append((match.group(2), path))
+            maker = "mdetr-merged" if match.group(2) == "merged" else "mdetr"
+            by_name.setdefault((_known(match.group(1)), maker), []).append((match.group(3), path))
     pictures = picture_folders(folder, _PICTURES)
     return [
-        DatasetFiles(_known(name), "mdetr", parts[0][1], parts[0][1], False, pictures, "mdetr", tuple(parts))
-        for name, parts in by_name.items()
+        DatasetFiles(name, maker, parts[0][1], parts[0][1], False, pictures, "mdetr", tuple(parts))
+        for (name, maker), parts in by_name.items()
     ]
 
 

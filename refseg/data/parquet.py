@@ -98,8 +98,8 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
         start = 0
         # Pictures are only read where nothing else tells their size.
         wanted = [name for name in file.schema_arrow.names if name != "image" or layout in ("rows", "pictures")]
-        for batch in file.iter_batches(batch_size=32, columns=wanted):
-            for place, row in enumerate(batch.to_pylist()):
+        for rows in _rows(file, path, wanted):
+            for place, row in enumerate(rows):
                 number = start + place
                 where = f"{path.name} row {number}"
                 picture = ParquetPicture(path, number) if "image" in columns else None
@@ -116,7 +116,7 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
                         fields["stored"] = picture
                     found = str(fields.pop("split") or split)
                     yield Sample(split=found if found in _SPLITS else split, dataset=files.name, **fields)
-            start += batch.num_rows
+            start += len(rows)
     missing.tell(problems)
 
 
@@ -139,6 +139,16 @@ def _layout(columns: set[str], path: Path) -> str:
         if needed <= columns:
             return name
     raise DataError(f"{path}: the columns {', '.join(sorted(columns))} are of no known layout; see docs/data.md")
+
+
+def _rows(file: Any, path: Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows in groups of 32; damage that only shows when pages are decoded is a `DataError` too."""
+    try:
+        for batch in file.iter_batches(batch_size=32, columns=columns):
+            yield batch.to_pylist()
+    except Exception as error:  # ArrowInvalid, OSError, UnicodeDecodeError, OverflowError, ...
+        words = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: the file is damaged ({type(error).__name__}: {words}); get it again") from error
 
 
 def _listed(row: dict[str, Any], number: int, layout: str) -> list[dict[str, Any]]:

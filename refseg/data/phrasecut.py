@@ -31,6 +31,8 @@ from refseg.data.visual_genome import GenomePicture, read_pictures
 
 _SPLITS = ("train", "val", "test", "miniv")
 _ABOUT = ("image_data_split3000.json", "image_data_split.json")
+# Records of a split are fewer: numbers of objects and referents stay apart from split to split.
+_APART = 10_000_000
 _PICTURES = ("images", "VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2", "")
 
 
@@ -47,16 +49,18 @@ def find(folder: Path) -> list[DatasetFiles]:
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
-    """One sample a phrase; `ref_id` is the record's place in its split's file."""
+    """One sample a phrase; `ref_id` is the record's place in its split's file, ten millions further a split."""
     about = read_pictures(files.instances, problems)
     finder = PictureFinder(files.picture_folders, coco=False)
     missing = Missing()
     for split, path in files.parts:
         if not split_matches(split, options.split):
             continue
+        first = _APART * _SPLITS.index(split)
         for index, record in enumerate(stream_list(path)):
             where = f"{path.name}[{index}]"
-            sample = attempt(where, problems, _sample, record, where, split, index, about, finder, files.name, problems)
+            key = first + index
+            sample = attempt(where, problems, _sample, record, where, split, key, about, finder, files.name, problems)
             if sample is None:
                 continue
             if sample.image_path is None:
@@ -71,7 +75,7 @@ def _sample(
     record: Any,
     where: str,
     split: str,
-    index: int,
+    key: int,
     about: dict[int, GenomePicture],
     finder: PictureFinder,
     dataset: str,
@@ -95,7 +99,7 @@ def _sample(
         if segmentation is None:
             raise ValueError(f"instance {place} has no usable outline ({faults[0]})")
         problems.extend(Problem("bad_polygon", f"{where} instance {place}", fault) for fault in faults)
-        objects.append(Instance(1000 * index + place, name if isinstance(name, str) else "", box, segmentation))
+        objects.append(Instance(1000 * key + place, name if isinstance(name, str) else "", box, segmentation))
     return Sample(
         id=str(fields["task_id"]),
         text=sentence(fields["phrase"], "phrase"),
@@ -106,7 +110,7 @@ def _sample(
         kind=kind if isinstance(kind, str) else None,
         split=split,
         dataset=dataset,
-        ref_id=index,
+        ref_id=key,
         sent_id=0,
     )
 

@@ -4,9 +4,12 @@ Kazemzadeh et al., "ReferItGame: Referring to Objects in Photographs of Natural 
 Hu, Rohrbach, Darrell, "Segmentation from Natural Language Expressions", ECCV 2016 (the "berkeley" split of later work):
 
     ROOT/referit_query_train.json  _val  _trainval  _test     {"38685_1": ["the tree", ...]}: picture 38685, region 1
-    ROOT/referit_bbox.json         {"38685_1": [x1, y1, x2, y2]}
+    ROOT/referit_bbox.json         {"38685_1": [x1, y1, x2, y2]}, pixels from 0, x2 and y2 included
     ROOT/referit_imsize.json       {"38685.jpg": [width, height]}
     ROOT/images/38685.jpg          ROOT/mask/38685_1.mat
+
+A box's last row and column belong to it (the reader of text_objseg counts so); here boxes end behind them. Its first
+release names regions "38685_1.png".
 
 Pictures and masks may also lie in ROOT/../referit-dataset/ or ROOT/referit-dataset/ (as text_objseg unpacks them),
 masks in NN/segmentation_masks/ (as SAIAPR does). UNC's `refs(unc).p` and `refs(berkeley).p` with instances.json are in
@@ -20,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from refseg.data.fields import Missing, attempt, box_xyxy, integer, items, read_table, sentence, size
+from refseg.data.fields import Box, Missing, attempt, box_xyxy, integer, items, read_table, sentence, size
 from refseg.data.images import image_size
 from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
 from refseg.data.mask_files import MaskFile
@@ -49,7 +52,7 @@ def find(folder: Path) -> list[DatasetFiles]:
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
     """One sample a sentence, `id` "<picture>_<region>_<place>"; "trainval" only when asked for or there alone."""
     home = files.refs.parent
-    boxes = read_table(files.instances)
+    boxes = {name.removesuffix(".png"): box for name, box in read_table(files.instances).items()}
     sizes_path = home / "referit_imsize.json"
     sizes = read_table(sizes_path) if sizes_path.is_file() else {}
     finder = PictureFinder(files.picture_folders, coco=False, nested=True)
@@ -60,12 +63,13 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
         repeated = split == "trainval" and options.split != "trainval" and "train" in names
         if repeated or not split_matches(split, options.split):
             continue
-        for index, (region, texts) in enumerate(read_table(path).items()):
+        for index, (name, texts) in enumerate(read_table(path).items()):
+            region = name.removesuffix(".png")
             where = f"{path.name} {region}"
             entry = attempt(where, problems, _region, region, texts, boxes)
             if entry is None:
                 continue
-            number, box, lines = entry
+            number, place_in_picture, box, lines = entry
             picture = finder.find(number, f"{number}.jpg")
             if picture is None:
                 missing.add(str(number), len(lines))
@@ -78,7 +82,7 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
             if mask is None:
                 problems.append(Problem("no_outline", where, "its .mat mask is not there; only the box is known"))
             outline = None if mask is None else MaskFile(mask, 0)
-            item = Instance(integer(region.split("_")[1], "region"), "", box, outline)
+            item = Instance(place_in_picture, "", box, outline)
             for place, line in enumerate(lines):
                 text = attempt(f"{where}[{place}]", problems, sentence, line, "the sentence")
                 if text is not None:
@@ -89,13 +93,15 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
     missing.tell(problems)
 
 
-def _region(name: str, texts: Any, boxes: dict[str, Any]) -> tuple[int, tuple[float, float, float, float], list[Any]]:
+def _region(name: str, texts: Any, boxes: dict[str, Any]) -> tuple[int, int, Box, list[Any]]:
     picture, line, region = name.partition("_")
     if not line or not region.isdecimal():
         raise ValueError("a region is named <picture>_<region>")
     if name not in boxes:
         raise ValueError("it has no box in referit_bbox.json")
-    return integer(picture, "picture"), box_xyxy(boxes[name], "box"), items(texts, "sentences")
+    number, place = integer(picture, "picture"), integer(region, "region")
+    left, top, right, bottom = box_xyxy(boxes[name], "box")
+    return number, place, (left, top, right + 1, bottom + 1), items(texts, "sentences")
 
 
 def _sides(picture: Path | None, recorded: Any) -> tuple[int, int]:

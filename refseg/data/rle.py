@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refseg.data.images import MAX_PIXELS
 from refseg.errors import DataError
 
 
@@ -51,8 +52,9 @@ def validate(rle: dict[str, Any], size: tuple[int, int] | None = None) -> tuple[
     height, width = check_size(rle, size)
     counts = rle["counts"]
     if isinstance(counts, (list, tuple)):
-        if not all(isinstance(run, int) and run >= 0 for run in counts):
-            raise DataError("the runs of a plain encoding are integers, 0 or more")
+        # A run is at most all pixels; pycocotools keeps runs in 32 bits.
+        if not all(isinstance(run, int) and 0 <= run <= height * width for run in counts):
+            raise DataError("the runs of a plain encoding are integers, 0 or more, none larger than the mask")
         total = sum(counts)
     elif isinstance(counts, (str, bytes)):
         if isinstance(counts, str) and not counts.isascii():
@@ -72,6 +74,8 @@ def check_size(rle: dict[str, Any], size: tuple[int, int] | None) -> tuple[int, 
     found = rle["size"]
     if not isinstance(found, (list, tuple)) or len(found) != 2 or not all(isinstance(v, int) and v > 0 for v in found):
         raise DataError(f"the size of a mask is [height, width], two positive integers, not {found!r}")
+    if found[0] * found[1] > MAX_PIXELS:
+        raise DataError(f"a mask of {found[0]} x {found[1]} has more than {MAX_PIXELS:,} pixels, the limit")
     if size is not None and tuple(found) != tuple(size):
         raise DataError(f"the mask is {found[0]} x {found[1]}, but the picture is {size[0]} x {size[1]}")
     return int(found[0]), int(found[1])

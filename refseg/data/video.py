@@ -23,7 +23,7 @@ from typing import Any
 
 from refseg.data import rle
 from refseg.data.clips import Clip, FrameSamples, PaletteMasks, clip_frames
-from refseg.data.fields import attempt, integer, items, read_table, sentence, table
+from refseg.data.fields import attempt, file_part, integer, items, read_table, sentence, table
 from refseg.data.json_stream import stream_table
 from refseg.data.layout import DatasetFiles
 from refseg.data.masks import SegmentationSource
@@ -137,17 +137,18 @@ def _read_split(
     encoded = read_mask_dict(home / "mask_dict.json", problems) if (home / "mask_dict.json").is_file() else None
     palette = (home / "Annotations").is_dir()
     if encoded is None and not palette:
-        count = sum(len(video.get("expressions", ())) for video in videos.values() if isinstance(video, dict))
+        listed = (video.get("expressions") for video in videos.values() if isinstance(video, dict))
+        count = sum(len(entries) for entries in listed if isinstance(entries, dict))
         problems.append(
             Problem("no_masks", f"{files.name} {split}", f"the masks of {count:,} sentences are not published")
         )
     place = first
     for video, record in videos.items():
         where = f"{path.name} {split} {video}"
-        about = attempt(where, problems, _about, record)
+        about = attempt(where, problems, _about, video, record)
         if about is None:
             continue
-        names = sorted(map(str, about[0]))
+        names = sorted(about[0])
         frames, missing = clip_frames(home / "JPEGImages" / video, names)
         if missing:
             lost = len(about[1]) if not frames else 0
@@ -162,9 +163,14 @@ def _read_split(
             if made is None:
                 continue
             text, objects, annotations = made
-            if encoded is not None and (fault := _unknown(annotations, encoded)):
-                problems.append(Problem("unknown_object", spot, fault, 1))
-                continue
+            if encoded is not None:
+                if len(objects) != len(annotations):
+                    words = f"{len(objects)} objects in obj_id, but {len(annotations)} in anno_id"
+                    problems.append(Problem("bad_record", spot, words, 1))
+                    continue
+                if fault := _unknown(annotations, encoded):
+                    problems.append(Problem("unknown_object", spot, fault, 1))
+                    continue
             by_palette = PaletteMasks(home / "Annotations" / video, tuple(frame.stem for frame in frames))
             source: Any = _Chosen(encoded, kept) if encoded is not None else by_palette if palette else None
             known = [categories.get((video, number), "") for number in objects]
@@ -191,9 +197,11 @@ def _unknown(annotations: tuple[int, ...], masks: MaskDict) -> str:
     return f"annotation {absent[0]} is not in mask_dict.json" if absent else ""
 
 
-def _about(record: Any) -> tuple[list[Any], dict[str, Any]]:
+def _about(video: str, record: Any) -> tuple[list[str], dict[str, Any]]:
     fields = table(record, "a video")
-    return items(fields["frames"], "frames"), table(fields["expressions"], "expressions")
+    file_part(video, "the video's name")
+    names = [file_part(name, "a frame") for name in items(fields["frames"], "frames")]
+    return names, table(fields["expressions"], "expressions")
 
 
 def _meant(entry: Any) -> tuple[str, tuple[int, ...], tuple[int, ...]]:

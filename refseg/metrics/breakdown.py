@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from refseg.errors import ConfigError, did_you_mean
@@ -88,7 +89,8 @@ def breakdown(
     """
     if by not in BREAKDOWNS and by != "words":
         raise ConfigError(f"{by!r} is not a breakdown; {did_you_mean(by, [*BREAKDOWNS, 'words'])}")
-    protocol = get_protocol(protocol)
+    # What a source prints where no sentence is without target is meant for whole splits: in a group it would be false.
+    protocol = replace(get_protocol(protocol), accuracy_without_no_target=None)
     groups: dict[str, Accumulator] = {}
     for entry in rows:
         row = entry if isinstance(entry, Row) else Row.from_dict(entry)

@@ -65,6 +65,27 @@ def results_table(document: Mapping[str, Any]) -> str:
     return markdown(("protocol", *METRICS), rows)
 
 
+def worked_table() -> str:
+    """The five sentences of `refseg.metrics.worked_example` under every protocol of masks, as fractions."""
+    from refseg.metrics.worked_example import DRAWN, drawing, worked_scores
+
+    head = (
+        "protocol",
+        *(f"{key} {what}" for key, (what, *_) in DRAWN.items()),
+        "cIoU",
+        "gIoU",
+        "Pr@0.6",
+        "N_acc",
+        "T_acc",
+    )
+    rows = []
+    for name, result in worked_scores().items():
+        values = [f"{row['iou']:.3g}" for row in result.rows]
+        values += [f"{result[metric]:.4f}" for metric in ("cIoU", "gIoU", "Pr@0.6", "N_acc", "T_acc")]
+        rows.append((f"`{name}`", *values))
+    return f"```\n{drawing()}\n```\n\n{markdown(head, rows)}"
+
+
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
@@ -126,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", metavar="PAGE", help="put the tables into this page instead of printing them")
     options = parser.parse_args(arguments)
     try:
-        tables = {"rules": rules_table()}
+        tables = {"rules": rules_table(), "worked": worked_table()}
         if options.results:
             tables["differences"] = results_table(_read_json(options.results))
         if not options.write:

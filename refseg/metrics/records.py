@@ -145,6 +145,8 @@ class Checker:
                 self.add(entry.where, identity, f"made for protocol {name!r}, but {first.where} for {made!r}")
                 continue
             try:
+                if not isinstance(name, str):
+                    raise DataError(f"{name!r} is not a protocol")
                 fits = get_protocol(name).same_masks(self.protocol)
             except RefsegError as error:
                 self.add(entry.where, identity, str(error))
@@ -219,8 +221,8 @@ class Checker:
             values = list(scores) if isinstance(scores, (list, tuple, np.ndarray)) else None
             if values is None or not all(_is_number(value) for value in values):
                 self.add(entry.where, identity, "scores are finite numbers, one a box")
-            elif boxes is not None and len(values) != len(boxes):
-                self.add(entry.where, identity, f"{len(boxes)} boxes have {len(values)} scores")
+            elif result["boxes"] is not None and len(values) != len(result["boxes"]):
+                self.add(entry.where, identity, f"{len(result['boxes'])} boxes have {len(values)} scores")
             else:
                 result["scores"] = [float(value) for value in values]
 
@@ -236,7 +238,7 @@ class Checker:
 
     def _clip(self, entry: Located, identity: str, fields: Mapping[str, Any]) -> np.ndarray | None:
         frames = fields.get("masks")
-        if frames is None or not len(frames):
+        if not isinstance(frames, (list, tuple, np.ndarray)) or not len(frames):
             self.add(
                 entry.where, identity, "no masks: a clip is one line with masks, or lines with mask, video and frame"
             )
@@ -249,12 +251,18 @@ class Checker:
         if len({frame.shape for frame in decoded}) > 1:
             self.add(entry.where, identity, "the frames of a clip have several sizes")
             return None
+        first, last = self.protocol.skipped_frames
+        if len(decoded) <= first + last:
+            words = f"a clip of {len(decoded)} frames has none left without {first} first and {last} last"
+            self.add(entry.where, identity, words)
+            return None
         return np.stack(decoded)
 
     def _check_sizes(self, entry: Located, identity: str, prediction: dict[str, Any], target: dict[str, Any]) -> None:
         key = "masks" if self.protocol.task == "video" else "mask"
         said, meant = prediction.get(key), target.get(key)
         if said is not None and meant is not None and said.shape != meant.shape:
+            # A clip's first number is that of its frames.
             shapes = [" x ".join(map(str, mask.shape)) for mask in (said, meant)]
             self.add(entry.where, identity, f"the mask is {shapes[0]}, but the target is {shapes[1]}: another picture?")
             return

@@ -137,3 +137,56 @@ def test_pictures_are_noise_not_constants(refcoco: Path) -> None:
     """The fixtures' pictures differ, so that a mixed-up picture would be seen."""
     first, second = (np.asarray(Image.open(path)) for path in sorted((refcoco / "images" / "train2014").iterdir()))
     assert (first != second).any()
+
+
+def jsonl(path: Path, root: Path) -> list[dict[str, object]]:
+    """RefCOCO's four sentences as a .jsonl file; gives its records."""
+    assert main(["data", "convert", str(root), str(path), "--to", "jsonl"]) == 0
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_jsonl_file_is_checked_line_by_line(
+    refcoco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own" / "data.jsonl"
+    records = jsonl(path, refcoco)
+    assert main(["data", "check", str(path), "--deep", "--strict"]) == 0
+    assert "no problems" in capsys.readouterr().out
+    broken = [
+        {**records[0], "masks": []},
+        {**records[1], "boxes": [[9, 9, 1, 1]]},
+        {**records[2], "image": "no.png", "image_id": 9},
+    ]
+    path.write_text("\n".join(json.dumps(record) for record in [*broken, records[3], records[3]]) + "\nnonsense\n")
+    report = check(path)
+    (found,) = report.datasets
+    assert (found.name, found.split_by, found.usable) == ("data", "jsonl", 1)
+    words = [str(problem) for problem in found.problems]
+    for line, fault in ((1, "no masks"), (2, "not x1 y1 x2 y2"), (5, "used before, at line 4"), (6, "not valid JSON")):
+        assert any(f"data.jsonl line {line}" in entry and fault in entry for entry in words), (line, words)
+    assert any("no.png" in entry and "was not found" in entry for entry in words)
+    assert (found.pictures_found, found.pictures_missing) == (1, 1)
+    capsys.readouterr()
+    assert main(["data", "check", str(path)]) == 0
+    assert main(["data", "check", str(path), "--strict"]) == 2
+    path.write_text("nonsense\n")
+    assert main(["data", "check", str(path)]) == 2
+    assert "nothing here is usable" in capsys.readouterr().out
+
+
+def test_stats_take_a_jsonl_file(refcoco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "own" / "data.jsonl"
+    jsonl(path, refcoco)
+    capsys.readouterr()
+    for source, out in ((refcoco, "a.json"), (path, "b.json")):
+        assert main(["data", "stats", str(source), "--json", str(tmp_path / out)]) == 0
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert {**one, "dataset": ""} == {**two, "dataset": ""}
+    assert main(["data", "stats", str(path), "--split", "nowhere"]) == 2
+    assert "no split 'nowhere'" in capsys.readouterr().err
+
+
+def test_objects_without_sentences_are_told_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dataset(tmp_path, "photos", "other.json", [], [annotation(100, 1)])
+    assert main(["data", "check", str(tmp_path / "photos")]) == 2
+    assert "refseg data templates makes some" in capsys.readouterr().err

@@ -181,3 +181,29 @@ def test_parquet_faults(tmp_path: Path) -> None:
     path.write_bytes(b"junk")
     with pytest.raises(DataError, match="not a readable parquet file"):
         open_dataset(tmp_path)
+
+
+def test_mdetr_merged_boxes_are_a_form_of_their_own(tmp_path: Path) -> None:
+    home = write_mdetr(tmp_path)
+    path = home / "final_flickr_separateGT_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [content["annotations"][0], {**content["annotations"][1], "bbox": [20, 4, 15, 5]}]
+    table(home / "final_flickr_mergedGT_train.json", content)
+    apart, merged = (open_dataset(tmp_path, "flickr30k", split_by=maker) for maker in ("mdetr", "mdetr-merged"))
+    assert (len(apart), len(merged)) == (1, 1)
+    assert [len(phrase.objects) for phrase in apart[0].phrases] == [1, 2]
+    assert [len(phrase.objects) for phrase in merged[0].phrases] == [1, 1]
+    assert apart[0].phrases[1].merged_box() == merged[0].phrases[1].merged_box()
+
+
+def test_parquet_pages_that_are_damaged_are_told(tmp_path: Path) -> None:
+    home = write_parquet(tmp_path)
+    (path,) = home.rglob("*.parquet")
+    whole, faults = path.read_bytes(), 0
+    for place in range(40, len(whole) - 400, 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            list(open_dataset(home))
+        except DataError as error:
+            faults += "get it again" in str(error)
+    assert faults

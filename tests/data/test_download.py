@@ -274,3 +274,35 @@ def test_the_command(
     (tmp_path / "file").write_text("")
     monkeypatch.setitem(releases.RELEASES, "mine", mine)
     assert main(["data", "get", "mine", "-o", str(tmp_path / "file")]) == 2
+
+
+def test_a_page_in_the_place_of_an_archive_leads_to_the_next_address(server: Server, tmp_path: Path) -> None:
+    server.files = {"/dead/x.zip": b"<html>this domain is for sale</html>", "/copy/x.zip": zipped({"x/a.txt": b"a"})}
+    urls = tuple(f"{server.url}/{place}/x.zip" for place in ("dead", "copy"))
+    (result,) = fetch_all([RemoteFile(urls, "x.zip", unpack="")], tmp_path)
+    assert result.state == "unpacked"
+    assert (tmp_path / "x" / "a.txt").read_bytes() == b"a"
+    with pytest.raises(DataError, match="neither a zip nor a tar archive came"):
+        fetch_all([RemoteFile(urls[:1], "y.zip", unpack="")], tmp_path)
+    assert not (tmp_path / "y.zip").exists()
+
+
+def test_an_answer_that_is_no_http_is_told(tmp_path: Path) -> None:
+    import socket
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            connection.recv(1000)
+            connection.sendall(b"nonsense\r\n\r\n")
+            connection.close()
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+    with pytest.raises(Unreachable, match="nonsense"):
+        fetch(url, tmp_path / "x", wanted(), tries=2, wait=0.0)
+    thread.join(5)
+    listener.close()

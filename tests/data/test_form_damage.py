@@ -1,23 +1,33 @@
-"""Every form with its files cut short or with flipped bits: read, or a clear error; never a crash, never a hang."""
+"""Every form with its files cut short, with flipped bits, with odd values: read, or a clear error; never a crash or a
+hang."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jaxtyping
 import numpy as np
 import pytest
+from damage import damaged, is_own
 from form_files import FORMS
 
 from refseg.data import open_dataset
 from refseg.data.check import check
+from refseg.data.convert import WRITERS, read_any
+from refseg.data.sample import ReferringDataset
+from refseg.data.stats import describe
 from refseg.errors import RefsegError
 
+# More of each: REFSEG_FUZZ=20 python -m pytest tests/data/test_form_damage.py
+TIMES = int(os.environ.get("REFSEG_FUZZ", "1"))
 
-def read_all(root: Path, names: dict[str, str]) -> None:
-    """Everything that training would read; the only errors are the package's own."""
-    dataset = open_dataset(root, **names)
+
+def read_all(dataset: ReferringDataset) -> int:
+    """Read everything that training would; gives the number of problems. The only errors are the package's own."""
     for sample in dataset:
         sample.boxes()
         if all(item.segmentation is not None for item in sample.objects):
@@ -25,45 +35,81 @@ def read_all(root: Path, names: dict[str, str]) -> None:
         for phrase in sample.phrases:
             phrase.merged_box()
     dataset.by_picture()
+    return len(dataset.problems)
 
 
-def is_own(error: BaseException | None) -> bool:
-    """Whether an error is the package's. The type checker of the tests looks at an item of what it is handed, and hides
-    the error that building the item raises behind its own."""
-    while error is not None and not isinstance(error, RefsegError):
-        error = error.__cause__ or error.__context__
-    return error is not None
+def read_published(root: Path, names: dict[str, str]) -> int:
+    problems = read_all(open_dataset(root, **names))
+    describe(open_dataset(root, **names, need_pictures=False))
+    check(root, deep=True)
+    return problems
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("form", FORMS)
-def test_damage_is_read_or_named(form: str, tmp_path: Path) -> None:
-    write, names, patterns = FORMS[form]
-    root = write(tmp_path / "whole")
-    top = tmp_path / "whole"
-    files = sorted({path for pattern in patterns for path in top.rglob(pattern)})
+def fuzz(files: list[Path], read: Callable[[], int], swaps: int = 12) -> None:
     assert files
+    usual = read()
     random = np.random.default_rng(0)
     named = 0
     for path in files:
         whole = path.read_bytes()
-        cuts = [whole[: int(size)] for size in random.integers(0, len(whole), 3)]
-        for _ in range(4):
-            flipped = bytearray(whole)
-            for place in random.integers(0, len(whole), 2):
-                flipped[place] ^= 1 << int(random.integers(8))
-            cuts.append(bytes(flipped))
-        for content in cuts:
+        for content in damaged(path, random, 3 * TIMES, 4 * TIMES, swaps * TIMES):
             path.write_bytes(content)
             try:
-                read_all(root, names)
+                named += read() > usual
             except (RefsegError, jaxtyping.TypeCheckError) as error:
                 named += 1
                 if not is_own(error):
                     raise
         path.write_bytes(whole)
-    read_all(root, names)
+    assert read() == usual
     assert named
+
+
+@pytest.mark.timeout(120 * TIMES)
+@pytest.mark.parametrize("form", FORMS)
+def test_damage_is_read_or_named(form: str, tmp_path: Path) -> None:
+    write, names, patterns = FORMS[form]
+    root = write(tmp_path / "whole")
+    files = sorted({path for pattern in patterns for path in (tmp_path / "whole").rglob(pattern)})
+    fuzz(files, lambda: read_published(root, names), swaps=6)
+
+
+@pytest.mark.timeout(120 * TIMES)
+@pytest.mark.parametrize("family", ["refcoco", "grefcoco"])
+def test_damage_of_refcoco_and_grefcoco(family: str, request: pytest.FixtureRequest) -> None:
+    root: Path = request.getfixturevalue(family)
+    files = sorted(path for path in (root / family).iterdir() if path.suffix in (".p", ".json"))
+    fuzz(files, lambda: read_published(root, {}))
+
+
+@pytest.mark.timeout(120 * TIMES)
+@pytest.mark.parametrize("form", ["jsonl", "coco", "yolo", "labelstudio", "cvat", "grefcoco"])
+def test_damage_of_other_tools_files(form: str, grefcoco: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    WRITERS[form](open_dataset(grefcoco), out)
+    names = {"jsonl": "data.jsonl", "coco": "instances.json", "labelstudio": "tasks.json"}
+    source = out / names.get(form, "")
+    kinds = (".json", ".jsonl", ".yaml", ".txt")
+    files = sorted(path for path in out.rglob("*") if path.suffix in kinds and path.stat().st_size)
+    fuzz(files, lambda: read_all(read_any(source, "coco" if form == "coco" else None)))
+
+
+@pytest.mark.parametrize("form", ["coco", "labelstudio", "cvat"])
+def test_files_of_the_tools_themselves(form: str, grefcoco: Path, tmp_path: Path) -> None:
+    """The same without this package's own fields: then other parts of the readers run."""
+    out = tmp_path / "out"
+    WRITERS[form](open_dataset(grefcoco), out)
+    path = out / {"coco": "instances.json", "labelstudio": "tasks.json", "cvat": "annotations.json"}[form]
+    content = json.loads(path.read_text())
+    if form == "coco":
+        del content["expressions"]
+    elif form == "cvat":
+        content[0]["tags"] = []
+    else:
+        for task in content:
+            task["data"] = {"image": task["data"]["image"]}
+    path.write_text(json.dumps(content))
+    fuzz([path], lambda: read_all(read_any(path, form)), swaps=40)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -78,3 +78,13 @@ def test_a_bad_phrase_is_named(tmp_path: Path, change: dict[str, object], words:
     assert len(dataset) == 1
     assert words in dataset.problems[0].message
     assert dataset.problems[0].where == "refer_val.json[0]"
+
+
+def test_phrasecut_numbers_are_unique_over_splits(tmp_path: Path) -> None:
+    write_phrasecut(tmp_path)
+    dataset = open_dataset(tmp_path)
+    assert len({sample.ref_id for sample in dataset}) == len(dataset)
+    numbers = [item.ann_id for sample in dataset for item in sample.objects]
+    assert len(set(numbers)) == len(numbers)
+    (alone,) = open_dataset(tmp_path, split="miniv")
+    assert alone == next(sample for sample in dataset if sample.split == "miniv")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from form_files import table, write_flickr30k, write_mdetr, write_visual_genome
+from form_files import table, write_flickr30k, write_mdetr, write_referit, write_visual_genome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -163,3 +163,19 @@ def test_the_command(tmp_path: Path, refcoco: Path, capsys: pytest.CaptureFixtur
     assert "no picture is shared" in capsys.readouterr().out
     table(tmp_path / "bad" / "x.json", [])
     assert main(["data", "leak", str(tmp_path / "bad"), str(refcoco)]) == 2
+
+
+def test_referit_shares_by_its_own_numbers(tmp_path: Path) -> None:
+    write_referit(tmp_path)
+    whole, test = open_dataset(tmp_path), open_dataset(tmp_path, split="test")
+    report = leak(whole, test)
+    assert report.ways == ["by IAPR TC-12 number"]
+    assert report.train_ids() == {26}
+
+
+def test_converted_files_keep_their_numbers(tmp_path: Path, refcoco: Path) -> None:
+    target = tmp_path / "own" / "data.jsonl"
+    assert main(["data", "convert", str(refcoco), str(target), "--to", "jsonl", "--split", "val"]) == 0
+    report = leak(open_dataset(refcoco), open_dataset(target))
+    assert report.ways == ["by COCO number"]
+    assert report.train_ids() == {2}

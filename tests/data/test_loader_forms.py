@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from form_files import write_flickr30k, write_parquet, write_visual_genome
 
-from refseg.data import open_dataset
-from refseg.data.loader import load_batch
+from refseg.data import Instance, Sample, open_dataset
+from refseg.data.loader import collate, load_batch
+from refseg.data.sample import Phrase
 from refseg.data.transforms import InputConfig
-from refseg.errors import DataError
+from refseg.errors import DataError, RefsegError
 from refseg.text.tokenizer import WordTokenizer
 
 CONFIG = InputConfig(size=32, divisor=32)
@@ -68,3 +71,42 @@ def test_pictures_inside_a_file_are_told_apart(tmp_path: Path) -> None:
     assert loaded.batch.picture.tolist() == [0, 0, 1, 1, 2, 2]
     assert len(loaded.batch.images) == 3
     assert not torch.equal(loaded.batch.images[0], loaded.batch.images[1])
+
+
+def test_masks_of_phrases_where_all_are_known() -> None:
+    def square(number: int, left: int) -> Instance:
+        mask = np.zeros((32, 32), dtype=bool)
+        mask[4:12, left : left + 8] = True
+        return Instance(number, "thing", (float(left), 4.0, left + 8.0, 12.0), mask)
+
+    one, two, three = square(1, 0), square(2, 10), square(3, 20)
+    text, image = "two men beside a dog", np.zeros((32, 32, 3), dtype=np.uint8)
+    parts = (Phrase("two men", 0, 7, (one, two)), Phrase("beside", 8, 14), Phrase("a dog", 15, 20, (three,)))
+    samples = [
+        Sample("1_0", text, 1, (32, 32), (one, two, three), image=image, phrases=parts),
+        Sample("1_1", "a dog", 1, (32, 32), (three,), image=image),
+        Sample("1_2", "a bus", 1, (32, 32), no_target=True, image=image),
+    ]
+    tokenizer = WordTokenizer.learn([sample.text for sample in samples], max_words=6)
+    batch, targets = collate(samples, tokenizer, CONFIG, phrases=4)
+    assert batch.phrases is not None
+    assert batch.phrases.mask.sum(dim=1).tolist() == [2, 1, 1]
+    assert targets.instances is not None
+    assert [len(own) for own in targets.instances] == [2, 1, 1]
+    assert [int(own.sum()) for own in targets.instances[0]] == [128, 64]
+    assert torch.equal(targets.instances[0].any(dim=0), targets.masks[0])
+    assert not targets.instances[2].any()
+    assert targets.boxes is not None
+    assert not targets.boxes[2].any()
+    bare = replace(samples[0], objects=(one, two, replace(three, segmentation=None)))
+    assert collate([bare], tokenizer, CONFIG, phrases=4)[1].instances is None
+
+
+def test_a_phrase_that_is_not_in_its_sentence_costs_that_sentence() -> None:
+    image, thing = np.zeros((32, 32, 3), dtype=np.uint8), Instance(1, "dog", (0.0, 0.0, 8.0, 8.0))
+    wrong = Sample("1_0", "a dog", 1, (32, 32), (thing,), image=image, phrases=(Phrase("a cat", 0, 5, (thing,)),))
+    right = replace(wrong, id="1_1", phrases=(Phrase("a dog", 0, 5, (thing,)),))
+    tokenizer = WordTokenizer.learn(["a dog"], max_words=6)
+    with pytest.raises(RefsegError, match="the phrase 'a cat' is not in its sentence 'a dog'"):
+        load_batch([wrong, right], tokenizer, CONFIG, phrases=2)
+    assert [s.id for s in load_batch([wrong, right], tokenizer, CONFIG, phrases=2, on_error="skip").samples] == ["1_1"]

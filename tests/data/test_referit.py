@@ -120,3 +120,28 @@ def test_mask_files_hold_one_plane_of_the_pictures_size(tmp_path: Path) -> None:
     np.save(tmp_path / "c.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read"):
         MaskFile(tmp_path / "c.npy").read((1, 1))
+
+
+def test_boxes_hold_their_last_row_and_column(tmp_path: Path) -> None:
+    write_referit(tmp_path)
+    for sample in open_dataset(tmp_path):
+        rows, columns = np.nonzero(sample.mask())
+        assert sample.objects[0].bbox == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+def test_regions_of_the_first_release(tmp_path: Path) -> None:
+    home = write_referit(tmp_path)
+    table(home / "referit_bbox.json", {"25_1.png": [4, 4, 13, 13], "26_2.png": [30, 20, 39, 29]})
+    table(home / "referit_query_test.json", {"26_2.png": ["sky"]})
+    (sample,) = open_dataset(tmp_path, split="test")
+    assert (sample.id, sample.objects[0].bbox, sample.mask().sum()) == ("26_2_0", (30, 20, 40, 30), 100)
+
+
+def test_a_region_with_an_endless_number_is_named(tmp_path: Path) -> None:
+    home = write_referit(tmp_path)
+    name = "26_" + "9" * 30
+    table(home / "referit_query_test.json", {"26_2": ["sky"], name: ["x"]})
+    table(home / "referit_bbox.json", {"25_1": [4, 4, 13, 13], "26_2": [30, 20, 39, 29], name: [0, 0, 1, 1]})
+    dataset = open_dataset(tmp_path, split="test")
+    assert len(dataset) == 1
+    assert "region is an integer" in dataset.problems[0].message

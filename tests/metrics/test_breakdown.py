@@ -3,7 +3,7 @@
 import pytest
 
 from refseg.errors import ConfigError
-from refseg.metrics import Row, breakdown, breakdowns
+from refseg.metrics import Row, breakdown, breakdowns, score
 from refseg.metrics.breakdown import length_group, word_list
 
 
@@ -38,6 +38,18 @@ def test_groups_are_counted_like_the_whole():
     assert list(breakdown(ROWS, "area")) == ["small (under 32 x 32)"]
     again = breakdown([entry.to_dict() for entry in ROWS], "kind")
     assert again["location"] == pytest.approx(kinds["location"], nan_ok=True)
+
+
+def test_a_group_without_no_target_sentences_keeps_its_own_accuracy():
+    """Under rela a whole split without such sentences prints 0 for both; one group of a split does not."""
+    mask = [[1, 1], [0, 0]]
+    said = [{"id": key, "mask": mask, "no_target": key == "b"} for key in "abc"]
+    meant = [{"id": key, "mask": mask, "no_target": False, "kind": "x"} for key in "abc"]
+    result = score(said, meant, "rela")
+    assert (result["N_acc"], result["T_acc"]) == (0.0, 0.0)
+    group = result.breakdowns["kind"]["x"]
+    assert group["T_acc"] == 2 / 3
+    assert group["N_acc"] != group["N_acc"]  # undefined
 
 
 def test_groups_by_words_overlap():

@@ -7,7 +7,7 @@ import pytest
 
 from refseg.errors import DataError
 from refseg.metrics import PROTOCOLS, score
-from refseg.metrics.protocol_table import fill, main, results_table, rules_table
+from refseg.metrics.protocol_table import fill, main, results_table, rules_table, worked_table
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "protocols.md"
 
@@ -16,6 +16,7 @@ def test_the_page_shows_the_protocols_as_they_are():
     """Refresh with: python -m refseg.metrics.protocol_table --write docs/protocols.md"""
     text = PAGE.read_text(encoding="utf-8")
     assert fill(text, "rules", rules_table()) == text
+    assert fill(text, "worked", worked_table()) == text
 
 
 def test_every_protocol_has_its_row():
@@ -34,7 +35,8 @@ def test_results_are_shown_in_percent_with_the_headline_in_bold(tmp_path, capsys
     assert lines[3] == "| `rela` | 100.00 | **100.00** | 100.00 | 100.00 | 100.00 | 100.00 | 0.00 | 0.00 |"
     path, page = tmp_path / "all.json", tmp_path / "page.md"
     path.write_text(json.dumps(document))
-    page.write_text("a\n<!-- rules -->\nold\n<!-- /rules -->\nb\n<!-- differences -->\n<!-- /differences -->\n")
+    markers = [f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in ("rules", "worked", "differences")]
+    page.write_text("a\n" + markers[0] + "b\n" + markers[1] + markers[2])
     assert main(["--results", str(path), "--write", str(page)]) == 0
     written = page.read_text()
     assert "old" not in written

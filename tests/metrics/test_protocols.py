@@ -15,6 +15,7 @@ import pytest
 
 from refseg.errors import ConfigError
 from refseg.metrics import PROTOCOLS, Protocol, get_protocol, score
+from refseg.metrics.worked_example import DRAWN, mask_of, worked_scores
 
 
 def mask(*rows):
@@ -72,6 +73,15 @@ def test_worked_example(name):
     assert (result["Pr@0.6"], result["N_acc"], result["T_acc"]) == pytest.approx((precision, n_acc, t_acc))
     assert result.counts["sentences"] == 5
     assert result.counts["no_target"] == 3
+
+
+def test_the_page_works_out_the_same_sentences():
+    for key, (_, meant, said, none) in DRAWN.items():
+        assert (mask_of(meant) == SENTENCES[key][0]).all()
+        assert (mask_of(said) == SENTENCES[key][1]).all()
+        assert none == SENTENCES[key][2]
+    assert list(DRAWN) == list(SENTENCES)
+    assert set(worked_scores()) == set(BY_HAND)
 
 
 def test_every_mask_protocol_has_a_worked_example():

@@ -1,14 +1,17 @@
 """Every malformed record is reported, all at once, with where it stands and its id."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+from damage import swapped
 
 from refseg.data.rle import encode
 from refseg.errors import DataError
 from refseg.metrics import RecordsError, score
 from refseg.metrics.records import as_mask
+from refseg.score import score_files
 
 SQUARE = np.zeros((4, 4), dtype=bool)
 SQUARE[:2, :2] = True
@@ -47,6 +50,8 @@ OVERFULL = {"size": [4, 4], "counts": encode(np.ones((9, 9), dtype=bool))["count
         ({"boxes": [[0, 0, 1, 1]], "scores": [0.5, 0.5]}, "1 boxes have 2 scores"),
         ({"protocol": "vlt"}, "made for protocol 'vlt'"),
         ({"protocol": "nonsense"}, "not a protocol"),
+        ({"protocol": ["vlt"]}, "not a protocol"),
+        ({"mask": {"size": [10**6, 10**6], "counts": [10**12]}}, "more than 100,000,000 pixels"),
     ],
 )
 def test_malformed_predictions(change, message):
@@ -131,6 +136,8 @@ def test_clips_are_checked():
         score([{"id": 1}], [{"id": 1, "masks": frames}], "davis")
     with pytest.raises(RecordsError, match="3 x 4 x 4, but the target is 4 x 4 x 4"):
         score([{"id": 1, "masks": frames}], [{"id": 1, "masks": [*frames, frames[0]]}], "davis")
+    with pytest.raises(RecordsError, match="no masks: a clip is"):
+        score([{"id": 1, "masks": 5}], [{"id": 1, "masks": frames}], "davis")
     with pytest.raises(RecordsError, match="several sizes"):
         score([{"id": 1, "masks": [*frames, OTHER_SIZE]}], [{"id": 1, "masks": frames}], "davis")
 
@@ -161,3 +168,33 @@ def test_masks_in_every_form():
     assert (as_mask(plain) == SQUARE).all()
     with pytest.raises(DataError):
         as_mask(np.zeros((0, 4)))
+
+
+def test_one_wrong_field_does_not_hide_another():
+    assert len(problems({"boxes": 3, "scores": [0.5], "no_target_score": "x"})) == 2
+
+
+@pytest.mark.parametrize("protocol", ["native", "rela", "grec", "davis"])
+def test_lines_with_odd_values_are_scored_or_named(protocol, tmp_path):
+    """Any value of any field may be anything JSON can hold."""
+    said = [
+        {**GOOD, "boxes": [[1, 1, 3, 3]], "scores": [0.9], "no_target_score": 0.1},
+        {"id": "2", "mask": None, "no_target": True, "boxes": [], "scores": []},
+    ]
+    about = {"text": "x", "kind": "k", "targets": 1, "category": "c", "split": "val", "dataset": "d", "image_id": 3}
+    meant = [{**GOOD, "boxes": [[1, 1, 3, 3]], **about}, {"id": "2", "mask": None, "no_target": True, "boxes": []}]
+    if protocol == "davis":
+        frames = [{"id": f"v/{frame}", "mask": encode(SQUARE), "video": "v", "frame": frame} for frame in range(3)]
+        said = meant = [*frames, {"id": "w", "masks": [encode(SQUARE)] * 3}]
+    random = np.random.default_rng(0)
+    named = 0
+    for turn in range(150):
+        sides = [swapped(said, random), meant] if turn % 2 else [said, swapped(meant, random)]
+        files = [tmp_path / "P.jsonl", tmp_path / "T.jsonl"]
+        for path, records in zip(files, sides, strict=True):
+            path.write_text("\n".join(json.dumps(record) for record in records))
+        try:
+            json.dumps(score_files(*files, protocol).to_dict(), allow_nan=False)
+        except RecordsError as error:
+            named += all(problem.where.startswith(str(tmp_path)) for problem in error.problems)
+    assert named > 75

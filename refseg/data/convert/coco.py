@@ -21,6 +21,7 @@ from refseg.data.convert.common import (
     by_picture,
     fields_of,
     find_picture,
+    object_numbers,
     read_list,
     write_json,
 )
@@ -37,17 +38,19 @@ def write_coco(samples: Iterable[Sample], folder: Path) -> int:
     annotations: dict[int, dict[str, Any]] = {}
     expressions: list[dict[str, Any]] = []
     categories: dict[str, int] = {}
-    for image_id, group in by_picture(samples).items():
+    groups = by_picture(samples)
+    numbers = object_numbers(groups)
+    for image_id, group in groups.items():
         first = group[0]
         name = f"images/{placer.place(first)}"
         images.append({"id": image_id, "file_name": name, "height": first.size[0], "width": first.size[1]})
         for sample in group:
-            for item in sample.objects:
-                if item.ann_id not in annotations:
+            meant = [numbers[image_id, item.ann_id] for item in sample.objects]
+            for key, item in zip(meant, sample.objects, strict=True):
+                if key not in annotations:
                     number = categories.setdefault(item.category or "object", len(categories) + 1)
-                    annotations[item.ann_id] = _annotation(item, sample, number)
-            numbers = [item.ann_id for item in sample.objects]
-            record = {"image_id": image_id, "text": sample.text, "annotation_ids": numbers, **fields_of(sample)}
+                    annotations[key] = _annotation(key, item, sample, number)
+            record = {"image_id": image_id, "text": sample.text, "annotation_ids": meant, **fields_of(sample)}
             expressions.append(record)
     content = {
         "images": images,
@@ -59,11 +62,11 @@ def write_coco(samples: Iterable[Sample], folder: Path) -> int:
     return len(expressions)
 
 
-def _annotation(item: Instance, sample: Sample, category: int) -> dict[str, Any]:
+def _annotation(key: int, item: Instance, sample: Sample, category: int) -> dict[str, Any]:
     left, top, right, bottom = item.bbox
     mask = item.mask(sample.size)
     return {
-        "id": item.ann_id,
+        "id": key,
         "image_id": sample.image_id,
         "category_id": category,
         "bbox": [left, top, right - left, bottom - top],

@@ -190,6 +190,25 @@ def by_picture(samples: Iterable[Sample]) -> dict[int, list[Sample]]:
     return groups
 
 
+def object_numbers(groups: dict[int, list[Sample]]) -> dict[tuple[int, int], int]:
+    """(picture, object's number) -> a number that no object of another picture has, its own where that is free.
+
+    Data sets that count objects by picture (ReferIt, video frames) use the same numbers again in every picture.
+    """
+    found: dict[tuple[int, int], int] = {}
+    keys = [(image_id, item.ann_id) for image_id, group in groups.items() for one in group for item in one.objects]
+    taken: set[int] = set()
+    later = []
+    for key in dict.fromkeys(keys):
+        if key[1] in taken or key[1] < 0:
+            later.append(key)
+        else:
+            found[key] = key[1]
+            taken.add(key[1])
+    first = max(taken, default=0) + 1
+    return found | {key: first + place for place, key in enumerate(later)}
+
+
 def fields_of(sample: Sample) -> dict[str, Any]:
     """What a sentence records besides text and targets, without what is not known."""
     known = {"id": sample.id, "split": sample.split, "kind": sample.kind, "dataset": sample.dataset}

@@ -160,7 +160,7 @@ def read_cvat(path: Path, images: Path | None = None) -> ReferringDataset:
         else:
             pictures[number] = (found, size)
     shapes: dict[int, list[tuple[Shape, dict[str, str]]]] = {}
-    for index, record in enumerate(_all_shapes(jobs)):
+    for index, record in enumerate(_all_shapes(jobs, collector)):
         frame = record.get("frame")
         where = f"shape {index}, frame {frame}"
         if not isinstance(frame, int) or frame not in pictures:
@@ -176,7 +176,7 @@ def read_cvat(path: Path, images: Path | None = None) -> ReferringDataset:
             collector.fault(where, str(error))
             continue
         shapes.setdefault(frame, []).append((Shape(str(label), mask, *_recorded(given)), given))
-    tags = [tag for job in jobs for tag in read_list(job.get("tags")) if isinstance(tag, dict)]
+    tags = [tag for job in jobs for tag in _tables(job.get("tags"), "tags", collector)]
     tags = [tag for tag in tags if tag.get("label", labels.get(tag.get("label_id"))) == _TAG]
     if tags:
         _from_tags(collector, tags, shapes, pictures)
@@ -233,16 +233,24 @@ def _from_labels(
             collector.add(f"frame {frame}", text, members, (frame + 1, *pictures[frame]), fields)
 
 
-def _all_shapes(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _all_shapes(jobs: list[dict[str, Any]], collector: Collector) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for job in jobs:
-        found += [shape for shape in job["shapes"] if isinstance(shape, dict)]
-        for track in read_list(job.get("tracks")):
-            if isinstance(track, dict):
-                name = {key: track[key] for key in ("label", "label_id") if key in track}
-                keys = [shape for shape in read_list(track.get("shapes")) if isinstance(shape, dict)]
-                found += [{**name, **shape} for shape in keys if not shape.get("outside")]
+        found += _tables(job["shapes"], "shapes", collector)
+        for track in _tables(job.get("tracks"), "tracks", collector):
+            name: dict[str, Any] = {key: track[key] for key in ("label", "label_id") if key in track}
+            keys = _tables(track.get("shapes"), "a track's shapes", collector)
+            found += [{**name, **shape} for shape in keys if not shape.get("outside")]
     return found
+
+
+def _tables(value: Any, name: str, collector: Collector) -> list[dict[str, Any]]:
+    """The tables in a list; whatever else is in it is a fault."""
+    entries = read_list(value)
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            collector.fault(f"{name}[{place}]", "not a table")
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _mask_of(record: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:

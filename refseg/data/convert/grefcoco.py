@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data import rle
-from refseg.data.convert.common import Placer, by_picture, write_json
+from refseg.data.convert.common import Placer, by_picture, object_numbers, write_json
 from refseg.data.sample import Sample
 
 __all__ = ["write_grefcoco"]
@@ -28,6 +28,7 @@ def write_grefcoco(samples: Iterable[Sample], folder: Path) -> int:
     categories: dict[str, int] = {}
     refs: list[dict[str, Any]] = []
     groups = by_picture(samples)
+    numbers = object_numbers(groups)
     kept = _keeps_numbers([sample for group in groups.values() for sample in group])
     count = 0
     for image_id, group in groups.items():
@@ -36,12 +37,13 @@ def write_grefcoco(samples: Iterable[Sample], folder: Path) -> int:
         images.append({"id": image_id, "file_name": name, "height": first.size[0], "width": first.size[1]})
         referents: dict[Any, list[Sample]] = {}
         for sample in group:
-            for item in sample.objects:
-                if item.ann_id not in annotations:
+            targets = tuple(numbers[image_id, item.ann_id] for item in sample.objects)
+            for number, item in zip(targets, sample.objects, strict=True):
+                if number not in annotations:
                     left, top, right, bottom = item.bbox
                     mask = item.mask(sample.size)
-                    annotations[item.ann_id] = {
-                        "id": item.ann_id,
+                    annotations[number] = {
+                        "id": number,
                         "image_id": image_id,
                         "category_id": categories.setdefault(item.category or "object", len(categories) + 1),
                         "bbox": [left, top, right - left, bottom - top],
@@ -49,12 +51,11 @@ def write_grefcoco(samples: Iterable[Sample], folder: Path) -> int:
                         "iscrowd": 0,
                         "segmentation": rle.encode(mask),
                     }
-            targets = tuple(item.ann_id for item in sample.objects)
             key = _numbers(sample)[0] if kept else (targets, sample.split, None if targets else sample.text)
             referents.setdefault(key, []).append(sample)
         for said in referents.values():
-            numbers = [_numbers(sample)[1] if kept else count + place for place, sample in enumerate(said)]
-            keys = [item.ann_id for item in said[0].objects]
+            sent_ids = [_numbers(sample)[1] if kept else count + place for place, sample in enumerate(said)]
+            keys = [numbers[image_id, item.ann_id] for item in said[0].objects]
             refs.append(
                 {
                     "ref_id": _numbers(said[0])[0] if kept else len(refs),
@@ -64,8 +65,8 @@ def write_grefcoco(samples: Iterable[Sample], folder: Path) -> int:
                     "ann_id": keys or [-1],
                     "category_id": [annotations[key]["category_id"] for key in keys] or [-1],
                     "no_target": not keys,
-                    "sent_ids": numbers,
-                    "sentences": [_sentence(sample, number) for sample, number in zip(said, numbers, strict=True)],
+                    "sent_ids": sent_ids,
+                    "sentences": [_sentence(sample, key) for sample, key in zip(said, sent_ids, strict=True)],
                 }
             )
             count += len(said)

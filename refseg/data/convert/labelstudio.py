@@ -41,6 +41,8 @@ from refseg.files import write_text
 __all__ = ["decode_brush", "encode_brush", "read_label_studio", "write_label_studio"]
 
 _RUN_WIDTHS = (4, 8, 12, 16)  # bits of a run length
+# Results that are about the task, not about a place in the picture.
+_NO_REGIONS = ("choices", "textarea", "relation", "rating", "number", "datetime", "taxonomy", "pairwise", "ranker")
 _SETUP = """<View>
   <Text name="sentence" value="$text"/>
   <Image name="image" value="$image" zoom="true"/>
@@ -220,23 +222,29 @@ def _find(finder: PictureFinder, data: dict[str, Any]) -> Path | None:
 
 def _shapes(result: Any, data: dict[str, Any], size: tuple[int, int]) -> tuple[list[Shape], list[str]]:
     """The regions of an annotation in the order that the data's `objects` say, and what is wrong with them."""
-    known = {entry.get("region"): entry for entry in read_list(data.get("objects")) if isinstance(entry, dict)}
-    found: list[tuple[Any, Shape]] = []
+    known = {str(entry.get("region")): entry for entry in read_list(data.get("objects")) if isinstance(entry, dict)}
+    found: list[tuple[str, Shape]] = []
     wrong: list[str] = []
-    for region in read_list(result):
-        kind = region.get("type", "") if isinstance(region, dict) else ""
+    for place, region in enumerate(read_list(result)):
+        if not isinstance(region, dict):
+            wrong.append(f"region {place} is no table")
+            continue
+        kind = region.get("type", "")
+        if kind in _NO_REGIONS:
+            continue
         if kind not in ("brushlabels", "polygonlabels", "rectanglelabels", "brush", "polygon", "rectangle"):
-            continue  # choices, texts, relations
-        entry = known.get(region.get("id"), {})
+            wrong.append(f"region {region.get('id')!r}: a {kind!r} region has no mask")
+            continue
+        entry = known.get(str(region.get("id")), {})
         try:
             mask, label = _region_mask(region, kind, size)
-        except (RefsegError, KeyError, TypeError, ValueError) as error:
+        except (RefsegError, KeyError, TypeError, ValueError, OverflowError) as error:
             wrong.append(f"region {region.get('id')!r}: {f'no {error}' if isinstance(error, KeyError) else error}")
             continue
         told = numbers_of(entry.get("box"), 4)
         box = None if told is None else (told[0], told[1], told[2], told[3])
         number = entry.get("ann_id")
-        found.append((region.get("id"), Shape(label, mask, number if isinstance(number, int) else None, box)))
+        found.append((str(region.get("id")), Shape(label, mask, number if isinstance(number, int) else None, box)))
     order = list(known)
     found.sort(key=lambda pair: order.index(pair[0]) if pair[0] in known else len(order))
     return [shape for _, shape in found], wrong
@@ -247,6 +255,8 @@ def _region_mask(region: dict[str, Any], kind: str, size: tuple[int, int]) -> tu
     if recorded != size:
         raise DataError(f"drawn on {recorded[0]} x {recorded[1]}, but the picture is {size[0]} x {size[1]}")
     value = region["value"]
+    if not isinstance(value, dict):
+        raise DataError("its value is no table")
     labels = read_list(value.get(kind, value.get(kind + "labels", value.get("labels"))))
     label = labels[0] if labels and isinstance(labels[0], str) else "object"
     if kind.startswith("brush"):

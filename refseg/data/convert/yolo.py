@@ -32,6 +32,7 @@ from refseg.files import write_text
 
 __all__ = ["read_yolo", "write_yolo"]
 
+_NOT_SPLITS = ("path", "names", "nc", "download")
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -132,9 +133,16 @@ def _settings(folder: Path) -> tuple[dict[str, Any], Path]:
 def _pictures(folder: Path, settings: dict[str, Any], collector: Collector) -> dict[str, str]:
     """Relative name -> split of every picture, in the order of splits and names."""
     found: dict[str, str] = {}
-    for split, where in settings.items():
-        if split in ("path", "names", "nc", "download") or not isinstance(where, str):
-            continue
+    listed: list[tuple[str, str]] = []
+    for split, value in settings.items():
+        if (split not in ("train", "val", "test") and not isinstance(value, str)) or split in _NOT_SPLITS:
+            continue  # settings of the tools, such as augmentation
+        for where in value if isinstance(value, list) else [] if value is None else [value]:
+            if isinstance(where, str):
+                listed.append((str(split), where))
+            else:
+                collector.fault(f"{split}: {where!r}", "a folder of pictures is wanted")
+    for split, where in listed:
         home = folder / where.removeprefix("../").removeprefix("./")  # "../train/images" is written by some tools
         if not home.resolve().is_relative_to(folder.resolve()) or not home.is_dir():
             collector.fault(f"{split}: {where}", "no such folder in the data set's own")
@@ -204,7 +212,7 @@ def _recorded(
             collector.fault(where, f"a table with image, text and objects is wanted ({error})", 1)
             continue
         where += f" (id {record.get('id')})"
-        if name not in sizes:
+        if not isinstance(name, str) or name not in sizes:
             collector.fault(where, f"the picture {name!r} was not found", 1)
             continue
         rows = shapes[name]

@@ -19,6 +19,7 @@ __all__ = [
     "look_alikes",
     "names_no_colour",
     "normal_name",
+    "surfaces_of",
 ]
 
 
@@ -198,6 +199,12 @@ def normal_name(name: str) -> str:
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text.replace("_", " ").replace("/", " "))
     text = " ".join(text.lower().split())
     return _ALIASES.get(text, text)
+
+
+def surfaces_of(name: str) -> tuple[str, ...]:
+    """All words for a category by its normal name, its own among them, in the singular: "couch", "sofa"."""
+    aliases = (alias for alias, meant in _ALIASES.items() if meant == name)
+    return tuple(dict.fromkeys((name, *_SURFACES.get(name, {}), *aliases)))
 
 
 def kind_of_noun(name: str) -> str:

@@ -2,7 +2,7 @@
 
 Boxes and outlines tell nothing of supports: on is never certain. Depth is only between things that stand on the ground:
 near and far within one category, when feet and heights agree; behind and in front of, when boxes are aligned and hardly
-overlap (a rider's would) and the feet are clearly apart.
+overlap and the feet are clearly apart; a person that touches an animal or vehicle may ride it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from refseg.data.scenes.forms import Compare, Form, Thing
 from refseg.data.scenes.logic import APART, HALF_BAND, POSITION_MARGIN, TOUCHING, Evaluator
+from refseg.data.scenes.words import PEOPLE_NOUNS
 from refseg.data.templates.lexicon import GROUNDED
 
 __all__ = ["PhotoEvaluator", "overlap"]
@@ -130,6 +131,10 @@ class PhotoEvaluator(Evaluator):
 
     def _before(self, one: Thing, other: Thing, sign: int) -> bool | None:
         if not {one.category, other.category} <= GROUNDED:
+            return None
+        farther, nearer_one = (one, other) if sign < 0 else (other, one)
+        # A rider's feet are higher in the picture than the animal's, too.
+        if farther.category in PEOPLE_NOUNS and nearer_one.families and _gap(one, other) <= 0:
             return None
         nearer = sign * (one.box[3] - other.box[3]) / self.length
         if nearer < -0.06:

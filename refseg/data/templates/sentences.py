@@ -32,6 +32,8 @@ __all__ = ["photo_expressions"]
 _INDEFINITE = 0.12  # how often one thing gets "a": "a woman in red"
 _MOST_TOGETHER = 8  # targets of one sentence
 _SALIENT_SHARE = 0.04  # of the picture, for the biggest of a kind of which others may not be annotated
+_SUPERLATIVE_WORDINGS = 2  # of one: "the largest coat" in four wordings teaches no more than in two
+_MOST_DENIED = 5  # "the ninth chair" of a picture with three is not a mistake that people make
 _SALIENT_RATIO = 2.5  # over the second biggest that is annotated
 
 
@@ -122,6 +124,8 @@ class _Rules:
         """Whether a sentence without target stays so if things are taken for what they look like."""
         if isinstance(form, Related) and form.base.noun == form.anchor.noun and form.anchor == Select(form.anchor.noun):
             return False  # "the brown bed beside the bed"
+        if getattr(form, "rank", 0) > _MOST_DENIED or getattr(form, "count", 0) > _MOST_DENIED:
+            return False
         for select in selects(form):
             if select.trait is not None and select.trait not in self.traits:
                 return False
@@ -189,6 +193,8 @@ def _superlatives(photo: PhotoView, voice: Voice, count: int) -> list[Expression
             if form.base.noun == other.base.noun or overlap(things[index], things[other_index]) > 0.5:
                 continue
             form, targets, kind = Union((form, other)), tuple(sorted((index, other_index))), "compound"
+        if sum(expression.form == form for expression in said.values()) >= _SUPERLATIVE_WORDINGS:
+            continue
         text = say(form, voice, kind == "compound")
         said.setdefault(text, Expression(text, targets, kind, form))
     return list(said.values())

@@ -11,9 +11,9 @@ What is written depends on the annotation file, the pictures and the settings, n
 from __future__ import annotations
 
 import json
-import multiprocessing
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from refseg.data.scenes.expressions import Expression
 from refseg.data.scenes.forms import Form
 from refseg.data.scenes.world import random_for
 from refseg.data.templates.lexicon import normal_name
+from refseg.data.templates.looking import keeping, views_of
 from refseg.data.templates.sentences import photo_expressions
-from refseg.data.templates.view import PhotoView, Record, read_attributes, view_of
+from refseg.data.templates.view import PhotoView, Record, read_attributes
 from refseg.errors import DataError
 from refseg.files import write_text
 
@@ -37,6 +38,7 @@ __all__ = ["Spoken", "TemplateSettings", "make_templates", "read_records", "spea
 
 DEFAULT_FRACTIONS = {"train": 0.9, "val": 0.1}
 _NEIGHBOURS_TRIED = 8
+_COCO_NUMBER = re.compile(r"(?<![0-9])([0-9]{12})(?![0-9])")
 _SAME_PICTURE = ("coco_id", "coco_url", "flickr_url", "original_name")  # fields that tell copies of one picture
 
 
@@ -79,28 +81,42 @@ def make_templates(
     settings: TemplateSettings,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    without: Sequence[Path] = (),
+    kept: Path | None = None,
 ) -> tuple[Instances, list[Spoken], list[Problem]]:
     """Sentences for every picture of `coco` that is found under `images`; `progress(done, all)` counts pictures.
 
+    Pictures that one of the files `without` holds too, by COCO's number or the file's name, are left out. What was seen
+    in each picture is kept in the file `kept`, and read from it when a run that was stopped goes on.
     Raises `DataError` when the file is unusable or no picture is found.
     """
     instances = read_instances(coco)
+    kept_out = {token for path in without for token in _tokens(read_instances(path)).values()}
+    for key, token in _tokens(instances).items():
+        if token in kept_out:
+            del instances.pictures[key]
+    instances.annotations = {
+        key: item for key, item in instances.annotations.items() if item["image_id"] in instances.pictures
+    }
     records, problems = read_records(instances, images, settings.exhaustive)
     if not records:
         raise DataError(f"{images}: none of the {len(instances.pictures)} pictures of {coco} is there; see --images")
     photos: list[PhotoView] = []
-    kept: list[Record] = []
-    for done, (record, (photo, faults)) in enumerate(zip(records, _views(records, workers), strict=True), 1):
-        problems += faults
-        if photo is not None:
-            photos.append(photo)
-            kept.append(record)
-        if progress is not None:
-            progress(done, len(records))
+    seen: list[Record] = []
+    with keeping(kept) if kept is not None else nullcontext() as views:
+        for done, (record, (photo, faults)) in enumerate(
+            zip(records, views_of(records, workers, views), strict=True), 1
+        ):
+            problems += faults
+            if photo is not None:
+                photos.append(photo)
+                seen.append(record)
+            if progress is not None:
+                progress(done, len(records))
     splits = _split(instances, photos, settings)
     spoken = [
         Spoken(photo, split, record.path, record.path.relative_to(images).as_posix())
-        for photo, split, record in zip(photos, splits, kept, strict=True)
+        for photo, split, record in zip(photos, splits, seen, strict=True)
     ]
     traits = frozenset(trait for photo in photos for thing in photo.view.things for trait in thing.traits or ())
     speak(spoken, settings, traits)
@@ -219,19 +235,25 @@ def write_templates(
             kinds = counts.setdefault(item.split, {})
             for sentence in sentences:
                 kinds[sentence["kind"]] = kinds.get(sentence["kind"], 0) + 1
+    # The sentences come last and name the data set: what is stopped before is no data set, not half of one.
+    (home / "grefs(templates).json").unlink(missing_ok=True)
     write_text(home / "settings.json", json.dumps({**asdict(settings), "source": instances.path.name}, indent=1) + "\n")
     write_text(home / "instances.json", json.dumps(_instances(instances, used)))
     write_text(home / "grefs(templates).json", json.dumps(refs, ensure_ascii=False))
     return counts
 
 
-def _views(records: Sequence[Record], workers: int) -> Iterator[tuple[PhotoView | None, list[Problem]]]:
-    if workers <= 1 or len(records) < 32:
-        yield from map(view_of, records)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(view_of, records, chunksize=16)
+def _tokens(instances: Instances) -> dict[int, str]:
+    """What tells each picture from others across files: COCO's number where there is one, else the file's name."""
+    result = {}
+    for key, picture in instances.pictures.items():
+        number = picture.extra.get("coco_id")
+        names = (str(picture.extra.get("original_name", "")), picture.file_name)
+        found = next((match for name in names if (match := _COCO_NUMBER.search(name))), None)
+        if number is None and found is not None:
+            number = found[1]
+        result[key] = picture.file_name if number is None else str(int(number))
+    return result
 
 
 def _split(instances: Instances, photos: Sequence[PhotoView], settings: TemplateSettings) -> list[str]:
@@ -289,6 +311,7 @@ def _referents(expressions: Sequence[Expression]) -> Iterator[tuple[tuple[int, .
 def _instances(instances: Instances, used: Iterable[Spoken]) -> dict[str, Any]:
     """The given file's content for the pictures that are spoken about; names of files as they are found."""
     names = {item.photo.image_id: item.file_name for item in used}
+    splits = {item.photo.image_id: item.split for item in used}
     images = [
         {
             "id": key,
@@ -296,6 +319,7 @@ def _instances(instances: Instances, used: Iterable[Spoken]) -> dict[str, Any]:
             "height": instances.pictures[key].size[0],
             "width": instances.pictures[key].size[1],
             **instances.pictures[key].extra,
+            "split": splits[key],
         }
         for key, name in names.items()
     ]

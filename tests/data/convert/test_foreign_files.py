@@ -182,3 +182,48 @@ def test_other_files_are_refused_in_words(tmp_path: Path, name: str, content: st
 def test_a_missing_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_any(tmp_path / "absent")
+
+
+def test_yolo_splits_may_be_lists_of_folders(tmp_path: Path) -> None:
+    for part in ("one", "two"):
+        picture(tmp_path / "images" / part / f"{part}.png")
+        label = tmp_path / "labels" / part / f"{part}.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text("0 0.05 0.1 0.2 0.1 0.2 0.4 0.05 0.4\n")
+    (tmp_path / "data.yaml").write_text("train: [images/one, images/two, 5]\nval:\nnames: {0: dog}\nmosaic: 0.5\n")
+    found = read_any(tmp_path)
+    assert [(sample.text, sample.split) for sample in found] == [("dog", "train"), ("dog", "train")]
+    assert [str(problem) for problem in found.problems] == ["data.yaml train: 5: a folder of pictures is wanted"]
+
+
+def test_regions_without_a_mask_are_not_passed_over(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    base = {"original_width": 40, "original_height": 20}
+    polygon = {"points": [[5, 10], [20, 10], [20, 40], [5, 40]], "polygonlabels": ["dog"]}
+    whole = {"id": "p", "type": "polygonlabels", "value": polygon, **base}
+    ellipse = {"id": "e", "type": "ellipselabels", "value": {"x": 5, "y": 5, "radiusX": 2, "radiusY": 2}, **base}
+    choice = {"id": "c", "type": "choices", "value": {"choices": ["sure"]}}
+    tasks = [
+        {"id": number, "data": {"image": "a.png", "text": f"dog {number}"}, "annotations": [{"result": result}]}
+        for number, result in enumerate(([whole, choice], [whole, ellipse], [whole, 7], [{**whole, "value": None}]))
+    ]
+    path = tmp_path / "tasks.json"
+    path.write_text(json.dumps(tasks))
+    found = read_any(path)
+    assert [sample.text for sample in found] == ["dog 0"]
+    messages = " | ".join(map(str, found.problems))
+    for words in ("region 'e': a 'ellipselabels' region has no mask", "region 1 is no table", "its value is no table"):
+        assert words in messages
+
+
+def test_cvat_records_that_are_no_tables_are_named(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    (tmp_path / "meta.json").write_text(json.dumps({"frames": [{"name": "a.png"}]}))
+    shape = {"type": "polygon", "frame": 0, "label": "dog", "points": square(2, 2, 6), "attributes": []}
+    content = {"version": 1, "tags": [3], "shapes": [None, shape], "tracks": ["x", {"label": "dog", "shapes": [5]}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    found = read_any(tmp_path / "annotations.json")
+    assert len(found) == 1
+    assert [problem.where.split(" ", 1)[1] for problem in found.problems] == [
+        "shapes[0]", "tracks[0]", "a track's shapes[0]", "tags[0]",
+    ]  # fmt: skip

@@ -148,3 +148,17 @@ def test_long_runs_and_a_full_mask() -> None:
 
 def test_every_writer_has_a_reader() -> None:
     assert {"jsonl", "coco", "yolo", "labelstudio", "cvat", "published"} == set(READERS)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_objects_that_are_numbered_anew_in_every_picture(form: str, samples: list[Sample], tmp_path: Path) -> None:
+    """ReferIt counts regions by picture, video data sets count objects by clip: number 3 is in both pictures here."""
+    other = Instance(3, "dog", (0.0, 0.0, 40.0, 24.0), rle.encode(blob(7)))
+    last = samples[-1]
+    mine = [samples[0], Sample(last.id, "the dog", 12, SIZE, (other,), False, last.image_path, split="train")]
+    WRITERS[form](mine, tmp_path / "out")
+    names = {"jsonl": "data.jsonl", "coco": "instances.json", "labelstudio": "tasks.json"}
+    target = tmp_path / "out" / names.get(form, "")
+    found = {sample.text: sample for sample in read_any(target)}
+    for sample in mine:
+        np.testing.assert_array_equal(found[sample.text].mask(), sample.mask())

@@ -91,3 +91,14 @@ def test_a_mixed_colour_is_certainly_not_a_third_one() -> None:
     assert denote(Select("dog", "red"), mixed) == frozenset()
     assert denote(Select("dog", "black"), mixed) is None
     assert denote(Select("dog", "red"), thing("dog", 20, 100, 80, 160)) is None
+
+
+def test_who_may_ride_is_not_behind() -> None:
+    elephant = thing("elephant", 100, 100, 300, 290, families=("animal",))
+    behind = Related(Select("person"), "behind", Select("elephant"))
+    front = Related(Select("elephant"), "in_front_of", Select("person"))
+    rider = thing("person", 180, 40, 220, 110)
+    apart = thing("person", 180, 20, 220, 90)
+    for person, found in ((rider, None), (apart, {0})):
+        assert denote(behind, person, elephant) == found
+    assert denote(front, rider, elephant) is None

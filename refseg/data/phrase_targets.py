@@ -1,0 +1,72 @@
+"""What the phrases of sentences mean, as tokens, boxes and masks of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from refseg.answer import Geometry
+from refseg.data.sample import Instance, Phrase, Sample
+from refseg.data.transforms import place_boxes
+from refseg.text.phrases import place_phrases
+from refseg.types import Phrases
+
+__all__ = ["enclosing_boxes", "phrase_boxes", "phrase_masks", "placed_phrases"]
+
+
+def _phrases_of(sample: Sample, most: int) -> list[Phrase]:
+    """Up to `most` phrases of a sentence that have objects; the whole sentence where there is none."""
+    known = [phrase for phrase in sample.phrases if phrase.objects][:most]
+    return known or [Phrase(sample.text, 0, len(sample.text), sample.objects)]
+
+
+def placed_phrases(samples: Sequence[Sample], tokenizer: Any, most: int) -> Phrases:
+    """The phrases of each sentence as tokens."""
+    texts = [[phrase.text for phrase in _phrases_of(sample, most)] for sample in samples]
+    return place_phrases([sample.text for sample in samples], texts, tokenizer, most=most)
+
+
+def phrase_boxes(samples: Sequence[Sample], geometries: Sequence[Geometry], most: int) -> Float[Tensor, "B P 4"]:
+    """The box around the objects of each phrase, cxcywh; zeros where none is."""
+    boxes = torch.zeros(len(samples), most, 4)
+    for row, (sample, geometry) in enumerate(zip(samples, geometries, strict=True)):
+        for column, phrase in enumerate(_phrases_of(sample, most)):
+            alone = replace(sample, objects=phrase.objects, no_target=not phrase.objects)
+            boxes[row, column] = enclosing_boxes([alone], [geometry])[0, 0]
+    return boxes
+
+
+def phrase_masks(
+    samples: Sequence[Sample],
+    apart: Sequence[Sequence[Bool[Tensor, "H W"]]],
+    empty: Bool[Tensor, "H W"],
+    most: int,
+) -> list[Tensor] | None:
+    """For each sentence the masks of its phrases, (K, H, W); None when some object has a box only."""
+    if any(item.segmentation is None for sample in samples for item in sample.objects):
+        return None
+    result = []
+    for sample, own in zip(samples, apart, strict=True):
+        mask_of = {(item.ann_id, item.bbox): mask for item, mask in zip(sample.objects, own, strict=True)}
+        meant = [[mask_of[item.ann_id, item.bbox] for item in phrase.objects] for phrase in _phrases_of(sample, most)]
+        result.append(torch.stack([torch.stack(masks).any(dim=0) if masks else empty for masks in meant]))
+    return result
+
+
+def enclosing_boxes(samples: Sequence[Sample], geometries: Sequence[Geometry]) -> Float[Tensor, "B 1 4"]:
+    """For each sample the box around all its targets, cxcywh in 0 to 1."""
+    rows = []
+    for sample, geometry in zip(samples, geometries, strict=True):
+        if not sample.objects:
+            rows.append(torch.zeros(1, 4))
+            continue
+        boxes = sample.boxes()
+        around = (*(float(v) for v in boxes[:, :2].min(axis=0)), *(float(v) for v in boxes[:, 2:].max(axis=0)))
+        whole = Instance(-1, "", (around[0], around[1], around[2], around[3]))
+        rows.append(place_boxes(replace(sample, objects=(whole,)), geometry))
+    return torch.stack(rows)
