@@ -67,13 +67,11 @@ class MaskHead(nn.Module):
             raise ConfigError(f"width={width}: the mask head wants a multiple of 16")
         widths = [inputs, inputs, width // 2, width // 4, width // 8, width // 16]
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, kernel_size=3, padding=1)
-            for before, after in pairwise(widths)
+            nn.Conv2d(before, after, kernel_size=3, padding=1) for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(group_norm(after, groups) for after in widths[1:])
         self.skips = nn.ModuleList(
-            nn.Conv2d(channels[stride], after, kernel_size=1)
-            for stride, after in zip(SKIPS, widths[2:5], strict=True)
+            nn.Conv2d(channels[stride], after, kernel_size=1) for stride, after in zip(SKIPS, widths[2:5], strict=True)
         )
         self.logits = nn.Conv2d(widths[-1], 1, kernel_size=3, padding=1)
         for layer in self.modules():

@@ -24,9 +24,7 @@ class NoTargetHead(nn.Module):
         self.inner = nn.Linear(width, width)
         self.outer = nn.Linear(width, 1)
 
-    def forward(
-        self, features: Float[Tensor, "B K C"], mask: Bool[Tensor, "B K"] | None = None
-    ) -> Float[Tensor, " B"]:
+    def forward(self, features: Float[Tensor, "B K C"], mask: Bool[Tensor, "B K"] | None = None) -> Float[Tensor, " B"]:
         """A logit a sentence; above 0 says that nothing is meant. `mask` is True on features that count.
 
         A feature map comes as `maps.flatten(2).transpose(1, 2)`.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from refseg.errors import ConfigError
 
-__all__ = ["ConvNorm", "FrozenBatchNorm", "NormKind", "build_norm", "group_norm", "pointwise"]
+__all__ = ["ConvNorm", "FrozenBatchNorm", "NormKind", "build_norm", "channels_last", "group_norm", "pointwise"]
 
 NormKind = Literal["frozen", "batch", "group"]
 
@@ -61,6 +61,11 @@ def pointwise(conv: nn.Conv2d, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, 
     return F.linear(kept, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
+def channels_last(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+    """The map with a pixel's channels together in memory on a CPU, where convolutions are faster so; else as it is."""
+    return maps.contiguous(memory_format=torch.channels_last) if maps.device.type == "cpu" else maps
+
+
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
     """Group normalisation; raises `ConfigError` when `groups` does not divide `channels`."""
     if groups < 1 or channels % groups:
@@ -68,17 +73,19 @@ def group_norm(channels: int, groups: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def build_norm(kind: NormKind, channels: int, groups: int) -> nn.Module:
-    """The normalisation layer of that kind; `groups` matters for "group" alone."""
+def build_norm(kind: NormKind, channels: int, groups: int, eps: float = 1e-5) -> nn.Module:
+    """The normalisation layer of that kind; `groups` matters for "group" alone, `eps` for the two others."""
     if kind == "frozen":
-        return FrozenBatchNorm(channels)
+        return FrozenBatchNorm(channels, eps)
     if kind == "batch":
-        return nn.BatchNorm2d(channels)
+        return nn.BatchNorm2d(channels, eps)
     return group_norm(channels, groups)
 
 
 class ConvNorm(nn.Module):
     """Convolution, normalisation and (when `relu`) rectification; padding keeps the size before the stride.
+
+    `slope` is that of the rectification below 0; `eps` is what batch normalisation adds to variances.
 
     A normalisation with fixed statistics (frozen, or batch in evaluation) is folded into the convolution's weights,
     which saves one pass over the map.
@@ -95,12 +102,15 @@ class ConvNorm(nn.Module):
         groups: int = 32,
         padding: int | None = None,
         dilation: int = 1,
+        slope: float = 0.0,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         padding = dilation * (kernel // 2) if padding is None else padding
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
-        self.norm = build_norm(norm, outputs, groups)
+        self.norm = build_norm(norm, outputs, groups, eps)
         self.relu = relu
+        self.slope = slope
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D u v"]:
@@ -115,4 +125,6 @@ class ConvNorm(nn.Module):
             maps = norm(pointwise(self.conv, maps))
         else:
             maps = norm(self.conv(maps))
-        return F.relu(maps, inplace=True) if self.relu else maps
+        if not self.relu:
+            return maps
+        return F.leaky_relu(maps, self.slope, inplace=True) if self.slope else F.relu(maps, inplace=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from refseg.errors import ConfigError, RefsegError
 
-__all__ = ["PixelPositions", "PositionKind"]
+__all__ = ["PixelPositions", "PositionKind", "with_coordinates"]
 
 PositionKind = Literal["sine", "learned"]
 ROWS = 50
@@ -61,3 +61,13 @@ class PixelPositions(nn.Module):
         rows = of_rows[:height, None].expand(height, width, self.per_axis)
         columns = of_columns[None, :width].expand(height, width, self.per_axis)
         return torch.cat([rows, columns], dim=-1).permute(2, 0, 1).expand(count, -1, height, width)
+
+
+def with_coordinates(maps: Float[Tensor, "N C h w"]) -> Float[Tensor, "N D h w"]:
+    """The maps and two more channels: the row and the column of each place's centre, -1 to 1."""
+    height, width = maps.shape[2:]
+    rows, columns = (
+        (torch.arange(side, device=maps.device, dtype=maps.dtype) * 2 + 1) / side - 1 for side in (height, width)
+    )
+    grid = torch.stack([rows[:, None].expand(height, width), columns[None].expand(height, width)])
+    return torch.cat([maps, grid.expand(len(maps), -1, -1, -1)], dim=1)

@@ -10,8 +10,25 @@ from torch import nn
 
 from refseg import config as configuration
 from refseg.errors import ConfigError, did_you_mean
-from refseg.models import reftr, reftr_config, rela, rela_config, restr, restr_config
-from refseg.models.backbones import load_backbones
+from refseg.models import (
+    isfp,
+    isfp_config,
+    lavt,
+    lavt_config,
+    lts,
+    lts_config,
+    m3att,
+    m3att_config,
+    reftr,
+    reftr_config,
+    rela,
+    rela_config,
+    restr,
+    restr_config,
+    vlt,
+    vlt_config,
+)
+from refseg.models.backbones import load_backbones, load_word_vectors
 
 __all__ = [
     "MODELS",
@@ -20,6 +37,7 @@ __all__ = [
     "config_from_dict",
     "config_to_dict",
     "load_backbones",
+    "load_word_vectors",
     "preset",
     "preset_names",
 ]
@@ -49,6 +67,32 @@ MODELS: dict[str, System] = {
         rela.build_rela,
         "ReLA: Liu, Ding, Jiang, GRES: Generalized Referring Expression Segmentation, CVPR 2023",
     ),
+    "m3att": System(
+        "m3att",
+        m3att_config.M3AttConfig,
+        m3att_config.PRESETS,
+        m3att_config.ABLATIONS,
+        m3att.build_m3att,
+        "M3Att: Liu et al., Multi-Modal Mutual Attention and Iterative Interaction for Referring Image Segmentation, "
+        "TIP 2023",
+    ),
+    "lavt": System(
+        "lavt",
+        lavt_config.LAVTConfig,
+        lavt_config.PRESETS,
+        lavt_config.ABLATIONS,
+        lavt.build_lavt,
+        "LAVT: Yang et al., Language-Aware Vision Transformer for Referring Image Segmentation, CVPR 2022",
+    ),
+    "vlt": System(
+        "vlt",
+        vlt_config.VLTConfig,
+        vlt_config.PRESETS,
+        vlt_config.ABLATIONS,
+        vlt.build_vlt,
+        "VLT: Ding, Liu, Wang, Jiang, VLT: Vision-Language Transformer and Query Generation for Referring "
+        "Segmentation, ICCV 2021 and TPAMI 2022",
+    ),
     "reftr": System(
         "reftr",
         reftr_config.RefTRConfig,
@@ -64,6 +108,22 @@ MODELS: dict[str, System] = {
         restr_config.ABLATIONS,
         restr.build_restr,
         "ReSTR: Kim et al., Convolution-free Referring Image Segmentation Using Transformers, CVPR 2022",
+    ),
+    "lts": System(
+        "lts",
+        lts_config.LTSConfig,
+        lts_config.PRESETS,
+        lts_config.ABLATIONS,
+        lts.build_lts,
+        "LTS: Jing et al., Locate then Segment: A Strong Pipeline for Referring Image Segmentation, CVPR 2021",
+    ),
+    "isfp": System(
+        "isfp",
+        isfp_config.ISFPConfig,
+        isfp_config.PRESETS,
+        isfp_config.ABLATIONS,
+        isfp.build_isfp,
+        "ISFP: Liu, Jiang, Ding, Instance-Specific Feature Propagation for Referring Segmentation, TMM 2022",
     ),
 }
 

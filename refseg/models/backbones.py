@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from refseg.checkpoint_files import read_state
 from refseg.errors import CheckpointError
 from refseg.text import bert
-from refseg.vision import resnet, swin, vit
+from refseg.text.glove import read_vectors
+from refseg.text.glove_transformer import GloveTransformer
+from refseg.text.recurrent import RecurrentText
+from refseg.text.transformer import WordTransformer
+from refseg.vision import mobilenet, resnet, shufflenet, swin, vit
+from refseg.vision.darknet import DarkNet
 
-__all__ = ["load_backbones"]
+__all__ = ["load_backbones", "load_word_vectors"]
 
-FILES = ("model.safetensors", "pytorch_model.bin")
+FILES = ("model.safetensors", "pytorch_model.bin", "weights.safetensors")
 """What is looked for in a folder or on the hub, in this order."""
 
-_FRESH = {swin.Swin: ("norm0.", "norm1.", "norm2.", "norm3.")}
+_FRESH: dict[type[nn.Module], tuple[str, ...]] = {swin.Swin: ("norm0.", "norm1.", "norm2.", "norm3.")}
 """What the files do not hold, since a classifier has none of it: the normalisation of each outgoing map."""
 
-_SPARE = {bert.Bert: ("bert.pooler.",)}
+_SPARE: dict[type[nn.Module], tuple[str, ...]] = {bert.Bert: ("bert.pooler.",)}
 """What files may hold though the encoder has no place for it."""
 
 
@@ -29,18 +35,67 @@ def load_backbones(model: nn.Module, vision: str | None = None, text: str | None
 
     Each name is a folder, a file (.safetensors, .bin, .pth, .pt) or a hub id, such as
     `microsoft/swin-base-patch4-window12-384-in22k`, `google-bert/bert-base-uncased` (the names inside are
-    transformers'), or a ResNet under torchvision's names. Strict: raises `CheckpointError` for tensors that are
-    missing, unexplained or of another size, and when the model has no such encoder.
+    transformers'), a ResNet under torchvision's names, or a NanoDet-Plus or MobileNetV2 whose tensors are numbered as
+    they are computed, or a DarkNet in any form that `refseg.official.darknet` reads. Strict: raises `CheckpointError`
+    for tensors that are missing, unexplained or of another size, and when the model has no such encoder.
     """
-    if vision is not None:
+    encoder = getattr(model, "vision", None)
+    if vision is not None and isinstance(encoder, DarkNet):
+        from refseg.official.darknet import read_darknet
+
+        path = _find(vision)
+        _fit(encoder, "vision", path, read_darknet(path, encoder))
+    elif vision is not None:
         readers = {
             swin.Swin: swin.from_transformers,
             resnet.ResNet: resnet.from_torchvision,
             vit.ViT: vit.from_transformers,
+            shufflenet.ShuffleNet: shufflenet.from_nanodet,
+            mobilenet.MobileNet: mobilenet.from_execution_order,
         }
         _load(model, "vision", vision, readers)
     if text is not None:
         _load(model, "text", text, {bert.Bert: bert.from_transformers})
+
+
+def load_word_vectors(model: nn.Module, path: str | Path, words: Sequence[str]) -> list[str]:
+    """Put the vectors of a GloVe or word2vec file into the word table of `model.text`; `words` are its rows in order.
+
+    Words that the file does not have get zeros, and are returned. Raises `CheckpointError` when the encoder has no
+    such table, or the file's vectors have another width.
+    """
+    encoder = getattr(model, "text", None)
+    if isinstance(encoder, WordTransformer) and encoder.given is not None:
+        return _give_vectors(encoder, encoder.given, path, words)
+    if not isinstance(encoder, (RecurrentText, GloveTransformer)):
+        raise CheckpointError(
+            f"{path}: word vectors fit RecurrentText, GloveTransformer and, with text.vectors, WordTransformer, "
+            f"not {type(encoder).__name__}"
+        )
+    vectors, own = read_vectors(path, words), encoder.words.weight
+    if vectors.table.shape != own.shape:
+        raise CheckpointError(
+            f"{path}: {len(words)} words of {vectors.table.shape[1]} channels, the model wants {len(own)} of "
+            f"{own.shape[1]}; choose the file of that width, or set the text encoder's"
+        )
+    with torch.no_grad():
+        own.copy_(vectors.table)
+    return [word for word, found in zip(words, vectors.found.tolist(), strict=True) if not found]
+
+
+def _give_vectors(encoder: WordTransformer, table: Tensor, path: str | Path, words: Sequence[str]) -> list[str]:
+    """Put vectors, scaled to a mean length of 1, beside the learnt embeddings; those of words that have one begin at
+    zero. Returns the words without."""
+    vectors = read_vectors(path, words)
+    if vectors.table.shape != table.shape:
+        raise CheckpointError(
+            f"{path}: {len(words)} words of {vectors.table.shape[1]} channels, the model wants {len(table)} of "
+            f"text.vectors={table.shape[1]}"
+        )
+    with torch.no_grad():
+        table.copy_(vectors.table / vectors.table[vectors.found].norm(dim=1).mean().clamp(min=1e-6))
+        encoder.words.weight[vectors.found] = 0.0
+    return [word for word, found in zip(words, vectors.found.tolist(), strict=True) if not found]
 
 
 def _load(
@@ -52,7 +107,10 @@ def _load(
         known = " or ".join(kind.__name__ for kind in readers)
         raise CheckpointError(f"{name}: pretrained {part} weights fit {known}, not {type(encoder).__name__}")
     path = _find(name)
-    weights = reader(read_state(path))
+    _fit(encoder, part, path, reader(read_state(path)))
+
+
+def _fit(encoder: nn.Module, part: str, path: Path, weights: dict[str, Tensor]) -> None:
     own = encoder.state_dict()
     fresh = _FRESH.get(type(encoder), ())
     missing = [key for key in own if key not in weights and not key.startswith(fresh)]

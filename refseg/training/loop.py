@@ -86,8 +86,8 @@ class _Run:
         config = fit_vocabulary(config, self.tokenizer)
         seed_step(recipe.training.seed, 0, 0)
         self.network: Any = build(config)
-        if saved is None:
-            load_pretrained(self.network, recipe)
+        notice = load_pretrained(self.network, recipe, self.tokenizer, resumed=saved is not None)
+        self.notices = [text for text in (notice, self.pictures.notice) if text]
         groups = parameter_groups(self.network, recipe.optimizer)
         self.network.to(accelerator.device)
         self.average = WeightAverage(self.network, recipe.training.average) if recipe.training.average else None
@@ -109,6 +109,9 @@ class _Run:
             processes=accelerator.num_processes,
             tags=getattr(config, "tags", ()),
             boxes=getattr(config, "wants_boxes", False),
+            phrases=getattr(config, "phrases", 0),
+            instances=getattr(config, "wants_instances", False),
+            contrast=getattr(config, "contrast", None),
         )
         active = accelerator.is_main_process
         self.evaluation = Evaluation(recipe) if active and recipe.evaluation.every else None
@@ -125,8 +128,8 @@ class _Run:
             f"{self.recipe.model.preset}: {parameters / 1e6:.2f} M parameters ({trained / 1e6:.2f} M trained), "
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, run in {self.folder}"
         )
-        if self.pictures.notice:
-            self.monitor.say(self.pictures.notice)
+        for notice in self.notices:
+            self.monitor.say(notice)
         if resume:
             changed = differences(parse_recipe(read_toml(self.folder / RECIPE)), self.recipe)
             for name, (before, after) in changed.items():

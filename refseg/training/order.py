@@ -40,6 +40,17 @@ def choose(seed: int, position: int, available: int, wanted: int) -> list[int]:
     return [int(n) for n in np.random.default_rng([seed, position, 1]).permutation(available)[:wanted]]
 
 
+def choose_balanced(seed: int, position: int, kinds: list[str], wanted: int) -> list[int]:
+    """As `choose` from as many numbers as there are `kinds`, but kind after kind in turn, each as long as it lasts."""
+    order = np.random.default_rng([seed, position, 1])
+    groups: dict[str, list[int]] = {}
+    for index in order.permutation(len(kinds)):
+        groups.setdefault(kinds[index], []).append(int(index))
+    names = [sorted(groups)[int(n)] for n in order.permutation(len(groups))]
+    turns = [groups[name][turn] for turn in range(len(kinds)) for name in names if turn < len(groups[name])]
+    return turns[:wanted]
+
+
 def positions(step: int, piece: int, pieces: int, batch: int) -> range:
     """The places in the stream that one piece of the batch of `step` holds; the pieces together are the batch.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from refseg.config import from_dict, override, read_toml, to_dict
+from refseg.data.augment import AugmentConfig
 from refseg.errors import ConfigError
 from refseg.training.optimizer import OptimizerConfig
 from refseg.training.schedule import ScheduleConfig
@@ -29,10 +30,31 @@ class PretrainedRecipe:
 
     model: str | None = None
     "a whole model (folder or hub id) of the same configuration, with its vocabulary, to go on from"
+    new: tuple[str, ...] = ()
+    "patterns of parameters that `model` does not have yet, such as mask_head.*; they begin at their first values"
     vision: str | None = None
     "weights of the visual encoder"
     text: str | None = None
     "weights of the text encoder"
+    glove: str | None = None
+    "file of word vectors (GloVe or word2vec, text or binary, may be gzipped) for text encoders with a word table"
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """One of several sources of pictures; without `root` it is the drawn scenes that `[data]` describes."""
+
+    root: str | None = None
+    "folder of a data set in the published format"
+    dataset: str | None = None
+    split_by: str | None = None
+    split: str | None = None
+    weight: float = 1.0
+    "how often a picture comes from here, against the other sources' weights"
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ConfigError(f"data.sources: a weight is positive, not {self.weight}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,14 @@ class DataRecipe:
     "where the pool is kept, also when the drawing code changes; without it in the user's cache, one for each version"
     unit: Literal["picture", "sentence"] = "picture"
     "what is shuffled: pictures, each with sentences_per_picture of its sentences; or every sentence on its own"
+    sources: tuple[SourceRecipe, ...] = ()
+    "several sources of pictures, mixed by weight, instead of `root` or drawn scenes alone"
+    balance: bool = False
+    "sentences of a picture are drawn so that all kinds of sentence it has come equally often"
+    tag_spoken: bool = False
+    "data sets on disk: the objects that a picture's sentences are about stand for all its objects (for `model.tags`)"
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    "how pictures and sentences of training are changed"
     pictures_per_batch: int = 8
     "pictures in one optimiser step over all processes and accumulation steps (unit sentence: sentences)"
     sentences_per_picture: int = 4
@@ -73,6 +103,10 @@ class DataRecipe:
     "drawn scenes: scenes whose sentences the vocabulary is learnt from"
     vocabulary_least: int = 1
     "how often a word must occur to enter the learnt vocabulary"
+    vocabulary_more: str | None = None
+    "file whose words, the first of each line, are added to the learnt vocabulary, such as one of word vectors"
+    spelling: bool = False
+    "words that are not in the vocabulary are read as one that is a slip away"
     tokenizer: str | None = None
     "folder or hub id of a WordPiece tokenizer, for models with BERT"
 
@@ -85,6 +119,8 @@ class DataRecipe:
                 raise ConfigError(f"data.{name}: 0 or more is wanted, not {getattr(self, name)}")
         if self.dataset is not None and self.root is None:
             raise ConfigError("data.dataset: names a data set inside data.root, which is not given")
+        if self.sources and (self.root is not None or self.unit == "sentence"):
+            raise ConfigError("data.sources: stands for data.root, and needs data.unit = picture")
 
 
 @dataclass(frozen=True)

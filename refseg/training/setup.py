@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,62 @@ def fit_vocabulary(config: Any, tokenizer: Any) -> Any:
     return replace(config, text=replace(text, vocabulary_size=size))
 
 
-def load_pretrained(model: nn.Module, recipe: Recipe) -> None:
-    """Start from the weights that the recipe names."""
+def _prepare_encoders(model: nn.Module, recipe: Recipe) -> str:
+    """Encoders that are kept as they were pretrained, when the recipe names no such weights.
+
+    A word table is then trained all the same, and the sentence that says so is given (else an empty one). Raises
+    `ConfigError` for a picture encoder with frozen convolutions, which would stay random.
+    """
+    from refseg.text.glove_transformer import GloveTransformer
+    from refseg.text.recurrent import RecurrentText
+    from refseg.vision.darknet import DarkNet
+
+    vision, text = getattr(model, "vision", None), getattr(model, "text", None)
     names = recipe.pretrained
+    if isinstance(vision, DarkNet) and vision.frozen() and names.vision is None and names.model is None:
+        raise ConfigError(
+            f"model.vision.freeze: {vision.config.freeze!r} would keep random weights; name a file in "
+            'pretrained.vision, or set model.vision.freeze = "none"'
+        )
+    if not isinstance(text, (RecurrentText, GloveTransformer)) or names.model is not None or names.glove is not None:
+        return ""
+    text.words.weight.requires_grad_(True)
+    return "no pretrained.glove: the word vectors are learnt from nothing"
+
+
+def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Any, resumed: bool = False) -> str:
+    """Start from the weights that the recipe names, unless the run is `resumed` and has its own.
+
+    Gives what people should know of it, in a sentence; mostly an empty one.
+    """
+    names, notice = recipe.pretrained, _prepare_encoders(model, recipe)
+    if resumed:
+        return notice
     if names.model is not None:
         from refseg.checkpoint import load_weights, locate_model, read_tensors
 
         folder = locate_model(names.model)
-        load_weights(model, read_tensors(folder / "model.safetensors"), str(folder))
+        tensors = read_tensors(folder / "model.safetensors")
+        for name, value in model.state_dict().items():
+            if name not in tensors and any(fnmatchcase(name, pattern) for pattern in names.new):
+                tensors[name] = value
+        load_weights(model, tensors, str(folder))
     if names.vision is not None or names.text is not None:
         from refseg.models import load_backbones
 
         load_backbones(model, vision=names.vision, text=names.text)
+    if names.vision is not None and getattr(getattr(model, "text", None), "shares", None) is not None:
+        from refseg.official.nanodet import give_names
+
+        give_names(model.text, tokenizer.words)
+    if names.glove is not None:
+        from refseg.models import load_word_vectors
+
+        words = getattr(tokenizer, "words", None)
+        if words is None:
+            raise ConfigError("pretrained.glove: the tokenizer has word pieces, which have no vectors there")
+        missing = load_word_vectors(model, names.glove, words)
+        listed = ", ".join(word for word in missing if not word.startswith("<"))[:80]
+        notice = f"{len(words) - len(missing)} of {len(words)} words have vectors in {names.glove}"
+        notice += f"; zeros for {listed}" if listed else ""
+    return notice

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
 
+from refseg.data.augment import Augmenter
 from refseg.data.sample import ReferringDataset, Sample
+from refseg.data.templates.lexicon import normal_name
 from refseg.errors import ConfigError, DataError
+from refseg.training.contrast import Composition, compose
 from refseg.training.interrupt import ignore_interrupts
-from refseg.training.order import Order, choose, positions
+from refseg.training.order import Order, choose, choose_balanced, positions
 from refseg.training.recipe import DataRecipe, Recipe
 from refseg.types import Batch, Targets
+
+if TYPE_CHECKING:
+    from refseg.training.mixture import MixedPictures
 
 TRAIN = "train"
 _TURNS, _FAR = 5, 1_000_003
@@ -33,8 +40,12 @@ class Pictures(Protocol):
         """Sentences that a vocabulary is learnt from."""
 
 
-def open_pictures(recipe: DataRecipe) -> FilePictures | ScenePictures:
+def open_pictures(recipe: DataRecipe) -> FilePictures | ScenePictures | MixedPictures:
     """What `[data]` names. Raises `ConfigError` and `DataError` when it is not there or holds nothing."""
+    if recipe.sources:
+        from refseg.training.mixture import MixedPictures
+
+        return MixedPictures(recipe)
     if recipe.root is None:
         return ScenePictures(replace(recipe, split=recipe.split or TRAIN))
     from refseg.data import open_dataset
@@ -55,14 +66,15 @@ def open_pictures(recipe: DataRecipe) -> FilePictures | ScenePictures:
         )
     if not len(dataset):
         raise ConfigError(f"data.root: {recipe.root} has no sentences in the split {recipe.split!r}")
-    return FilePictures(dataset, recipe.unit, notice)
+    return FilePictures(dataset, recipe.unit, notice, recipe.tag_spoken)
 
 
 class FilePictures:
-    """The pictures of a data set on disk; with `unit` sentence every sentence is an item of its own."""
+    """The pictures of a data set on disk; with `unit` sentence every sentence is an item of its own, with `spoken_of`
+    the objects of a picture's sentences stand for all its objects."""
 
-    def __init__(self, dataset: ReferringDataset, unit: str, notice: str = "") -> None:
-        self.dataset, self.notice = dataset, notice
+    def __init__(self, dataset: ReferringDataset, unit: str, notice: str = "", spoken_of: bool = False) -> None:
+        self.dataset, self.notice, self.spoken_of = dataset, notice, spoken_of
         if unit == "sentence":
             self.groups = [[index] for index in range(len(dataset))]
         else:
@@ -70,7 +82,12 @@ class FilePictures:
         self.count: int | None = len(self.groups)
 
     def samples(self, index: int) -> list[Sample]:
-        return [self.dataset[number] for number in self.groups[index]]
+        samples = [self.dataset[number] for number in self.groups[index]]
+        if not self.spoken_of:
+            return samples
+        objects = {item.ann_id: item for sample in samples for item in sample.objects}
+        around = tuple(replace(item, category=normal_name(item.category)) for item in objects.values())
+        return [sample if sample.surroundings else replace(sample, surroundings=around) for sample in samples]
 
     def texts(self) -> list[str]:
         return self.dataset.texts()
@@ -110,12 +127,25 @@ class Batches(Dataset):
         processes: int = 1,
         tags: tuple[str, ...] = (),
         boxes: bool = False,
+        phrases: int = 0,
+        instances: bool = False,
+        contrast: Composition | None = None,
     ) -> None:
         self.pictures, self.tokenizer, self.input_config = pictures, tokenizer, input_config
-        self.extras: dict[str, Any] = {"tags": tags, "boxes": boxes}
+        self.extras: dict[str, Any] = {"tags": tags, "boxes": boxes, "phrases": phrases, "instances": instances}
+        self.contrast = contrast
+        if contrast is not None:
+            self.extras["groups"] = "folder" if contrast.frames else "picture"
+            if contrast.compose and recipe.data.unit == "sentence":
+                raise ConfigError(
+                    "data.unit: learning between samples wants several sentences of a picture in a batch; choose "
+                    '"picture", or set model.inter_sample.kind = "none"'
+                )
         self.data, self.seed = recipe.data, recipe.training.seed
         self.accumulation, self.process, self.processes = recipe.training.accumulation, process, processes
         self.order = Order(pictures.count, self.seed)
+        words = getattr(tokenizer, "words", ())
+        self.augmenter = Augmenter(self.data.augment, words[2:] if words else ())
 
     def __getitem__(self, number: int) -> tuple[Batch, Targets]:
         from refseg.data.loader import collate
@@ -129,17 +159,30 @@ class Batches(Dataset):
         )
         for turn in range(_TURNS):
             # Pictures that cannot be read are left out and logged; when no other is in the piece, others stand in.
-            chosen = [sample for position in share for sample in self._chosen(position + turn * _FAR)]
+            chosen = self._piece([position + turn * _FAR for position in share])
             try:
                 return collate(chosen, self.tokenizer, self.input_config, on_error="skip", **self.extras)
             except DataError as error:
                 problem = error
         raise problem
 
+    def _piece(self, share: list[int]) -> list[Sample]:
+        if self.contrast is not None and self.contrast.compose:
+            each = self.data.sentences_per_picture
+            return compose(self.pictures, self.order, self.seed, share, each, self.contrast)
+        return [sample for position in share for sample in self._chosen(position)]
+
     def _chosen(self, position: int) -> list[Sample]:
         samples = self.pictures.samples(self.order.item(position))
-        picked = choose(self.seed, position, len(samples), self.data.sentences_per_picture)
-        return [samples[index] for index in picked]
+        wanted = self.data.sentences_per_picture
+        if self.data.balance:
+            picked = choose_balanced(self.seed, position, [sample.kind or "" for sample in samples], wanted)
+        else:
+            picked = choose(self.seed, position, len(samples), wanted)
+        chosen = [samples[index] for index in picked]
+        if not self.data.augment:
+            return chosen
+        return self.augmenter(chosen, samples, random.Random(f"{self.seed} {position} augment"))
 
     def iterate(self, first_step: int, steps: int) -> Generator[tuple[Batch, Targets], None, None]:
         """The pieces of steps `first_step` to `steps` in order, prepared by `data.workers` processes."""

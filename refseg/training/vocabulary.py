@@ -31,10 +31,12 @@ def build_tokenizer(recipe: Recipe, pictures: Any, saved: Path | None, config: A
             "tokenizer.json or vocab.txt, or its hub id, such as google-bert/bert-base-uncased"
         )
     if recipe.data.vocabulary is not None:
-        return WordTokenizer(_read_words(Path(recipe.data.vocabulary)), length)
+        return WordTokenizer(_read_words(Path(recipe.data.vocabulary)), length, recipe.data.spelling)
     folder = Path(recipe.output.folder) / "vocabulary"
     if accelerator.is_main_process:
-        WordTokenizer.learn(pictures.texts(), length, recipe.data.vocabulary_least).save(folder)
+        more = () if recipe.data.vocabulary_more is None else _first_words(Path(recipe.data.vocabulary_more))
+        least, spelling = recipe.data.vocabulary_least, recipe.data.spelling
+        WordTokenizer.learn(pictures.texts(), length, least, more, spelling).save(folder)
     accelerator.wait_for_everyone()
     return load_tokenizer(folder)
 
@@ -44,6 +46,15 @@ def uses_pieces(config: Any) -> bool:
     from refseg.text.bert import BertTextConfig
 
     return isinstance(config.text, BertTextConfig)
+
+
+def _first_words(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"data.vocabulary_more: {path} cannot be read ({error})") from error
+    words = [line.split(" ", 1)[0].strip().lower() for line in lines]
+    return [word for word in dict.fromkeys(words) if len(word) > 1 and word.isalpha()]
 
 
 def _read_words(path: Path) -> list[str]:
