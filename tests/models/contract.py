@@ -232,7 +232,12 @@ def targets_of(batch: Batch, config: Any = None) -> Targets:
         tags = torch.zeros(len(batch.images), words, height, width, dtype=torch.bool)
         for word in range(words):
             tags[:, word, word : word + 3] = True
-    return Targets(masks, ~masks.flatten(1).any(dim=1), tags=tags)
+    groups = None
+    if getattr(config, "contrast", None) is not None:
+        # Two sentences about one object, the others about other ones of the same picture.
+        objects = torch.arange(count).clamp(min=1) - 1
+        groups = torch.stack([objects, torch.zeros_like(objects)], dim=1)
+    return Targets(masks, ~masks.flatten(1).any(dim=1), tags=tags, groups=groups)
 
 
 def filled(model: nn.Module) -> nn.Module:
@@ -302,7 +307,7 @@ def others(config: Any, name: str) -> list[Any]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        return [value * 2]
+        return [value * 2 or 1]
     if isinstance(value, float):
         return [value * 0.5 if value else 0.5]
     return []
