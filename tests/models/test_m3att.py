@@ -1,0 +1,534 @@
+"""M3Att: the contract, the equations against loops written from the thesis, its tables' rows, and that it learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from contract import ModelContract, assert_near, batch_of, filled, targets_of
+from torch import Tensor
+from torch.nn import functional as F
+
+from refseg.errors import ConfigError
+from refseg.fusion.mutual import MutualAttentionConfig
+from refseg.losses import resize_masks
+from refseg.models import MODELS, build
+from refseg.models.m3att_config import (
+    ABLATIONS,
+    MINI,
+    PAPER,
+    PAPER_LSTM,
+    PAPER_SWIN,
+    PRESETS,
+    M3AttConfig,
+    M3AttLosses,
+    MaskDecoderConfig,
+    MutualDecoderConfig,
+)
+from refseg.models.m3att_decoder import Interaction
+from refseg.models.m3att_taps import LineageTaps, at_stride
+from refseg.text.bert import BertTextConfig
+from refseg.text.recurrent import RecurrentTextConfig
+from refseg.types import Batch
+from refseg.vision.darknet import DarkNetConfig
+from refseg.vision.resnet import ResNetConfig
+from refseg.vision.swin import SwinConfig
+
+TINY_DARKNET = DarkNetConfig(widths=(4, 8, 8, 8, 16, 16), depths=(1, 1, 1, 1, 1), freeze="none")
+TINY_SWIN = SwinConfig(embed_dim=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=3, drop_path=0.1)
+TINY_RESNET = ResNetConfig(
+    block="basic", widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), stem="conv3", stem_width=8, norm="group", norm_groups=2
+)
+TINY_BERT = BertTextConfig(
+    vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, positions=9, dropout=0.1
+)
+
+
+def tiny(config: M3AttConfig) -> M3AttConfig:
+    """The same wiring at a size that runs in milliseconds."""
+    vision: Any = {DarkNetConfig: TINY_DARKNET, SwinConfig: TINY_SWIN, ResNetConfig: TINY_RESNET}[type(config.vision)]
+    text: Any = TINY_BERT
+    if isinstance(config.text, RecurrentTextConfig):
+        text = replace(
+            config.text, vocabulary_size=30, max_words=7, embedding=6, hidden=12, dropout=0.1, train_embedding=True
+        )
+    attention = config.decoder.attention
+    return replace(
+        config,
+        input=replace(config.input, size=64),
+        vision=vision,
+        text=text,
+        width=16,
+        heads=2,
+        feedforward=16,
+        decoder=replace(config.decoder, attention=replace(attention, heads=min(attention.heads, 2))),
+        mask_decoder=replace(config.mask_decoder, width=8),
+    )
+
+
+def mutual(kind: str, **changes: Any) -> MutualDecoderConfig:
+    return MutualDecoderConfig(2, MutualAttentionConfig(kind), **changes)  # type: ignore[arg-type]
+
+
+NO_TAGS = {"losses.tags": "there are no tags", "tags": "as in every system; tested with ReSTR"}
+HEAD = {**NO_TAGS, "losses.no_target": "no head: without effect"}
+GRADIENT = {"losses.detach_target": "changes gradients alone; tested below"}
+LINEAGE = {"stride": "the lineage's chain ends at 16: an error, tested below"}
+FROZEN = {"text.train_embedding": "changes gradients alone; see the encoder's tests", "vision.freeze": "likewise"}
+
+
+class StrideTwo:
+    """The thesis's masks."""
+
+    def mask_size(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height // 2), -(-width // 2)
+
+
+class TestPaper(StrideTwo, ModelContract):
+    config = tiny(PAPER)
+    changes: ClassVar[dict[str, Any]] = {
+        "mask_decoder.convs": 5,
+        "mask_decoder.output_stride": 4,
+        "width": 24,
+        "vision.widths": (4, 8, 8, 8, 16, 24),
+        "vision.depths": (1, 1, 1, 1, 2),
+    }
+    inactive: ClassVar[dict[str, str]] = {
+        **HEAD,
+        **GRADIENT,
+        **LINEAGE,
+        **FROZEN,
+        "mask_decoder.coarse": "three doublings leave four convolutions no choice; tested below",
+    }
+
+
+class TestPaperLstm(StrideTwo, ModelContract):
+    config = tiny(PAPER_LSTM)
+    knobs = "text.cell"
+
+
+class TestPaperSwin(StrideTwo, ModelContract):
+    config = tiny(PAPER_SWIN)
+    unreached = frozenset({"vision.norm0.weight", "vision.norm0.bias"})  # of the map of stride 4, which nobody reads
+    knobs = "vision.embed_dim"
+
+
+class TestMini(ModelContract):
+    config = replace(tiny(MINI), no_target_head=True)
+    knobs = "losses."
+    inactive: ClassVar[dict[str, str]] = {**NO_TAGS, **GRADIENT}
+
+
+class TestGeneric(ModelContract):
+    """The generic transformer's layer, no interaction, no reconstruction."""
+
+    config = replace(tiny(MINI), decoder=mutual("language_attended", requery=False, interaction="none"))
+    config = replace(config, losses=replace(MINI.losses, reconstruction=0.0))
+    knobs = "decoder."
+    changes: ClassVar[dict[str, Any]] = {"decoder.attention.kind": "independent"}
+    inactive: ClassVar[dict[str, str]] = {"decoder.interaction_weight": "there is no interaction"}
+
+
+class TestVisionAttended(ModelContract):
+    config = replace(tiny(MINI), decoder=mutual("vision_attended", interaction="same"), projection_norm=False)
+    knobs = "decoder."
+    inactive: ClassVar[dict[str, str]] = {"decoder.requery": "without it: an error, tested below"}
+
+
+class TestIndependentConcat(ModelContract):
+    config = replace(tiny(MINI), decoder=mutual("independent"), mask_decoder=MaskDecoderConfig("concat", 8, 3, 1, 4))
+    knobs = "mask_decoder."
+    changes: ClassVar[dict[str, Any]] = {
+        "mask_decoder.convs": 4,
+        "mask_decoder.coarse": 2,
+        "mask_decoder.output_stride": 8,
+    }
+
+
+class TestVltMasks(ModelContract):
+    """Everything is looked at, as in VLT's code, whose text encoder turns padding words into zeros first."""
+
+    config = replace(tiny(MINI), mask_decoder=MaskDecoderConfig("vlt", 8, 3, 1, 4), mask_padding=False)
+    config = replace(config, text=replace(config.text, mask_padding=False))
+    knobs = "mask_padding"
+
+
+# The table of systems and configurations
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_build_run_and_train_a_step(name: str) -> None:
+    config = tiny(ABLATIONS[name])
+    model = build(config).train()
+    batch = batch_of(config)
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    losses = model.losses(model(batch), targets_of(batch))
+    assert set(losses) == ({"mask"} if "baseline" in name else {"mask", "reconstruction"})
+    sum(losses.values()).backward()
+    optimizer.step()
+    moved = [not torch.equal(before[key], value) for key, value in model.named_parameters()]
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert sum(moved) > 0.9 * len(moved)
+    assert len(model.decoder.layers) == config.decoder.layers
+    wanted = 0 if config.decoder.interaction == "none" else config.decoder.layers - 1
+    assert len(model.decoder.interactions) == wanted
+
+
+def test_rows_of_one_table_are_different_models() -> None:
+    rows = {name: repr(config) for name, config in ABLATIONS.items()}
+    for table, count in (("table 5.1", 12), ("table 5.2", 5), ("table 5.3", 3)):
+        own = [row for name, row in rows.items() if name.startswith(table)]
+        assert len(set(own)) == len(own) == count
+    same = ("table 5.1: shared, 3 layers", "table 5.2 #4: M3Att", "table 5.3: M3Att")
+    assert {rows[name] for name in same} == {repr(PAPER)}
+
+
+def test_presets_say_what_the_thesis_says() -> None:
+    assert MODELS["m3att"].presets is PRESETS
+    assert (PAPER.width, PAPER.heads, PAPER.encoder_layers, PAPER.decoder.layers) == (256, 8, 2, 3)
+    assert (PAPER.mask_decoder.width, PAPER.mask_decoder.convs) == (512, 4)
+    assert (PAPER.losses.mask, PAPER.losses.reconstruction, PAPER.losses.detach_target) == (1.0, 0.1, False)
+    assert (PAPER.input.size, PAPER.text.max_words, PAPER.grid) == (416, 15, (26, 26))
+    assert (PAPER_SWIN.input.size, PAPER_SWIN.grid) == (480, (30, 30))
+    assert PAPER_LSTM.text.cell == "lstm"
+    with torch.device("meta"):
+        model = build(PAPER)
+    assert model.decoder.layers[0].mutual.output.weight.flatten(1).shape == (256, 676)
+    numbers = {name: value.numel() for name, value in model.vision.state_dict().items()}
+    assert sum(count for name, count in numbers.items() if not name.endswith("num_batches_tracked")) == 56_367_712
+
+
+def test_mini_fits_two_cores() -> None:
+    count = sum(parameter.numel() for parameter in build(MINI).parameters())
+    assert 4e6 < count < 5e6
+    assert MINI.input.size == 192
+
+
+def test_wrong_configurations_say_so() -> None:
+    with pytest.raises(ConfigError, match=r"decoder\.layers=0"):
+        MutualDecoderConfig(layers=0)
+    with pytest.raises(ConfigError, match=r"decoder\.requery=false"):
+        mutual("vision_attended", requery=False)
+    with pytest.raises(ConfigError, match="stride=8: the lineage"):
+        replace(PAPER, stride=8)
+    with pytest.raises(ConfigError, match="3 doublings"):
+        replace(PAPER, mask_decoder=MaskDecoderConfig(convs=3))
+    with pytest.raises(ConfigError, match="power of 2"):
+        MaskDecoderConfig(output_stride=3)
+    with pytest.raises(ConfigError, match=r"decoder\.attention\.heads=3"):
+        replace(PAPER, decoder=MutualDecoderConfig(attention=MutualAttentionConfig(heads=3)))
+    with pytest.raises(ConfigError, match="heads=7 does not divide width=256"):
+        replace(PAPER, heads=7)
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        replace(PAPER, width=30)
+    with pytest.raises(ConfigError, match=r"losses\.reconstruction=-1"):
+        M3AttLosses(reconstruction=-1.0)
+
+
+# Equations (5.1 and 5.2 are in tests/fusion/test_mutual.py, 5.4 in tests/fusion/test_reconstruction.py)
+
+
+@pytest.mark.parametrize("transforms", [True, False])
+@torch.no_grad()
+def test_equation_5_3(transforms: bool) -> None:
+    """One IMI block, word by word, without the normalisation that the equations do not print."""
+    block = filled(Interaction(6, norm=False, first_weight=0.1, transforms=transforms)).eval()
+    block.norm.running_mean.uniform_()
+    block.norm.running_var.uniform_(0.5, 2)
+    mask = torch.tensor([[True, True, True, False]])
+    fused, before = torch.randn(1, 4, 6), torch.randn(1, 4, 6)
+    found, language = block(fused, before, mask)
+    own = before[0, :3]
+    if transforms:
+        own = own @ block.language.linear.weight.T + block.language.linear.bias
+    assert_near(language[0, :3], own)
+    for word in range(3):
+        query = (block.query.linear.weight @ fused[0, word]).clamp(min=0)
+        scores = torch.stack([query @ own[other] for other in range(3)])
+        weights = scores.exp() / scores.exp().sum()
+        wanted = sum(weights[other] * (block.value.linear.weight @ own[other]).clamp(min=0) for other in range(3))
+        total = fused[0, word] + block.weight * wanted
+        normal = (total - block.norm.running_mean) / (block.norm.running_var + 1e-5).sqrt()
+        assert_near(found[0, word], normal * block.norm.weight + block.norm.bias)
+    assert not found[0, 3].any()
+
+
+@torch.no_grad()
+def test_equation_5_5() -> None:
+    model = filled(build(tiny(PAPER))).eval()
+    batch = batch_of(model.config, sentences=4)
+    output, targets = model(batch), targets_of(batch)
+    losses = model.losses(output, targets)
+    found = output.auxiliary
+    truth = resize_masks(targets.masks, (32, 40))
+    chance = output.mask_logits.double().sigmoid()
+    entropy = -(truth * chance.log() + (1 - truth) * (1 - chance).log())
+    assert float(losses["mask"]) == pytest.approx(float(entropy.mean()), rel=1e-4)
+    distance = model.reconstruction(
+        found["words"], found["sentence"], batch.tokens.mask, found["fused"], batch.tokens.mask
+    )
+    assert float(losses["reconstruction"]) == pytest.approx(0.1 * float(distance), rel=1e-5)
+    summed = build(replace(model.config, losses=M3AttLosses(reduction="sum"))).eval()
+    assert float(summed.losses(output, targets)["mask"]) == pytest.approx(float(entropy.sum()) / 4, rel=1e-4)
+
+
+def slow_attention(module: Any, queries: Tensor, keys: Tensor) -> Tensor:
+    """Multi-head attention of (Q, C) on (K, C), values from the keys' tokens."""
+    part = queries.shape[1] // module.heads
+    rows = []
+    for query in queries:
+        gathered = []
+        for head in range(module.heads):
+            own = slice(head * part, (head + 1) * part)
+            asked = (module.query.weight @ query + module.query.bias)[own]
+            scores = torch.stack([(module.key.weight @ key + module.key.bias)[own] @ asked for key in keys])
+            weights = (scores / part**0.5).exp() / (scores / part**0.5).exp().sum()
+            values = torch.stack([(module.value.weight @ key + module.value.bias)[own] for key in keys])
+            gathered.append(weights @ values)
+        rows.append(module.output.weight @ torch.cat(gathered) + module.output.bias)
+    return torch.stack(rows)
+
+
+def normalised(norm: Any, tokens: Tensor) -> Tensor:
+    return F.layer_norm(tokens, tokens.shape[-1:], norm.weight, norm.bias)
+
+
+@torch.no_grad()
+def test_a_decoder_layer_is_figure_5_3() -> None:
+    config = tiny(MINI)
+    layer = filled(build(config)).eval().decoder.layers[0]
+    words, pixels = torch.randn(1, 7, 16), torch.randn(1, 12, 16)
+    mask = torch.arange(7)[None] < 4
+    found, attended = layer(words, pixels, (3, 4), mask, None, None)
+    real = words[0, :4]
+    queries = normalised(layer.self_norm, real + slow_attention(layer.self_attention, real, real))
+    assert_near(attended.features[:, :4], layer.mutual(queries[None], pixels, (3, 4)).features)
+    fused = slow_attention(layer.requery, queries, attended.features[0, :4])
+    fused = normalised(layer.fused_norm, queries + fused)
+    inner = (fused @ layer.feed_forward.inner.weight.T + layer.feed_forward.inner.bias).clamp(min=0)
+    outer = inner @ layer.feed_forward.outer.weight.T + layer.feed_forward.outer.bias
+    assert_near(found[0, :4], normalised(layer.feed_forward_norm, fused + outer))
+
+
+@torch.no_grad()
+def test_without_requery_the_generic_attention_is_a_transformers() -> None:
+    """Words ask pixels with as many heads as elsewhere: the decoder layer of Vaswani et al."""
+    config = tiny(ABLATIONS["table 5.1: generic, 3 layers"])
+    layer = filled(build(config)).eval().decoder.layers[0]
+    words, pixels = torch.randn(1, 4, 16), torch.randn(1, 16, 16)
+    found, _ = layer(words, pixels, (4, 4), None, None, None)
+    mutual_part = layer.mutual
+
+    class Renamed:
+        heads = mutual_part.heads
+        query, key, value, output = (
+            mutual_part.word_key,
+            mutual_part.pixel_key,
+            mutual_part.pixel_value,
+            mutual_part.output,
+        )
+
+    queries = normalised(layer.self_norm, words[0] + slow_attention(layer.self_attention, words[0], words[0]))
+    fused = normalised(layer.fused_norm, queries + slow_attention(Renamed, queries, pixels[0]))
+    assert_near(found[0], normalised(layer.feed_forward_norm, fused + layer.feed_forward(fused)))
+
+
+@pytest.mark.parametrize("interaction", ["iterative", "same", "none"])
+@torch.no_grad()
+def test_language_goes_its_own_way_beside_the_layers(interaction: str) -> None:
+    config = replace(tiny(MINI), decoder=replace(tiny(MINI).decoder, interaction=interaction))
+    decoder = filled(build(config)).eval().decoder
+    words, pixels = torch.randn(1, 5, 16), torch.randn(1, 16, 16)
+    given = (pixels, (4, 4), None, None, None)
+    found = decoder(words, *given).words
+    first, _ = decoder.layers[0](words, *given)
+    if interaction == "none":
+        queries = [first, decoder.layers[1](first, *given)[0]]
+    else:
+        query, language = decoder.interactions[0](first, words, None)
+        assert torch.equal(language, words) == (interaction == "same")
+        second, _ = decoder.layers[1](query, *given)
+        last, _ = decoder.interactions[1](second, language, None)
+        queries = [query, last]
+        assert all(abs(float(block.weight)) > 0 for block in decoder.interactions)
+    assert_near(found, decoder.layers[2](queries[1], *given)[0])
+
+
+def test_interaction_starts_small() -> None:
+    model = build(MINI)
+    assert [float(block.weight.detach()) for block in model.decoder.interactions] == pytest.approx([0.1, 0.1])
+
+
+@pytest.mark.parametrize("kind", ["kernel", "concat", "sum", "vlt"])
+@torch.no_grad()
+def test_mask_decoder_maps(kind: str) -> None:
+    config = replace(tiny(MINI), mask_decoder=MaskDecoderConfig(kind, 8, 3, 1, 4))  # type: ignore[arg-type]
+    decoder = filled(build(config)).eval().mask_decoder
+    words, pixels, mask = torch.randn(1, 5, 16), torch.randn(1, 64, 16), torch.arange(5)[None] < 3
+    maps = decoder._maps(words, pixels, (8, 8), mask, None)
+    grid = pixels[0].T.unflatten(1, (8, 8))
+    if kind == "vlt":
+        rows = [(decoder.to_map.weight @ word + decoder.to_map.bias).clamp(min=0).view(8, 8) for word in words[0, :3]]
+    else:
+        kernels = slow_attention(decoder.attention, words[0, :3], words[0, :3])
+        if kind == "kernel":
+            rows = [(grid * kernel[:, None, None]).sum(dim=0) for kernel in kernels]
+        else:
+            meant = kernels[0] + kernels[1] + kernels[2]
+            rows = [grid[c] + meant[c] for c in range(16)] if kind == "sum" else [*grid]
+            rows += [] if kind == "sum" else [meant[c].expand(8, 8) for c in range(16)]
+    assert_near(maps[0, : len(rows)], torch.stack(rows))
+    assert not maps[0, len(rows) :].any()
+    assert maps.shape[1] == {"kernel": 7, "vlt": 7, "concat": 32, "sum": 16}[kind]
+
+
+def test_convolutions_double_between_one_another() -> None:
+    """26 -> 52 -> 104 -> 208 between the four convolutions; VLT's stack has three before the first doubling."""
+    with torch.device("meta"):
+        paper = build(PAPER).mask_decoder
+        vlt = build(ABLATIONS["table 5.3: VLT's mask decoder"]).mask_decoder
+    assert ([*paper.doubled], len(paper.convs)) == ([1, 2, 3], 3)
+    assert ([*vlt.doubled], len(vlt.convs)) == ([3, 4, 5], 6)
+    assert {conv.conv.out_channels for conv in paper.convs} == {512}
+    assert {conv.conv.out_channels for conv in vlt.convs} == {256}
+
+
+# Maps, padding, gradients
+
+
+@torch.no_grad()
+def test_maps_keep_their_places_at_sizes_no_stride_divides() -> None:
+    """A picture of 75 pixels: 10, 5 and 3 cells; what lies in a coarse cell comes from it."""
+    fine = torch.arange(10.0).expand(1, 1, 10, 10)
+    expected = torch.tensor([0.5, 2.5, 4.5, 6.5, 8.5])
+    assert torch.equal(at_stride(fine, 8, 16, (5, 5))[0, 0, 0], expected)
+    assert torch.equal(at_stride(fine[..., :9, :9], 8, 16, (5, 5))[0, 0, 0, -1], torch.tensor(8.0))
+    coarse = torch.arange(3.0).expand(1, 1, 3, 3)
+    assert torch.equal(at_stride(coarse, 32, 16, (5, 5))[0, 0, 0], torch.tensor([0.0, 0, 1, 1, 2]))
+    assert torch.equal(at_stride(coarse, 16, 16, (3, 3)), coarse)
+
+
+def test_lineage_has_the_widths_of_its_code() -> None:
+    with torch.device("meta"):
+        taps = LineageTaps({8: 256, 16: 512, 32: 1024}, 256)
+        found = taps(
+            {
+                stride: torch.empty(1, width, 416 // stride, 416 // stride)
+                for stride, width in ((8, 256), (16, 512), (32, 1024))
+            }
+        )
+    assert found.shape == (1, 256, 26, 26)
+    assert [taps.coarse[1].conv.out_channels, taps.joined.conv.out_channels] == [1024, 512]
+    assert (taps.output[0].conv.in_channels, taps.output[0].conv.out_channels) == (1536, 256)
+
+
+@torch.no_grad()
+def test_padding_pixels_are_not_looked_at() -> None:
+    """What stands in cells of padding, whatever the encoder made of it, changes no answer."""
+    config = replace(tiny(PAPER), mask_decoder=MaskDecoderConfig(width=8, convs=4))
+    model = filled(build(config)).eval()
+    batch = batch_of(config, size=(64, 64), sentences=2)
+    real = batch.pixel_mask.clone()
+    real[:, 32:] = False
+    plain = model(Batch(batch.images, real, batch.tokens))
+    noise = torch.zeros(1, 1, 4, 4)
+    noise[:, :, 2:] = 5.0
+    model.taps.register_forward_hook(lambda module, inputs, output: output + noise)
+    noisy = model(Batch(batch.images, real, batch.tokens))
+    assert_near(plain.mask_logits, noisy.mask_logits)
+    assert not noisy.auxiliary["pixel_attention"][:, :, 2:].any()
+    open_model = build(replace(config, mask_padding=False)).eval()
+    open_model.load_state_dict(model.state_dict())
+    plain = open_model(Batch(batch.images, real, batch.tokens))
+    open_model.taps.register_forward_hook(lambda module, inputs, output: output + noise)
+    assert not torch.allclose(plain.mask_logits, open_model(Batch(batch.images, real, batch.tokens)).mask_logits)
+
+
+@torch.no_grad()
+def test_shorter_slots_give_the_same_answer() -> None:
+    """Sentences padded to fewer slots than there can be."""
+    config = tiny(MINI)
+    model = filled(build(config)).eval()
+    batch = batch_of(config, sentences=2)
+    assert batch.tokens.mask[:, :4].sum() == batch.tokens.mask.sum()
+    tokens = type(batch.tokens)(batch.tokens.ids[:, :4], batch.tokens.mask[:, :4])
+    short = Batch(batch.images, batch.pixel_mask, tokens)
+    assert_near(model(short).mask_logits, model(batch).mask_logits)
+    looking = build(replace(config, mask_padding=False)).eval()
+    looking.load_state_dict(model.state_dict())
+    assert not torch.allclose(looking(short).mask_logits, looking(batch).mask_logits, atol=1e-3)
+
+
+@torch.no_grad()
+def test_attention_over_words_and_pixels_sums_to_one() -> None:
+    config = tiny(PAPER)
+    model = filled(build(config)).eval()
+    batch = batch_of(config, sentences=3)
+    found = model(batch).auxiliary
+    assert torch.allclose(found["attention"].sum(dim=1), torch.ones(3), atol=1e-5)
+    assert not found["attention"][~batch.tokens.mask].any()
+    assert torch.allclose(found["pixel_attention"].flatten(2).sum(dim=2), torch.ones(3, 7), atol=1e-5)
+
+
+def test_reconstruction_teaches_the_text_encoder_unless_it_is_stopped() -> None:
+    """With `detach_target` the sentence, which is read for the reconstruction alone, gets no gradient."""
+    for detach in (False, True):
+        config = replace(tiny(PAPER), losses=M3AttLosses(detach_target=detach))
+        model = build(config).train()
+        batch = batch_of(config)
+        model.losses(model(batch), targets_of(batch))["reconstruction"].backward()
+        assert (model.project_sentence.linear.weight.grad is None) == detach
+        assert model.decoder.layers[0].self_attention.query.weight.grad is not None
+
+
+def test_reconstruction_is_of_training_alone() -> None:
+    """The mask does not depend on its layers, which stay unused while answering."""
+    config = tiny(PAPER)
+    model = filled(build(config)).eval()
+    plain = build(replace(config, losses=M3AttLosses(reconstruction=0.0))).eval()
+    kept = {name: value for name, value in model.state_dict().items() if name in plain.state_dict()}
+    plain.load_state_dict(kept)
+    batch = batch_of(config)
+    assert torch.equal(model(batch).mask_logits, plain(batch).mask_logits)
+    names = {name.split(".")[0] for name in model.state_dict()} - {name.split(".")[0] for name in plain.state_dict()}
+    assert names == {"reconstruction", "project_sentence"}
+
+
+# It learns
+
+
+@pytest.mark.slow
+def test_mini_overfits_eight_drawn_samples() -> None:
+    from refseg.data.loader import collate
+    from refseg.data.scenes.dataset import SceneDataset, drawn_samples
+    from refseg.text.tokenizer import WordTokenizer
+
+    torch.manual_seed(0)
+    drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))
+    samples = []
+    for indices in drawn.by_picture().values():
+        own = [drawn[index] for index in indices]
+        samples += [sample for sample in own if not sample.no_target][:3] + [s for s in own if s.no_target][:1]
+    assert len(samples) == 8
+    tokenizer = WordTokenizer.learn([sample.text for sample in samples], MINI.text.max_words)
+    text = replace(MINI.text, vocabulary_size=tokenizer.vocabulary_size)
+    config = replace(MINI, input=replace(MINI.input, size=160), text=text, no_target_head=True)
+    batch, targets = collate(samples, tokenizer, config.input)
+    model = build(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        torch.stack(list(model.losses(model(batch), targets).values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    with torch.no_grad():
+        output = model.eval()(batch)
+    found = F.interpolate(output.mask_logits[:, None], size=targets.masks.shape[1:], mode="bilinear")[:, 0] > 0
+    some = ~targets.no_target
+    shared = (found & targets.masks).flatten(1).sum(dim=1)[some]
+    union = (found | targets.masks).flatten(1).sum(dim=1)[some]
+    assert ((output.no_target_logits > 0) == targets.no_target).all()
+    assert float((shared / union).mean()) > 0.8
