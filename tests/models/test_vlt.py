@@ -1,0 +1,452 @@
+"""VLT in its readings: contract, ablation tables, clips, and that it learns; equations are in test_vlt_equations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from contract import ModelContract, assert_near, batch_of, filled, targets_of
+from torch.nn import functional as F
+
+from refseg.decoders.regions import HardSplitConfig, RegionDecoderConfig
+from refseg.decoders.relations import StackedRLAConfig
+from refseg.errors import ConfigError, RefsegError
+from refseg.models import MODELS, build
+from refseg.models.vlt_config import (
+    ABLATIONS,
+    MINI,
+    MINI_MCL,
+    OFFICIAL,
+    PAPER,
+    PAPER_SWIN,
+    PRESETS,
+    RELA,
+    ConvolutionsConfig,
+    FusionConfig,
+    InterSampleConfig,
+    MaskDecoderConfig,
+    QueryConfig,
+    TransformerConfig,
+    VLTConfig,
+)
+from refseg.text.bert import BertTextConfig
+from refseg.text.recurrent import RecurrentTextConfig
+from refseg.types import Batch, Tokens
+from refseg.vision.darknet import DarkNetConfig
+from refseg.vision.resnet import ResNetConfig
+from refseg.vision.swin import SwinConfig
+
+TINY_RESNET = ResNetConfig(
+    block="basic", widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), stem="conv3", stem_width=8, norm="group", norm_groups=2
+)
+
+
+def tiny(config: VLTConfig) -> VLTConfig:
+    """The same wiring at a size that runs in milliseconds; everything is trained."""
+    vision: Any = TINY_RESNET
+    if isinstance(config.vision, DarkNetConfig):
+        vision = DarkNetConfig(widths=(4, 4, 8, 8, 12, 16), depths=(1, 1, 1, 1, 1), freeze="none")
+    elif isinstance(config.vision, SwinConfig):
+        vision = SwinConfig(embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=3, drop_path=0.1)
+    text: Any = BertTextConfig(
+        vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, positions=9, dropout=0.1
+    )
+    if isinstance(config.text, RecurrentTextConfig):
+        text = replace(config.text, vocabulary_size=30, max_words=7, embedding=8, hidden=12, train_embedding=True)
+    transformer: Any = ConvolutionsConfig(depth=7, hidden=12)
+    if isinstance(config.transformer, TransformerConfig):
+        transformer = replace(config.transformer, heads=2, feedforward=16)
+    decoder: Any = config.mask_decoder
+    if isinstance(decoder, MaskDecoderConfig):
+        decoder = replace(decoder, channels=8)
+    return replace(
+        config,
+        input=replace(config.input, size=64),
+        vision=vision,
+        text=text,
+        width=16,
+        regions=3,
+        queries=replace(config.queries, number=min(config.queries.number, 4), heads=2),
+        transformer=transformer,
+        mask_decoder=decoder,
+    )
+
+
+NO_HEAD = {"losses.no_target": "no head: without effect", "no_target_head": "tested in the small preset"}
+NO_TAGS = {"losses.tags": "there are no tags", "tags": "tested below"}
+BATCHES = {
+    f"inter_sample.{name}": "decides which samples a batch has: tested in tests/training/test_contrast.py"
+    for name in ("compose", "same_object", "other_object", "frames")
+}
+NOTHING_BETWEEN = {
+    f"inter_sample.{name}": "nothing is learnt between samples"
+    for name in ("weight", "temperature", "least_words", "word_select", "threshold", "anchors")
+}
+TRAINED = {"text.train_embedding": "which parameters are trained: tested in tests/text/test_recurrent.py"}
+DRAWN = {
+    f"inter_sample.{name}": "how a word is drawn: tested in test_vlt_equations" for name in ("word_select", "threshold")
+}
+NO_REGIONS = {"regions": "ReLA's block has them", "losses.minimap": "ReLA's block has one"}
+CHANGES: dict[str, Any] = {
+    "vision.widths": (4, 4, 8, 8, 12, 20),
+    "vision.depths": (1, 1, 1, 1, 2),
+    "vision.freeze": "all",
+    "width": 24,
+    "transformer.heads": 4,
+    "transformer.norm_eps": 0.1,
+    "mask_decoder.output_stride": 4,
+    "queries.number": 8,
+    "queries.kind": "learnt",
+    "conv_eps": 0.1,
+    "vision.eps": 0.1,
+    "losses.kernel_decay": 0.5,
+    "transformer.dropout": 0.3,
+    "text.dropout": 0.5,
+}
+
+
+class StrideTwo:
+    """Answers of half the input's size."""
+
+    def mask_size(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height // 2), -(-width // 2)
+
+
+class TestPaper(StrideTwo, ModelContract):
+    config = replace(tiny(PAPER), inter_sample=replace(PAPER.inter_sample, anchors="all"))
+    changes: ClassVar[dict[str, Any]] = {**CHANGES, "inter_sample.kind": "cl", "fusion.kind": "tile"}
+    inactive: ClassVar[dict[str, str]] = {
+        **NO_HEAD,
+        **NO_TAGS,
+        **BATCHES,
+        **NO_REGIONS,
+        **TRAINED,
+        **DRAWN,
+        "queries.kind": "masked words need generated ones: tested below",
+        "queries.heads": "one map a query",
+        "stride": "8 with three enlargements is finer than the pictures: tested in the small preset",
+    }
+
+
+class TestOfficial(StrideTwo, ModelContract):
+    config = tiny(OFFICIAL)
+    changes: ClassVar[dict[str, Any]] = {**CHANGES, "transformer.norm_eps": 0.1, "queries.heads": 4}
+    inactive: ClassVar[dict[str, str]] = {
+        **NO_HEAD,
+        **NO_TAGS,
+        **BATCHES,
+        **NOTHING_BETWEEN,
+        **NO_REGIONS,
+        **TRAINED,
+        "inter_sample.kind": "tested in the paper's preset",
+        "fusion.sentence": "of spatial-dynamic fusion",
+        "fusion.text_kernel": "of spatial-dynamic fusion",
+        "stride": "the fusion of the code is made for 16",
+    }
+
+
+class TestMini(ModelContract):
+    config = replace(tiny(MINI), no_target_head=True)
+    changes: ClassVar[dict[str, Any]] = {
+        **CHANGES,
+        "vision.widths": (8, 16, 16, 20),
+        "vision.depths": (1, 1, 1, 2),
+        "vision.norm_groups": 1,
+        "mask_decoder.output_stride": 2,
+        "stride": 16,
+        "fusion.kind": "tile",
+    }
+    inactive: ClassVar[dict[str, str]] = {
+        **NO_TAGS,
+        **BATCHES,
+        **NOTHING_BETWEEN,
+        **NO_REGIONS,
+        **TRAINED,
+        "inter_sample.kind": "tested in the paper's preset",
+        "queries.heads": "one map a query",
+        "mask_padding": "tested in the paper's preset, whose pictures are padded",
+    }
+
+
+class TestMiniMCL(ModelContract):
+    config = tiny(MINI_MCL)
+    knobs = "inter_sample."
+    changes: ClassVar[dict[str, Any]] = {"inter_sample.kind": "none"}
+    inactive: ClassVar[dict[str, str]] = {**BATCHES, **DRAWN}
+
+
+class TestSwin(StrideTwo, ModelContract):
+    config = replace(tiny(PAPER_SWIN), inter_sample=InterSampleConfig("cl"))
+    knobs = "inter_sample.kind"
+    changes: ClassVar[dict[str, Any]] = {"inter_sample.kind": "mcl"}
+    # The map at stride 4 is not read.
+    unreached = frozenset({"vision.norm0.weight", "vision.norm0.bias"})
+
+
+class TestRela(ModelContract):
+    config = tiny(RELA)
+    # The block's own fields are tested with ReLA.
+    knobs = "regions"
+
+
+class TestWordsAsQueries(StrideTwo, ModelContract):
+    config = replace(
+        tiny(PAPER), queries=QueryConfig("words"), fusion=FusionConfig("tile"), inter_sample=MINI.inter_sample
+    )
+    knobs = "fusion.kind"
+
+
+class TestLearntQueries(StrideTwo, ModelContract):
+    config = replace(
+        tiny(PAPER),
+        queries=QueryConfig("learnt", number=4),
+        fusion=FusionConfig("tile_conv4"),
+        balance=False,
+        inter_sample=InterSampleConfig("cl"),
+        no_target_head=True,
+    )
+    knobs = "queries.kind"
+    inactive: ClassVar[dict[str, str]] = {"queries.kind": "tested above"}
+
+
+class TestConvolutions(StrideTwo, ModelContract):
+    config = replace(tiny(ABLATIONS["table 4.1: 7 conv layers"]), no_target_head=True)
+    knobs = "transformer."
+
+
+# The table of systems and configurations
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_build_run_and_train_a_step(name: str) -> None:
+    config = tiny(ABLATIONS[name])
+    model = build(config).train()
+    batch = batch_of(config)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    losses = model.losses(model(batch), targets_of(batch, config))
+    between = set() if config.inter_sample.kind == "none" else {"between"}
+    assert set(losses) == {"mask"} | between | ({"minimap", "no_target"} if "ReLA" in name else set())
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_rows_of_one_table_are_different_models() -> None:
+    rows = {name: repr(config) for name, config in ABLATIONS.items()}
+    for table in (
+        "table 4.1",
+        "table 4.2",
+        "table 4.3",
+        "table 4.4",
+        "table 4.5",
+        "table 4.6",
+        "figure 4.13",
+        "table 4.8",
+    ):
+        own = [row for name, row in rows.items() if name.startswith(table)]
+        assert len(own) > 1
+        assert len(set(own)) == len(own)
+    assert rows["table 4.6: none"] == rows["table 4.5: CL"]
+
+
+def test_presets_say_what_the_sources_say() -> None:
+    assert MODELS["vlt"].presets is PRESETS
+    assert (PAPER.input.size, PAPER.grid, PAPER.queries.number, PAPER.text.max_words) == (416, 26, 16, 15)
+    assert (PAPER.transformer.encoder_layers, PAPER.transformer.decoder_layers, PAPER.transformer.heads) == (2, 2, 8)
+    assert PAPER.inter_sample.other_object == 0.1
+    assert (OFFICIAL.losses.reduction, OFFICIAL.losses.kernel_decay) == ("sum", 5e-4)
+    assert OFFICIAL.transformer.causal
+    assert OFFICIAL.transformer.attention_relu
+
+
+def test_table_4_1_counts_parameters() -> None:
+    """About 16.6 million for seven convolutions, with what they need more in the mask decoder."""
+    with torch.device("meta"):
+        row = build(ABLATIONS["table 4.1: 7 conv layers"])
+    own = sum(parameter.numel() for parameter in row.convolutions.parameters())
+    wider = 9 * (512 - 16) * 256
+    assert own + wider == pytest.approx(16.6e6, rel=0.01)
+
+
+def test_mini_fits_two_cores() -> None:
+    for config in (MINI, MINI_MCL):
+        count = sum(parameter.numel() for parameter in build(config).parameters())
+        assert 3e6 < count < 10e6
+        assert 160 <= config.input.size <= 224
+
+
+def test_tags_are_read_off_the_raw_map() -> None:
+    config = replace(tiny(MINI), tags=("red", "dog"))
+    model = build(config)
+    batch = batch_of(config, sentences=4, pictures=2, picture=[0, 1, 1, 0])
+    output = model(batch)
+    assert output.auxiliary["tag_logits"].shape[:2] == (2, 2)
+    targets = targets_of(batch, config)
+    found = []
+    for weight in (0.3, 0.6):
+        model.config = replace(config, losses=replace(config.losses, tags=weight))
+        found.append(float(model.losses(output, targets)["tags"].detach()))
+    assert found[1] == pytest.approx(2 * found[0])
+
+
+def build_with(model, config):
+    model.config = config
+    return model
+
+
+# What pads and what varies
+
+
+@torch.no_grad()
+def test_padded_places_change_nothing() -> None:
+    """A picture in a larger, padded input answers as its state masked alone does: keys of padding are never seen."""
+    config = replace(tiny(PAPER), inter_sample=InterSampleConfig("none"))
+    model = filled(build(config)).eval()
+    batch = batch_of(config, size=(64, 64))
+    pixels = batch.pixel_mask.clone()
+    pixels[:, 48:] = False
+    state = model.encode_image(batch.images, pixels)
+    assert state.mask.sum() == 3 * 4 * 3
+    text = model.encode_text(batch.tokens)
+    fused = model.fusion.decode(state.visual, *projected(model, text)).features
+    memory = model._encode(fused, state.mask)
+    other = fused.clone()
+    other[:, :, 3:] += 1.0
+    assert_near(memory.unflatten(1, (4, 4))[:, :3], model._encode(other, state.mask).unflatten(1, (4, 4))[:, :3])
+    free = build_with(model, replace(config, mask_padding=False))
+    assert free.encode_image(batch.images, pixels).mask is None
+
+
+def projected(model, text):
+    return model.project_text(text.words), model.project_text(text.sentence), text.mask
+
+
+@pytest.mark.parametrize(
+    "config", [PAPER, OFFICIAL, ABLATIONS["table 4.2 #1: F_t"]], ids=["paper", "official", "words"]
+)
+@torch.no_grad()
+def test_shorter_token_rows_mean_the_same(config: VLTConfig) -> None:
+    """Rows cut behind the last word: only masked padding is gone. The published code looks at it and differs."""
+    config = tiny(config)
+    model = filled(build(config)).eval()
+    batch = batch_of(config)
+    longest = int(batch.tokens.mask.sum(dim=1).max())
+    assert longest < batch.tokens.mask.shape[1]
+    short = Batch(batch.images, batch.pixel_mask, Tokens(batch.tokens.ids[:, :longest], batch.tokens.mask[:, :longest]))
+    one, other = model(batch).mask_logits, model(short).mask_logits
+    if config.mask_padding:
+        assert_near(one, other)
+    else:
+        assert not torch.allclose(one, other)
+
+
+# Video
+
+
+@pytest.mark.parametrize("config", [PAPER, OFFICIAL], ids=["raw", "fused"])
+@torch.no_grad()
+def test_frames_of_a_clip_share_their_queries(config: VLTConfig) -> None:
+    config = replace(tiny(config), inter_sample=InterSampleConfig("none"))
+    model = filled(build(config)).eval()
+    batch = batch_of(config, sentences=1, pictures=3)
+    state, text = model.encode_image(batch.images, batch.pixel_mask), model.encode_text(batch.tokens)
+    clip = model.decode_clip(state, text)
+    assert len(clip.mask_logits) == 3
+    attention = clip.auxiliary["attention"]
+    assert torch.equal(attention[0], attention[1])
+    assert torch.equal(attention[0], attention[2])
+    apart = model.decode(state, text, torch.zeros(3, dtype=torch.long)[:1])
+    assert not torch.allclose(apart.auxiliary["attention"][0], attention[0])
+    # A clip of one picture again and again is that picture.
+    still = model.encode_image(batch.images[:1].expand(3, -1, -1, -1), batch.pixel_mask)
+    repeated = model.decode_clip(still, text)
+    for frame in range(3):
+        assert_near(repeated.mask_logits[frame], apart.mask_logits[0])
+    # The queries are those of the frames' mean map.
+    if config.queries.source == "raw":
+        mean = model.query_generation.visual_queries(state.raw.mean(dim=0, keepdim=True))
+        expected = model.query_generation(mean, model.project_text(text.words), text.mask).attention
+        torch.testing.assert_close(attention[:1], expected)
+    with pytest.raises(RefsegError, match="one sentence for a clip"):
+        model.decode_clip(state, model.encode_text(batch_of(config).tokens))
+
+
+# Errors
+
+
+def test_errors_name_the_field() -> None:
+    wrong: list[tuple[str, Any]] = [
+        ("queries.number", lambda: QueryConfig(number=33)),
+        ("width", lambda: replace(MINI, width=30)),
+        ("transformer.heads", lambda: replace(MINI, width=132, transformer=TransformerConfig(heads=8))),
+        ("stride", lambda: replace(OFFICIAL, stride=8)),
+        ("inter_sample.kind", lambda: replace(PAPER, queries=QueryConfig("learnt"))),
+        ("inter_sample.kind", lambda: replace(PAPER, mask_decoder=RegionDecoderConfig())),
+        ("mask_decoder.output_stride", lambda: MaskDecoderConfig(output_stride=3)),
+        ("mask_decoder.output_stride", lambda: replace(MINI, mask_decoder=MaskDecoderConfig(output_stride=16))),
+        ("output_stride", lambda: replace(PAPER, mask_decoder=MaskDecoderConfig(output_stride=1))),
+        ("tags", lambda: replace(OFFICIAL, tags=("red",))),
+        ("temperature", lambda: InterSampleConfig(temperature=0.0)),
+        ("transformer.dropout", lambda: TransformerConfig(dropout=1.0)),
+        ("losses.dice", lambda: replace(MINI, losses=replace(MINI.losses, dice=-1.0))),
+        (
+            "deep_supervision",
+            lambda: build(replace(tiny(RELA), mask_decoder=RegionDecoderConfig(rla=StackedRLAConfig()))),
+        ),
+        (
+            "ria.split",
+            lambda: build(replace(tiny(RELA), mask_decoder=RegionDecoderConfig(ria=HardSplitConfig("input")))),
+        ),
+    ]
+    for field, make in wrong:
+        with pytest.raises(ConfigError, match=field):
+            make()
+
+
+def test_learning_between_samples_wants_the_groups() -> None:
+    config = tiny(MINI_MCL)
+    model = build(config)
+    batch = batch_of(config)
+    with pytest.raises(RefsegError, match=r"Targets\.groups"):
+        model.losses(model(batch), targets_of(batch))
+
+
+# Learning
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", [MINI, MINI_MCL], ids=["mini", "mcl"])
+def test_mini_overfits_eight_drawn_samples(preset: VLTConfig) -> None:
+    from refseg.data.loader import collate
+    from refseg.data.scenes.dataset import SceneDataset, drawn_samples
+    from refseg.text.tokenizer import WordTokenizer
+
+    torch.manual_seed(0)
+    drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=192))
+    samples = [drawn[index] for indices in drawn.by_picture().values() for index in indices[:4]]
+    tokenizer = WordTokenizer.learn([sample.text for sample in samples], preset.text.max_words)
+    config = replace(
+        preset,
+        text=replace(preset.text, vocabulary_size=tokenizer.vocabulary_size, dropout=0.0),
+        no_target_head=True,
+    )
+    batch, targets = collate(samples, tokenizer, config.input, groups="picture")
+    model = build(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for step in range(100):
+        # Falling to 0, so that the statistics of the normalisation catch up.
+        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - step / 100)
+        optimizer.zero_grad()
+        torch.stack(list(model.losses(model(batch), targets).values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    with torch.no_grad():
+        output = model.eval()(batch)
+    found = F.interpolate(output.mask_logits[:, None], size=targets.masks.shape[1:], mode="bilinear")[:, 0] > 0
+    some = ~targets.no_target
+    shared = (found & targets.masks).flatten(1).sum(dim=1)[some]
+    union = (found | targets.masks).flatten(1).sum(dim=1)[some]
+    assert ((output.no_target_logits > 0) == targets.no_target).all()
+    assert float((shared / union).mean()) > 0.8
