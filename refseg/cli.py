@@ -23,7 +23,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "compare": ("refseg.commands.compare", "compare two runs: which is better, on what, and where they differ"),
     "results": ("refseg.commands.results", "published numbers next to measured ones"),
     "data": ("refseg.commands.data", "draw scenes, check and convert data sets"),
+    "annotate": ("refseg.commands.annotate", "make a data set as a game: two players, a browser, a database"),
     "benchmark": ("refseg.commands.benchmark", "time the stages of models"),
+    "systems": ("refseg.commands.systems", "train the small systems side by side and compare them"),
     "doctor": ("refseg.commands.doctor", "versions, device, threads, and what works here"),
 }
 

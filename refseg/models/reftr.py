@@ -18,6 +18,7 @@ The picture is encoded without the sentence, so `encode_image` is asked once for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -29,11 +30,19 @@ from torch.nn import functional as F
 from refseg.decoders.attention_masks import AttentionMaps, MaskHead
 from refseg.decoders.boxes import BoxHead, boxes_of_masks, content_of, corners, filled_boxes
 from refseg.decoders.no_target import NoTargetHead, no_target_loss
+from refseg.decoders.tags import tag_head, tag_losses
 from refseg.errors import RefsegError
 from refseg.layers.conv import group_norm, pointwise
 from refseg.layers.detr import DetrDecoderLayer, DetrEncoderLayer
 from refseg.layers.positions import PixelPositions
-from refseg.losses import box_distance, dice_loss, focal_loss, generalized_iou, resize_logits, resize_masks
+from refseg.losses import (
+    box_distance,
+    dice_loss,
+    focal_loss,
+    generalized_iou,
+    resize_logits,
+    resize_masks,
+)
 from refseg.models.reftr_config import RefTRConfig
 from refseg.models.reftr_queries import Consistency, QueryEncoder, perceptron
 from refseg.text.bert import Bert, BertTextConfig
@@ -55,6 +64,7 @@ class RefTRState(NamedTuple):
     content: Float[Tensor, "N 4"]
     """Left, top, width, height of the picture without padding, 0 to 1 of the input."""
     output_size: tuple[int, int]
+    tag_logits: Float[Tensor, "N t h w"] | None = None
 
 
 class PhraseFeatures(NamedTuple):
@@ -95,8 +105,11 @@ class RefTR(nn.Module):
         if config.tasks != "rec":
             self.looks = AttentionMaps(width, heads)
             self.mask_head = MaskHead(2 * width + heads, width, vision.channels, config.mask_groups)
+            assert self.mask_head.logits.bias is not None
+            nn.init.constant_(self.mask_head.logits.bias, math.log(config.mask_prior / (1 - config.mask_prior)))
         self.consistency = Consistency(width, width // 16, config.queries) if config.losses.consistency else None
         self.no_target = NoTargetHead(width) if config.no_target_head else None
+        self.tags = tag_head(width, config.tags)
         for weight in (self.project[0].weight, self.word_positions.weight, self.modality.weight):
             nn.init.xavier_uniform_(weight)  # type: ignore[arg-type]
 
@@ -104,7 +117,7 @@ class RefTR(nn.Module):
         """Mask logits at stride 4 (of several phrases their largest), boxes (B, P, 4), and `auxiliary`: `phrase_mask`
         (B, P), `query_boxes` (B, P, n, 4) and `earlier_boxes` of each phrase's n queries, `phrase_mask_logits`
         (B, P, h, w), `word_attention` (B, P, L), `pixel_attention` (B, P, heads, h, w), `content` (B, 4),
-        `consistency` (B, P), as far as the configuration has them."""
+        `consistency` (B, P), `tag_logits` (N, t, h, w), as far as the configuration has them."""
         text = self.encode_text(batch.tokens)
         phrases = None if batch.phrases is None else self.encode_phrases(text, batch.phrases)
         return self._answer(self.encode_image(batch.images, batch.pixel_mask), text, phrases, batch.picture)
@@ -132,7 +145,8 @@ class RefTR(nn.Module):
         mask = F.interpolate(pixel_mask[:, None].float(), size=maps.shape[-2:])[:, 0].bool()
         skips = [] if self.mask_head is None else self.mask_head.encode(encoded)
         size = (encoded[4].shape[2], encoded[4].shape[3])
-        return RefTRState(maps, self.pixel_positions(mask), mask, skips, content_of(pixel_mask), size)
+        tags = None if self.tags is None else self.tags(maps)
+        return RefTRState(maps, self.pixel_positions(mask), mask, skips, content_of(pixel_mask), size, tags)
 
     def decode(self, state: RefTRState, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
         """The answers to B sentences of one phrase; `picture[b]` is the picture of sentence b, None: one to one."""
@@ -172,7 +186,7 @@ class RefTR(nn.Module):
             parts["consistency"] = config.consistency * found["consistency"][found["phrase_mask"]].mean()
         if output.no_target_logits is not None:
             parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        return parts
+        return parts | tag_losses(found.get("tag_logits"), targets.tags, config.tags)
 
     def _box_losses(
         self, boxes: Float[Tensor, "B P n 4"], targets: Float[Tensor, "B P 4"]
@@ -206,6 +220,8 @@ class RefTR(nn.Module):
         decoded = self._decode(queries, query_positions, phrases.mask, memory, positions, real)
         many = (phrases.mask.shape[1], self.config.queries)
         auxiliary: dict[str, Any] = {"phrase_mask": phrases.mask, "content": content}
+        if state.tag_logits is not None:
+            auxiliary["tag_logits"] = state.tag_logits
         boxes = None
         if attention is not None:
             auxiliary["word_attention"] = attention

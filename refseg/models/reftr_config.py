@@ -42,6 +42,8 @@ class RefTRLosses:
     code can switch it on. More than 0 adds its small heads to the model."""
     no_target: float = 1.0
     """Of the verdict, with `no_target_head`."""
+    tags: float = 0.3
+    """Of the tags (see `RefTRConfig.tags`), where there are any."""
     phrases: Literal["sum", "mean"] = "sum"
     """Box losses of a sentence's phrases: added up, as in the code, where a sentence counts as one; or averaged."""
     mask_size: Literal["input", "output"] = "input"
@@ -49,7 +51,17 @@ class RefTRLosses:
     the target's share of each cell, which costs a sixteenth."""
 
     def __post_init__(self) -> None:
-        weights = ("box_l1", "box_giou", "focal", "dice", "auxiliary", "consistency", "no_target", "focal_gamma")
+        weights = (
+            "box_l1",
+            "box_giou",
+            "focal",
+            "dice",
+            "auxiliary",
+            "consistency",
+            "no_target",
+            "tags",
+            "focal_gamma",
+        )
         for name in weights:
             if getattr(self, name) < 0:
                 raise ConfigError(f"losses.{name}={getattr(self, name)}: 0 or more is wanted")
@@ -89,6 +101,9 @@ class RefTRConfig:
     query_bias: Literal["content", "content_position"] = "content"
     """content: a query is the fused phrase and a learnt bias E_p (equation 2). content_position: and the same with a
     second bias is its position, which the decoder adds to it in attention (code)."""
+    phrases: int = 0
+    """So many phrases of a sentence are learnt at once, where the data have them; 0: each sentence is one phrase. It
+    says what training reads; answers take what `Batch.phrases` holds."""
     queries: int = 1
     """Queries for each phrase; the first one answers."""
     box_layers: int = 2
@@ -97,8 +112,16 @@ class RefTRConfig:
     """Groups of the normalisation behind the projection of the picture's map."""
     mask_groups: int = 8
     """Groups of the normalisations in the mask head."""
+    mask_prior: float = 0.5
+    """How probable foreground is before the first step, everywhere: one half in the code, whose bias starts at 0. The
+    focal loss was published with a small one (Lin et al., ICCV 2017, section 4.1): without it the background outweighs
+    small targets until the last convolution has grown, which with few channels takes long."""
     no_target_head: bool = False
     """A verdict "nothing is meant" of the decoded queries. RefTR has none; with it, it can learn GRES."""
+    tags: tuple[str, ...] = ()
+    """Words of which a linear map of f_img says, place by place, whether they hold there ("red", "person"). Neither
+    paper nor code has this: it lets an encoder that was not trained on anything before learn to see from drawn scenes,
+    where everything is known. Answers do not use it."""
     losses: RefTRLosses = field(default_factory=RefTRLosses)
 
     def __post_init__(self) -> None:
@@ -106,11 +129,18 @@ class RefTRConfig:
             raise ConfigError(f"width={self.width}: a multiple of 16 is wanted")
         if self.heads < 1 or self.width % self.heads:
             raise ConfigError(f"heads={self.heads} does not divide width={self.width}")
-        for name in ("encoder_layers", "feedforward", "queries", "box_layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: 1 or more is wanted")
-        if self.decoder_layers < 0:
-            raise ConfigError(f"decoder_layers={self.decoder_layers}: 0 or more is wanted")
+        for name, least in (
+            ("encoder_layers", 1),
+            ("feedforward", 1),
+            ("queries", 1),
+            ("box_layers", 1),
+            ("decoder_layers", 0),
+            ("phrases", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}={getattr(self, name)}: {least} or more is wanted")
+        if not 0 < self.mask_prior < 1:
+            raise ConfigError(f"mask_prior={self.mask_prior}: a probability between 0 and 1 is wanted")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout={self.dropout}: a probability below 1 is wanted")
         needed = self.text.max_words + (0 if isinstance(self.text, BertTextConfig) else 1)
@@ -134,7 +164,7 @@ OFFICIAL_R101 = replace(OFFICIAL, vision=RESNET101)
 OFFICIAL_REC = replace(OFFICIAL, tasks="rec", losses=RefTRLosses(auxiliary=1.0))
 """Stage A: boxes alone, with which stage B begins."""
 OFFICIAL_REFERIT = replace(OFFICIAL_REC, decoder_layers=3)
-OFFICIAL_MULTI = replace(OFFICIAL_REC, text=replace(_BERT, max_words=90))
+OFFICIAL_MULTI = replace(OFFICIAL_REC, text=replace(_BERT, max_words=90), phrases=16)
 """Flickr30k Entities: up to 16 phrases of a caption at once."""
 
 MINI = replace(
@@ -156,10 +186,12 @@ MINI = replace(
     feedforward=384,
     dropout=0.0,
     text_positions=24,
-    losses=RefTRLosses(box_l1=2.0, focal=20.0, dice=2.0, auxiliary=0.3, mask_size="output"),
+    mask_prior=0.02,
+    losses=RefTRLosses(box_l1=5.0, focal=20.0, dice=2.0, auxiliary=0.3),
 )
 """The published wiring at a size that trains on two CPU cores: words learnt from nothing, a map of stride 16 in the
-encoder, mask losses at stride 4 and weighted so that they are of the size of the box losses."""
+encoder, the L1 of boxes weighted as DETR does, mask losses weighted so that they are of the size of the box losses, and
+a background that starts quiet: a mask head of eight channels is slow to silence it."""
 
 PRESETS: dict[str, RefTRConfig] = {
     "MINI": MINI,

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.decoders.no_target import NoTargetHead, no_target_loss
+from refseg.decoders.tags import tag_head, tag_losses
 from refseg.layers.block import Block, drop_path_rates
-from refseg.losses import dice_loss, resize_masks, tag_loss
+from refseg.losses import dice_loss, resize_masks
 from refseg.models.restr_config import FusionConfig, ReSTRConfig
 from refseg.text.bert import Bert, BertTextConfig
 from refseg.text.glove_transformer import GloveTransformer
@@ -190,9 +191,7 @@ class ReSTR(nn.Module):
             guide = channels if part.guide == "vision" else width
             self.decoder = CoarseToFine(guide + width, int(math.log2(config.patch // part.output_stride)))
         self.no_target = NoTargetHead(width) if config.no_target_head else None
-        self.tags = nn.Conv2d(channels, len(config.tags), kernel_size=1) if config.tags else None
-        if self.tags is not None and self.tags.bias is not None:
-            nn.init.constant_(self.tags.bias, -2.0)  # most words hold nowhere
+        self.tags = tag_head(channels, config.tags)
 
     def forward(self, batch: Batch) -> Output:
         """Mask logits at `decoder.output_stride`, and `auxiliary`: `patch_logits` (B, h, w), `attention` (B, L), how
@@ -274,10 +273,7 @@ class ReSTR(nn.Module):
             parts["patch"] = config.patch * F.binary_cross_entropy_with_logits(coarse, labels)
         if output.no_target_logits is not None:
             parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        if self.tags is not None and targets.tags is not None:
-            found = F.interpolate(output.auxiliary["tag_logits"], size=targets.tags.shape[2:], mode="bilinear")
-            parts["tags"] = config.tags * tag_loss(found, targets.tags)
-        return parts
+        return parts | tag_losses(output.auxiliary.get("tag_logits"), targets.tags, config.tags)
 
     def _normalised(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         if self.config.fusion.normalise == "l2":

@@ -9,16 +9,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from refseg.errors import ConfigError, did_you_mean
+from refseg.errors import CheckpointError, ConfigError, did_you_mean
 
-__all__ = ["SYSTEMS", "load"]
+__all__ = ["SYSTEMS", "load", "recognise"]
 
 SYSTEMS: dict[str, str] = {
     "rela": "refseg.official.rela",
     "reftr": "refseg.official.reftr",
     "restr": "refseg.official.restr",
+    "vlt": "refseg.official.vlt",
 }
 """System -> module with `load_state(state, **fields) -> nn.Module`."""
+
+_SIGNS: dict[str, tuple[str, ...]] = {
+    "rela": ("sem_seg_head.",),
+    "reftr": ("vl_transformer.",),
+    "restr": ("encoder_l.", "fusion_module."),
+    "vlt": ("conv2d/", "conv2d_1/", "batch_normalization/"),
+}
+"""How names begin that a system's checkpoint has, and no other's."""
 
 
 def load(system: str, state_dict: Mapping[str, Tensor], **fields: Any) -> nn.Module:
@@ -35,4 +44,18 @@ def load(system: str, state_dict: Mapping[str, Tensor], **fields: Any) -> nn.Mod
     for name in fields:
         if name not in known:
             raise ConfigError(f"{name}: no such field for {system}; {did_you_mean(name, known)}")
-    return reader(state_dict, **fields)
+    try:
+        return reader(state_dict, **fields)
+    except CheckpointError as error:
+        whose = recognise(state_dict)
+        if whose is None or whose == system:
+            raise
+        raise CheckpointError(f"{error}; its names are those of {whose!r}: load it as that") from error
+
+
+def recognise(state_dict: Mapping[str, Tensor]) -> str | None:
+    """The system that published names belong to, None when they are of none that is known."""
+    for system, signs in _SIGNS.items():
+        if any(name.startswith(signs) for name in state_dict):
+            return system
+    return None

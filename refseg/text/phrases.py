@@ -58,9 +58,7 @@ def place_phrases(
     return Phrases(ids, tokens.mask[:, :max_words].unflatten(0, (len(texts), count)), start, stop, mask)
 
 
-def _spans(
-    text: str, phrases: Sequence[str], tokenizer: WordTokenizer | WordPieceTokenizer
-) -> list[tuple[int, int]]:
+def _spans(text: str, phrases: Sequence[str], tokenizer: WordTokenizer | WordPieceTokenizer) -> list[tuple[int, int]]:
     """First token and the one after the last, of each phrase."""
     seen: Counter[str] = Counter()
     spans = []

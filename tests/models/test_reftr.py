@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from contract import ModelContract, assert_near, batch_of, filled, targets_of, tensors_of
 from torch import Tensor
 
+from refseg.checkpoint import save_model
 from refseg.data.transforms import InputConfig
 from refseg.decoders.boxes import boxes_of_masks
-from refseg.errors import ConfigError, RefsegError
+from refseg.errors import CheckpointError, ConfigError, RefsegError
 from refseg.models import MODELS, build
 from refseg.models.reftr import RefTR
 from refseg.models.reftr_config import (
@@ -30,7 +33,11 @@ from refseg.models.reftr_config import (
 )
 from refseg.models.reftr_queries import Consistency, QueryEncoder
 from refseg.text.bert import BertTextConfig
+from refseg.text.tokenizer import WordTokenizer
 from refseg.text.transformer import WordTransformerConfig
+from refseg.training.optimizer import parameter_groups
+from refseg.training.recipe import parse_recipe, read_recipe
+from refseg.training.setup import load_pretrained
 from refseg.types import Batch, Phrases, Targets, Tokens
 from refseg.vision.resnet import ResNetConfig
 from refseg.vision.swin import SwinConfig
@@ -83,14 +90,21 @@ CHANGES = {
     "width": 64,
     "text.max_words": 6,
     "text.positions": 12,
+    "tags": ("red",),
 }
 ALONE = {
     "losses.phrases": "the contract asks one phrase a sentence; tested below",
     "losses.no_target": "without no_target_head there is no such loss; tested below",
+    "losses.tags": "without tags there is no such loss",
+    "phrases": "says what training reads; tested with the training loop's batches below",
 }
 NO_MASKS = {
     f"losses.{name}": "no mask head" for name in ("focal", "dice", "focal_alpha", "focal_gamma", "mask_size")
-} | {"mask_groups": "no mask head", "losses.consistency": "wants boxes and masks: an error, tested below"}
+} | {
+    "mask_groups": "no mask head",
+    "mask_prior": "no mask head",
+    "losses.consistency": "wants boxes and masks: an error, tested below",
+}
 
 
 # One query has nobody but itself to look at.
@@ -110,7 +124,7 @@ class Contract(ModelContract):
         masks = torch.zeros_like(batch.pixel_mask)
         for index in range(3):
             masks[index, 5 + index : 45, 10 : 40 + index] = True
-        targets = Targets(masks, torch.zeros(3, dtype=torch.bool))
+        targets = replace(targets_of(batch, self.config), masks=masks, no_target=torch.zeros(3, dtype=torch.bool))
         sum(model.losses(model.train()(batch), targets).values()).backward()  # type: ignore[operator]
         dry = {
             name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
@@ -146,7 +160,9 @@ class TestBoxesAlone(Contract):
 
 class TestMiniWithVerdict(Contract):
     knobs = "losses."
-    config = replace(tiny(MINI), no_target_head=True, losses=replace(MINI.losses, consistency=0.5), queries=2)
+    config = replace(
+        tiny(MINI), no_target_head=True, tags=("red", "cat"), losses=replace(MINI.losses, consistency=0.5), queries=2
+    )
     changes: ClassVar[dict[str, Any]] = {**CHANGES, "tasks": "both", "losses.consistency": 0.1}
     inactive: ClassVar[dict[str, str]] = {
         "losses.phrases": ALONE["losses.phrases"],
@@ -210,6 +226,7 @@ def test_wrong_configurations_say_so() -> None:
         ({"heads": 3}, "heads=3"),
         ({"queries": 0}, "queries=0"),
         ({"decoder_layers": -1}, "decoder_layers"),
+        ({"mask_prior": 0.0}, "mask_prior"),
         ({"text_positions": 30}, "text_positions"),
         ({"tasks": "rec", "losses": RefTRLosses(consistency=1.0)}, "tasks = both"),
     ):
@@ -370,6 +387,13 @@ def test_consistency_is_the_energy_between_queries_and_pixels(count: int) -> Non
         assert float(found[phrase]) == pytest.approx(-math.log(energy), rel=1e-4)
 
 
+@torch.no_grad()
+def test_masks_start_at_their_prior() -> None:
+    config = replace(tiny(MINI), mask_prior=0.02)
+    biases = [build(each).mask_head.logits.bias for each in (config, tiny(OFFICIAL))]
+    assert [round(float(bias.sigmoid()), 4) for bias in biases] == [0.02, 0.5]
+
+
 # Many phrases of a sentence
 
 
@@ -520,6 +544,38 @@ def test_losses_of_phrases(asked: tuple[RefTR, Batch, Phrases]) -> None:
         model.losses(output, replace(told, boxes=boxes[:, :1]))
 
 
+def test_training_reads_the_phrases_that_the_configuration_asks_for() -> None:
+    from refseg.data.sample import Instance, Phrase, Sample
+    from refseg.training.source import Batches
+
+    text = "a man beside a red ball"
+    man, ball = Instance(1, "man", (4.0, 8.0, 20.0, 40.0)), Instance(2, "ball", (30.0, 30.0, 40.0, 42.0))
+    phrases = (Phrase("a man", 0, 5, (man,)), Phrase("a red ball", 13, 23, (ball,)))
+    image = np.full((48, 48, 3), 90, dtype=np.uint8)
+    sample = Sample("1_0", text, image_id=1, size=(48, 48), objects=(man, ball), phrases=phrases, image=image)
+
+    class Pictures:
+        count = 1
+
+        def samples(self, index: int) -> list[Sample]:
+            return [sample]
+
+    tokenizer = WordTokenizer.learn([text], 6)
+    config = tiny(replace(OFFICIAL_MULTI, text=TINY_WORDS))
+    recipe = parse_recipe({"model": {"preset": "reftr-mini"}, "data": {"pictures_per_batch": 1}})
+    extras = {"boxes": config.wants_boxes, "phrases": config.phrases}
+    batch, targets = Batches(Pictures(), tokenizer, config.input, recipe, **extras)[0]
+    assert batch.phrases is not None
+    assert tuple(targets.boxes.shape) == (1, 16, 4)
+    assert batch.phrases.mask[0].tolist() == [True, True] + [False] * 14
+    model = build(config).eval()
+    with torch.no_grad():
+        output = model(batch)
+        found = model.losses(output, targets)["box_l1"]
+    expected = torch.tensor([[0.25, 0.5, 16 / 48, 32 / 48], [35 / 48, 0.75, 10 / 48, 0.25]])
+    assert_near(found, (output.boxes[0, :2] - expected).abs().sum())
+
+
 # Boxes, verdicts, several tasks
 
 
@@ -555,9 +611,7 @@ def test_verdict_is_learnt_with_its_weight() -> None:
     config = replace(tiny(OFFICIAL), no_target_head=True, losses=RefTRLosses(no_target=0.5))
     model, batch = filled(build(config)).eval(), batch_of(config)
     output, targets = model(batch), targets_of(batch)
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(
-        output.no_target_logits, targets.no_target.float()
-    )
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(output.no_target_logits, targets.no_target.float())
     assert_near(model.losses(output, targets)["no_target"], 0.5 * expected)
     assert build(tiny(OFFICIAL)).eval()(batch).no_target_logits is None
 
@@ -591,6 +645,39 @@ def test_bfloat16_is_close(config: RefTRConfig) -> None:
     assert all(value.isfinite() for value in losses.values())
 
 
+# The two stages of the published training
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_stage_b_starts_from_the_boxes_of_stage_a(tmp_path: Path) -> None:
+    boxes, both = filled(build(tiny(OFFICIAL_REC))), build(tiny(OFFICIAL))
+    tokenizer = WordTokenizer([f"w{number}" for number in range(28)], 7)
+    save_model(tmp_path / "a", boxes, tokenizer)
+    new = read_recipe(RECIPES / "reftr-official-refcoco-masks.toml").pretrained.new
+    values: dict[str, Any] = {"pretrained": {"model": str(tmp_path / "a"), "new": list(new)}}
+    first = {name: value.clone() for name, value in both.state_dict().items()}
+    load_pretrained(both, parse_recipe(values), tokenizer)
+    for name, value in both.state_dict().items():
+        own = name.startswith(("looks.", "mask_head."))
+        assert torch.equal(value, first[name] if own else boxes.state_dict()[name])
+    values["pretrained"]["new"] = ["looks.*"]
+    with pytest.raises(CheckpointError, match=r"missing: mask_head\.convs"):
+        load_pretrained(both, parse_recipe(values), tokenizer)
+
+
+@pytest.mark.parametrize("name", ["reftr-official-refcoco", "reftr-official-refcoco-masks"])
+def test_recipes_train_what_the_published_code_trains(name: str) -> None:
+    recipe = read_recipe(RECIPES / f"{name}.toml")
+    with torch.device("meta"):
+        model = build(recipe.model_config())
+    groups = parameter_groups(model, recipe.optimizer)
+    masks = 3_304_089 + 131_584 if recipe.model_config().tasks == "rec" else 0  # which stage A does not have
+    assert sum(value.numel() for group in groups for value in group["params"]) == 155_194_781 - masks
+    assert {group["weight_decay"] for group in groups} == {1e-4}
+    assert {round(group["lr"], 8) for group in groups} == {1e-4, 1e-5}
+
+
 # It learns
 
 
@@ -598,7 +685,6 @@ def test_bfloat16_is_close(config: RefTRConfig) -> None:
 def test_mini_overfits_eight_drawn_samples() -> None:
     from refseg.data.loader import collate
     from refseg.data.scenes import generate, scene_samples
-    from refseg.text.tokenizer import WordTokenizer
 
     torch.manual_seed(0)
     samples = [
@@ -612,10 +698,10 @@ def test_mini_overfits_eight_drawn_samples() -> None:
     config = replace(config, text=replace(config.text, vocabulary_size=tokenizer.vocabulary_size))
     batch, targets = collate(samples, tokenizer, config.input, boxes=True)
     model = build(config).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
-    for step in range(120):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(150):
         for group in optimizer.param_groups:
-            group["lr"] = 5e-4 * min(1.0, (step + 1) / 10, (120 - step) / 60)
+            group["lr"] = 1e-3 * min(1.0, (step + 1) / 10, (150 - step) / 30)
         optimizer.zero_grad()
         torch.stack(list(model.losses(model(batch), targets).values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

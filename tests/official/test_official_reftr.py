@@ -29,9 +29,7 @@ def described() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def states(described: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
-    return {
-        name: {key: fill(key, shape) for key, shape in entry["keys"].items()} for name, entry in described.items()
-    }
+    return {name: {key: fill(key, shape) for key, shape in entry["keys"].items()} for name, entry in described.items()}
 
 
 def golden(name: str) -> tuple[dict[str, Tensor], Batch]:
