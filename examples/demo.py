@@ -27,6 +27,7 @@ from refseg.commands.segment import slugs
 from refseg.data.images import read_image
 from refseg.data.scenes import generate
 from refseg.files import replacing
+from refseg.names import DEFAULT_MODEL
 from refseg.visualize import contact_sheet, overlay, verdict
 
 # A scene is drawn that has things of several categories and a sentence of each of these kinds.
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", nargs="?", help="a picture of yours instead of a drawn scene")
     parser.add_argument("texts", nargs="*", help="sentences to ask about it")
-    parser.add_argument("--model", default="rela-mini")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--seed", type=int, default=20303, help="which scene is drawn")
     parser.add_argument("--output", type=Path, default=Path("demo-out"))
     arguments = parser.parse_args(argv)

@@ -33,6 +33,7 @@ from refseg.data.images import read_image
 from refseg.data.transforms import place_image
 from refseg.errors import RefsegError
 from refseg.models import build, preset, preset_names
+from refseg.names import DEFAULT_MODEL
 from refseg.postprocess import postprocess
 from refseg.precision import Precision, computing_in, store_in
 from refseg.types import Batch, Output, Tokens
@@ -54,7 +55,7 @@ WORDS = 8
 class Options:
     """What is measured: every combination of precision, pictures and sentences, `rounds` times."""
 
-    model: str = "rela-mini"
+    model: str = DEFAULT_MODEL
     """Weights (packaged name, folder, hub id), or a preset's name for random weights."""
     device: str = "cpu"
     precisions: tuple[Precision, ...] = ("float32",)

@@ -1,7 +1,7 @@
 """Ask a trained model: `load` it by name, folder or hub id, then call it with pictures and sentences.
 
 >>> import refseg
->>> segmenter = refseg.load("rela-mini")
+>>> segmenter = refseg.load()
 >>> answer = segmenter("photo.jpg", "two players on the left")     # one picture, one sentence: a Segmentation
 >>> segmenter(["a.jpg", "b.jpg"], ["the cat", "the dog"])[1][0]     # lists in, lists out: [picture][sentence]
 >>> street = segmenter.encode("street.jpg")                         # the picture is encoded once ...
@@ -23,6 +23,7 @@ from PIL import Image
 from refseg.answer import Geometry, Segmentation
 from refseg.checkpoint import PACKAGED, load_model
 from refseg.errors import RefsegError
+from refseg.names import DEFAULT_MODEL
 from refseg.postprocess import check_probability, postprocess
 from refseg.precision import check_precision, store_in
 from refseg.text.reading import Reading, read_sentence
@@ -31,7 +32,7 @@ from refseg.types import Batch, Output, TextFeatures, Tokens
 PRECISIONS = ("float32", "bfloat16")
 
 
-def load(model: str | Path, device: str = "auto", precision: str = "float32") -> Segmenter:
+def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "float32") -> Segmenter:
     """A `Segmenter` from a model folder, the name of packaged weights (`list_models()`), or a hub id ("owner/name").
 
     `device` is "auto" (a CUDA GPU, else Apple's, else the CPU), "cpu", "cuda", "cuda:1" or "mps". Raises

@@ -9,6 +9,7 @@ from typing import Any
 
 from refseg.errors import RefsegError
 from refseg.files import write_text
+from refseg.names import DEFAULT_MODEL
 
 WIDTH = 130
 
@@ -18,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         nargs="?",
-        default="rela-mini",
-        help="weights (packaged name, folder, hub id), or a preset for random weights; default: rela-mini",
+        default=DEFAULT_MODEL,
+        help="weights (packaged name, folder, hub id), or a preset for random weights; default: %(default)s",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps or auto; default: cpu")
     parser.add_argument("--precision", default="float32", help="comma list of float32, bfloat16; default: float32")

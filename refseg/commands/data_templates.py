@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="leave out pictures that this COCO-style file holds too, such as those a model is scored on; may be repeated",
+        help="leave out pictures that this COCO-style file holds too, such as those to be scored on; may be repeated",
     )
     parser.add_argument(
         "--preview",

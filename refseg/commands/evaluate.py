@@ -12,12 +12,13 @@ from typing import Any
 
 from refseg.errors import RefsegError
 from refseg.metrics import PROTOCOLS, Protocol, get_protocol
+from refseg.names import DEFAULT_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
-        "--model", default="rela-mini", help="packaged name, model folder or hub id (default rela-mini)"
+        "--model", default=DEFAULT_MODEL, help="packaged name, model folder or hub id (default %(default)s)"
     )
     parser.add_argument("--data", required=True, metavar="ROOT", help="folder of the data set, or the one above")
     parser.add_argument(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from refseg.errors import ImageError, RefsegError, did_you_mean
 from refseg.files import write_bytes, write_text
+from refseg.names import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", default="out", metavar="DIR", help="folder for the results (default: out)")
     parser.add_argument(
-        "--model", default="rela-mini", help="packaged weights, a model folder or a hub id (default: rela-mini)"
+        "--model", default=DEFAULT_MODEL, help="packaged weights, a model folder or a hub id (default: %(default)s)"
     )
     parser.add_argument(
         "--format",

@@ -27,6 +27,11 @@ from refseg.types import TextFeatures
 
 __all__ = ["HardSplitConfig", "RIAConfig", "RegionDecoder", "RegionDecoderConfig", "RegionImageAttention"]
 
+COLOUR_MAPS = 1
+"""Where the colours stand among the encoder's maps, whose keys are strides."""
+MATCH_FEATURES, TINT_FEATURES = 6, 3
+"""Of `match_features` and `tint_features`."""
+
 
 @dataclass(frozen=True)
 class RIAConfig:
@@ -77,10 +82,30 @@ class RegionDecoderConfig:
     """What weighs the region masks: the paper's probability x_r, or its logit, as in the published code."""
     mask_scale: float = 1.0
     """Factor on the mask logits; a small one starts training near the loss of an undecided mask."""
+    sentence_filter: bool = False
+    """Add a linear map of the sentence to the sum of the filters, so that words reach the mask directly too. Neither
+    paper nor code does; small data is learnt from faster with it."""
+    classes: int = 0
+    """Classes of a detector in the encoder: the last channels of the sentence are its shares in them, and the product
+    with the detector's probabilities tells regions and pixels how well they fit its nouns. A match means the same for
+    every class, so that what is learnt of it from cats holds for trucks. 0 has none."""
+    colours: bool = False
+    """The sentence's shares end with those in the names of colours (`refseg.vision.colour_maps`), whose product with a
+    picture's own colours tells regions and pixels how well they fit its adjectives. Needs `classes`."""
+    class_offset: int = 0
+    """Where the class logits begin among the encoder's channels at strides 8, 16 and 32."""
+    minimap_gate: bool = False
+    """Add the minimap's logits, enlarged to the mask's size, to the mask's. Neither paper nor code does. A mask that is
+    one linear map of F_m hardly keeps one of two equal things apart from the other; the regions, which have seen each
+    other and the words, know which one is meant."""
     mask_padding: bool = True
     """Padding words are never attended; the published code attends them as if they were real."""
 
     def __post_init__(self) -> None:
+        if min(self.classes, self.class_offset) < 0:
+            raise ConfigError("relation: classes and class_offset are 0 or more")
+        if self.colours and not self.classes:
+            raise ConfigError("relation.colours: needs relation.classes, beside which colours are told")
         if min(self.filter_layers, self.no_target_layers) < 1:
             raise ConfigError("relation: filter_layers and no_target_layers are 1 or more")
         if self.mask_scale <= 0:
@@ -94,6 +119,10 @@ class RegionState(NamedTuple):
     """F'_r."""
     mask_features: Float[Tensor, "N C h w"]
     """F_m."""
+    classes: Float[Tensor, "N K u v"] | None = None
+    """Probabilities of the detector's classes at stride 8, the largest of all levels, where there is a detector."""
+    colours: Float[Tensor, "N D u v"] | None = None
+    """Shares of the names of colours at stride 8, where the decoder is told."""
 
 
 class RegionImageAttention(nn.Module):
@@ -138,6 +167,34 @@ class RegionImageAttention(nn.Module):
         return tokens.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
 
 
+def match_features(fits: Float[Tensor, "B P P"]) -> Float[Tensor, "B R F"]:
+    """What regions are told of how they fit a sentence's nouns: how well; how well beside the best one; and where they
+    lie among those that fit, across and down, in standard deviations, by itself and times how well they fit."""
+    grid = fits.shape[1]
+    places = torch.linspace(-1, 1, grid, device=fits.device, dtype=torch.float32)
+    fits = fits.float().flatten(1)
+    relative = fits / fits.amax(dim=1, keepdim=True).clamp(min=0.05)
+    weights = relative.square() + 1e-3
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    features = [fits, relative]
+    for axis in (places.repeat(grid), places.repeat_interleave(grid)):
+        mean = (weights * axis).sum(dim=1, keepdim=True)
+        spread = ((weights * (axis - mean).square()).sum(dim=1, keepdim=True) + 0.01).sqrt()
+        place = ((axis - mean) / spread).clamp(-3, 3)
+        features += [place, place * relative]
+    return torch.stack(features, dim=2)
+
+
+def tint_features(tints: Float[Tensor, "B R"], relative: Float[Tensor, "B R"]) -> Float[Tensor, "B R F"]:
+    """What regions are told of how their colours fit a sentence's: how well; the same times how well they fit the nouns
+    (`relative`, 0 to 1); and by how many standard deviations better than those that fit the nouns, times that too."""
+    weights = relative.square() + 1e-3
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    mean = (weights * tints).sum(dim=1, keepdim=True)
+    spread = ((weights * (tints - mean).square()).sum(dim=1, keepdim=True) + 0.0025).sqrt()
+    return torch.stack([tints, tints * relative, ((tints - mean) / spread).clamp(-3, 3) * relative], dim=2)
+
+
 class RegionDecoder(nn.Module):
     """Regions, their relations, and the three answers.
 
@@ -158,6 +215,18 @@ class RegionDecoder(nn.Module):
         else:
             self.rla = StackedRLA(config.rla, width)
         self.filter = Perceptron(width, width, config.filter_layers)
+        self.sentence = nn.Linear(text_width, width) if config.sentence_filter else None
+        if self.sentence is not None:
+            nn.init.zeros_(self.sentence.weight)
+            nn.init.zeros_(self.sentence.bias)
+        told = MATCH_FEATURES + (TINT_FEATURES if config.colours else 0)
+        self.match = nn.Linear(told, width) if config.classes else None
+        if self.match is not None:
+            self.match_scale = nn.Parameter(torch.zeros(1))
+            self.tint_scale = nn.Parameter(torch.zeros(1)) if config.colours else None
+            self.match_weights = nn.Linear(text_width, told)
+            nn.init.zeros_(self.match_weights.weight)
+            nn.init.zeros_(self.match_weights.bias)
         self.minimap = nn.Linear(width, 1)
         self.no_target = Perceptron(width, 1, config.no_target_layers)
 
@@ -171,20 +240,65 @@ class RegionDecoder(nn.Module):
             regions = self.ria(features, pixel_mask)
         else:
             regions = F.adaptive_avg_pool2d(features, self.grid).flatten(2).transpose(1, 2)
-        return RegionState(regions, pyramid.mask_features)
+        colours = maps[COLOUR_MAPS] if self.config.colours else None
+        return RegionState(regions, pyramid.mask_features, self._class_maps(maps), colours)
+
+    def _class_maps(self, maps: dict[int, Float[Tensor, "N _ _ _"]]) -> Float[Tensor, "N K u v"] | None:
+        if not self.config.classes:
+            return None
+        start = self.config.class_offset
+        levels = [maps[stride][:, start : start + self.config.classes].sigmoid() for stride in (8, 16, 32)]
+        size = levels[0].shape[-2:]
+        return torch.stack([levels[0], *(F.interpolate(level, size=size) for level in levels[1:])]).amax(dim=0)
+
+    def _matches(
+        self, state: RegionState, text: TextFeatures, picture: Int[Tensor, " B"] | None
+    ) -> tuple[Float[Tensor, "B u v"], Float[Tensor, "B u v"] | None]:
+        """How well every pixel of stride 8 fits the classes that a sentence names, and the colours."""
+        assert state.classes is not None
+        last = 0 if state.colours is None else state.colours.shape[1]
+        first = text.sentence.shape[1] - last - self.config.classes
+        shares = text.sentence[:, first : first + self.config.classes]
+        matches = masks_of(shares[:, None], state.classes, picture)[:, 0]
+        if state.colours is None:
+            return matches, None
+        return matches, masks_of(text.sentence[:, None, first + self.config.classes :], state.colours, picture)[:, 0]
 
     def decode(self, state: RegionState, text: TextFeatures, picture: Int[Tensor, " B"] | None) -> RegionOutput:
         """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
         seen = state.regions if picture is None else state.regions[picture]
+        matches: Tensor | None = None
+        tints: Tensor | None = None
+        if self.match is not None:
+            matches, tints = self._matches(state, text, picture)
+            features = match_features(F.adaptive_max_pool2d(matches[:, None], self.grid)[:, 0])
+            if tints is not None:
+                tinted = F.adaptive_avg_pool2d(tints[:, None].float(), self.grid).flatten(1)
+                features = torch.cat([features, tint_features(tinted, features[..., 1])], dim=2)
+            seen = seen + self.match(features)
+            directly = torch.einsum("brf,bf->br", features, self.match_weights(text.sentence))
         words = self.words(text.words)
         mask = text.mask if self.config.mask_padding else torch.ones_like(text.mask)
         layers, attention = self.rla(seen, words, mask)
         early = self.filter(seen) if self.config.filter_from == "ria" else None
         filters = [self.filter(regions) if early is None else early for regions in layers]
         minimaps = [self.minimap(regions)[..., 0] for regions in layers]
+        if matches is not None:
+            minimaps = [minimap + directly for minimap in minimaps]
         weights = [m.sigmoid() if self.config.weight == "probability" else m for m in minimaps]
         kernels = torch.stack([torch.einsum("br,brc->bc", *pair) for pair in zip(weights, filters, strict=True)], dim=1)
+        if self.sentence is not None:
+            kernels = kernels + self.sentence(text.sentence)[:, None] / self.config.mask_scale
         masks = masks_of(kernels * self.config.mask_scale, state.mask_features, picture)
+        if self.config.minimap_gate:
+            cells = torch.stack(minimaps, dim=1).unflatten(2, (self.grid, self.grid))
+            masks = masks + F.interpolate(cells, size=masks.shape[-2:], mode="bilinear", align_corners=False)
+        if matches is not None:
+            enlarged = F.interpolate(matches[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)
+            masks = masks + self.match_scale * enlarged
+        if tints is not None and self.tint_scale is not None:
+            enlarged = F.interpolate(tints[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)
+            masks = masks + self.tint_scale * enlarged
         predictions = [
             RegionPrediction(masks[:, index], minimaps[index], self.no_target(regions.mean(dim=1))[:, 0])
             for index, regions in enumerate(layers)

@@ -45,6 +45,9 @@ class StackedRLAConfig:
     dropout: float = 0.0
     deep_supervision: bool = True
     """Every layer answers, and all answers are supervised."""
+    product: bool = False
+    """F'_r times a linear map of the mean word is added to F'_r before each layer. Attention alone learns slowly which
+    region a word fits; a product says it at once."""
 
     def __post_init__(self) -> None:
         if min(self.layers, self.heads, self.feedforward) < 1:
@@ -131,6 +134,10 @@ class StackedRLA(nn.Module):
         self.config = config
         self.layers = nn.ModuleList(RLALayer(config, width) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width) if config.norm == "pre" else nn.Identity()
+        self.products = nn.ModuleList(nn.Linear(width, width) for _ in range(config.layers if config.product else 0))
+        for product in self.products:
+            nn.init.zeros_(product.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(product.bias)  # type: ignore[arg-type]
 
     def forward(
         self, regions: Float[Tensor, "B R C"], words: Float[Tensor, "B L C"], mask: Bool[Tensor, "B L"]
@@ -138,6 +145,8 @@ class StackedRLA(nn.Module):
         """The regions after every layer that answers, the last one at the end; there is no single attention map."""
         answers = []
         for index, layer in enumerate(self.layers):
+            if self.products:
+                regions = regions + regions * self.products[index](mean_word(words, mask))[:, None]
             regions = layer(regions, words, mask)
             if self.config.deep_supervision or index == len(self.layers) - 1:
                 answers.append(self.norm(regions))

@@ -25,16 +25,15 @@ from torch.nn import functional as F
 from refseg.decoders.masked_regions import MaskedRegionDecoder, MaskedState
 from refseg.decoders.pyramid import DeformablePyramid, FeaturePyramid
 from refseg.decoders.region_heads import RegionPrediction
-from refseg.decoders.regions import HardSplitConfig, RegionDecoder, RegionDecoderConfig, RegionState
+from refseg.decoders.regions import COLOUR_MAPS, HardSplitConfig, RegionDecoder, RegionDecoderConfig, RegionState
+from refseg.decoders.tags import tag_head, tag_losses
 from refseg.errors import RefsegError
 from refseg.fusion.pixel_word import LanguageStages
-from refseg.losses import dice_loss, minimap_targets, resize_logits, resize_masks, tag_loss, weighted_cross_entropy
+from refseg.losses import dice_loss, minimap_targets, resize_logits, resize_masks, weighted_cross_entropy
+from refseg.models.encoders import build_text, build_vision
 from refseg.models.rela_config import DeformableConfig, ReLAConfig
-from refseg.text.bert import Bert, BertTextConfig
-from refseg.text.transformer import WordTransformer
 from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
-from refseg.vision.resnet import ResNet
-from refseg.vision.swin import Swin, SwinConfig
+from refseg.vision.colour_maps import colour_maps
 
 __all__ = ["ReLA", "ReLAState", "build_rela"]
 
@@ -52,8 +51,8 @@ class ReLA(nn.Module):
     def __init__(
         self,
         config: ReLAConfig,
-        vision: Swin | ResNet,
-        text: Bert | WordTransformer,
+        vision: Any,
+        text: Any,
         pixel_decoder: DeformablePyramid | FeaturePyramid,
         relation: RegionDecoder | MaskedRegionDecoder,
         language_stages: LanguageStages | None = None,
@@ -67,9 +66,7 @@ class ReLA(nn.Module):
         self.relation = relation
         self.late_fusion = language_stages is None
         part = config.relation
-        self.tags = nn.Conv2d(config.width, len(config.tags), kernel_size=1) if config.tags else None
-        if self.tags is not None and self.tags.bias is not None:
-            nn.init.constant_(self.tags.bias, -2.0)  # most words hold nowhere
+        self.tags = tag_head(config.width, config.tags)
         hard = isinstance(part, RegionDecoderConfig) and isinstance(part.ria, HardSplitConfig)
         self.split_input = hard and part.ria.split == "input"  # type: ignore[union-attr]
 
@@ -111,27 +108,27 @@ class ReLA(nn.Module):
         """Weighted losses of the mask, the minimap, the verdict, and of the earlier layers together."""
         assert output.no_target_logits is not None
         last = RegionPrediction(output.mask_logits, output.auxiliary["minimap_logits"], output.no_target_logits)
-        parts = self._prediction_losses(last, targets)
+        wanted = self._wanted(targets, (output.mask_logits.shape[1], output.mask_logits.shape[2]))
+        parts = self._prediction_losses(last, wanted)
         earlier = output.auxiliary.get("earlier", [])
         if earlier and self.config.losses.earlier:
-            each = [self._prediction_losses(RegionPrediction(**item), targets) for item in earlier]
+            each = [self._prediction_losses(RegionPrediction(**item), wanted) for item in earlier]
             total = sum((value for part in each for value in part.values()), start=output.mask_logits.new_zeros(()))
             parts["earlier"] = self.config.losses.earlier * total
-        if self.tags is not None and targets.tags is not None:
-            parts["tags"] = self.config.losses.tags * tag_loss(output.auxiliary["tag_logits"], targets.tags)
-        return parts
+        return parts | tag_losses(output.auxiliary.get("tag_logits"), targets.tags, self.config.losses.tags)
 
-    def _prediction_losses(self, found: RegionPrediction, targets: Targets) -> dict[str, Tensor]:
+    def _wanted(self, targets: Targets, size: tuple[int, int]) -> RegionPrediction:
+        """What the predictions of all layers are held against: shares of pixels and cells, and the verdict."""
+        config = self.config.losses
+        masks = targets.masks.float() if config.mask_size == "input" else resize_masks(targets.masks, size)
+        cells = minimap_targets(targets.masks, self.config.regions, config.minimap_target)
+        return RegionPrediction(masks, cells, targets.no_target.float())
+
+    def _prediction_losses(self, found: RegionPrediction, wanted: RegionPrediction) -> dict[str, Tensor]:
         config = self.config.losses
         classes = (config.background, config.foreground)
-        if config.mask_size == "input":
-            size = (targets.masks.shape[1], targets.masks.shape[2])
-            logits, masks = resize_logits(found.mask_logits, size), targets.masks.float()
-        else:
-            logits = found.mask_logits
-            masks = resize_masks(targets.masks, (logits.shape[1], logits.shape[2]))
-        cells = minimap_targets(targets.masks, self.config.regions, config.minimap_target)
-        verdict = targets.no_target.float()
+        masks, cells, verdict = wanted.mask_logits, wanted.minimap_logits, wanted.no_target_logits
+        logits = resize_logits(found.mask_logits, (masks.shape[1], masks.shape[2]))
         parts = {"mask": config.mask * weighted_cross_entropy(logits, masks, *classes)}
         if config.dice:
             parts["dice"] = config.dice * dice_loss(logits, masks)
@@ -148,6 +145,11 @@ class ReLA(nn.Module):
             maps = self.vision(images, self.language_stages.after_stage(text))
         else:
             maps = self.vision(images)
+        if isinstance(self.config.relation, RegionDecoderConfig) and self.config.relation.colours:
+            mean, std = (
+                images.new_tensor(part).view(3, 1, 1) for part in (self.config.input.mean, self.config.input.std)
+            )
+            maps = {**maps, COLOUR_MAPS: colour_maps(images * std + mean)}
         pyramid = self.pixel_decoder(maps)
         tag_logits = None if self.tags is None else self.tags(pyramid.mask_features)
         return ReLAState(self.relation.encode(maps, pyramid, pixel_mask), tag_logits)
@@ -172,8 +174,8 @@ class ReLA(nn.Module):
 
 def build_rela(config: ReLAConfig) -> ReLA:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
-    vision = Swin(config.vision) if isinstance(config.vision, SwinConfig) else ResNet(config.vision)
-    text = Bert(config.text) if isinstance(config.text, BertTextConfig) else WordTransformer(config.text)
+    vision: Any = build_vision(config.vision)
+    text: Any = build_text(config.text)
     pixels: DeformablePyramid | FeaturePyramid
     if isinstance(config.pixel_decoder, DeformableConfig):
         part = config.pixel_decoder

@@ -12,7 +12,9 @@ from refseg.decoders.relations import ParallelRLAConfig, StackedRLAConfig
 from refseg.errors import ConfigError
 from refseg.text.bert import BertTextConfig
 from refseg.text.transformer import WordTransformerConfig
+from refseg.vision.mobilenet import MobileNetConfig
 from refseg.vision.resnet import ResNetConfig
+from refseg.vision.shufflenet import ShuffleNetConfig
 from refseg.vision.swin import SWIN_T, SwinConfig
 
 __all__ = ["ABLATIONS", "PRESETS", "DeformableConfig", "FeaturePyramidConfig", "ReLAConfig", "ReLALosses"]
@@ -81,7 +83,7 @@ class ReLAConfig:
     """A whole ReLA; the defaults are the paper's (sections 4.1 and 4.2)."""
 
     input: InputConfig = field(default_factory=InputConfig)
-    vision: SwinConfig | ResNetConfig = field(default_factory=SwinConfig)
+    vision: SwinConfig | ResNetConfig | ShuffleNetConfig | MobileNetConfig = field(default_factory=SwinConfig)
     language_in_vision: bool = False
     """Words enter the Swin transformer after each stage (LAVT's fusion), as in the released weights; the paper's
     encoder sees the picture alone, so that one encoding serves many sentences."""
@@ -116,8 +118,19 @@ _OFFICIAL_LOSSES = ReLALosses(
 OFFICIAL = ReLAConfig(language_in_vision=True, relation=MaskedRegionDecoderConfig(), losses=_OFFICIAL_LOSSES)
 CAMERA_READY = replace(OFFICIAL, relation=MaskedRegionDecoderConfig(language="last"))
 OFFICIAL_SWIN_T = replace(OFFICIAL, vision=SwinConfig(**{**SWIN_T.__dict__, "drop_path": 0.3}))
+LAVT_RELA = replace(PAPER, language_in_vision=True)
+"""LAVT+ReLA of table 5: LAVT's picture encoder, which reads words after every stage, with the paper's relation block in
+the place of its plain decoder (LAVT itself is `refseg.models.lavt`)."""
 OFFICIAL_R50 = replace(OFFICIAL, vision=ResNetConfig(), language_in_vision=False)
 
+_SMALL_RELATION = RegionDecoderConfig(
+    source="pixel_decoder",
+    stride=8,
+    ria=RIAConfig(heads=4, scale=True, positions=True, query="cell", residual=True),
+    rla=StackedRLAConfig(layers=4, heads=4, feedforward=384),
+    filter_from="rla",
+    mask_scale=0.1,
+)
 MINI = ReLAConfig(
     input=InputConfig(size=192),
     vision=ResNetConfig(
@@ -132,25 +145,54 @@ MINI = ReLAConfig(
     pixel_decoder=FeaturePyramidConfig(fine_width=64, groups=16, positions=True),
     width=128,
     regions=8,
-    relation=RegionDecoderConfig(
-        source="pixel_decoder",
-        stride=8,
-        ria=RIAConfig(heads=4, scale=True, positions=True, query="cell", residual=True),
-        rla=StackedRLAConfig(layers=4, heads=4, feedforward=384),
-        filter_from="rla",
-        mask_scale=0.1,
-    ),
+    relation=_SMALL_RELATION,
     losses=ReLALosses(mask=2.0, minimap=1.0, no_target=0.5, dice=2.0, mask_size="output", earlier=0.5),
 )
 """The published wiring at a size that trains on two CPU cores: a small ResNet, a word transformer learnt from nothing,
 several RLA layers, and losses at stride 4."""
 
+PHOTO = replace(
+    MINI,
+    input=InputConfig(size=320),
+    vision=ShuffleNetConfig(),
+    text=WordTransformerConfig(max_words=20, vectors=50, classes=91),
+    regions=10,
+    relation=replace(
+        _SMALL_RELATION,
+        rla=StackedRLAConfig(layers=4, heads=4, feedforward=384, product=True),
+        sentence_filter=True,
+        classes=80,
+        colours=True,
+        class_offset=96,
+        minimap_gate=True,
+    ),
+)
+"""MINI for photographs: an encoder that starts from a detector's, more regions, word vectors that know more words than
+training has, and the minimap's say in the mask."""
+
+PHOTO_MOBILENET = replace(
+    PHOTO,
+    vision=MobileNetConfig(),
+    text=WordTransformerConfig(max_words=20, vectors=50),
+    relation=replace(
+        _SMALL_RELATION,
+        rla=StackedRLAConfig(layers=4, heads=4, feedforward=384, product=True),
+        sentence_filter=True,
+        minimap_gate=True,
+    ),
+)
+"""PHOTO on an encoder that starts from ImageNet's labels alone and has no detector, hence no classes by name: for
+numbers on pictures that a detector's training saw."""
+
 PRESETS: dict[str, ReLAConfig] = {
     "MINI": MINI,
+    "PHOTO": PHOTO,
+    "PHOTO_MOBILENET": PHOTO_MOBILENET,
     "PAPER": PAPER,
     "OFFICIAL": OFFICIAL,
     "OFFICIAL_SWIN_T": OFFICIAL_SWIN_T,
     "OFFICIAL_R50": OFFICIAL_R50,
+    "LAVT_RELA": LAVT_RELA,
     "CAMERA_READY": CAMERA_READY,
 }
 
@@ -173,4 +215,5 @@ ABLATIONS: dict[str, ReLAConfig] = {
     "table 4: 8x8 regions": replace(PAPER, regions=8),
     "table 4: 10x10 regions": PAPER,
     "table 4: 12x12 regions": replace(PAPER, regions=12),
+    "table 5: LAVT+ReLA": LAVT_RELA,
 }

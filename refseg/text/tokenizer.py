@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ OPTIONS, VOCABULARY, PIECES, BERT_VOCABULARY = (
     "tokenizer.json",
     "vocab.txt",
 )
+_SPELLED = 4
+"""Letters of the shortest word that is read in spite of a slip; shorter ones are too near to each other."""
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -40,8 +43,9 @@ def split_words(text: str) -> list[str]:
 class WordTokenizer:
     """Whole words; `<pad>` is 0, `<unk>` is 1, then the vocabulary in its order."""
 
-    def __init__(self, words: Sequence[str], max_words: int = 20) -> None:
-        """`words` without the two special ones. Raises `RefsegError` for duplicates or `max_words` below 1."""
+    def __init__(self, words: Sequence[str], max_words: int = 20, spelling: bool = False) -> None:
+        """`words` without the two special ones; with `spelling`, a word that is not among them is read as the first of
+        them that is one slip away. Raises `RefsegError` for duplicates or `max_words` below 1."""
         _check_length(max_words)
         self.words = [PADDING, UNKNOWN, *words]
         self.numbers = {word: number for number, word in enumerate(self.words)}
@@ -49,13 +53,21 @@ class WordTokenizer:
             double = [word for word, count in Counter(self.words).items() if count > 1]
             raise RefsegError(f"the vocabulary lists {double[0]!r} more than once")
         self.max_words = max_words
+        self.spelling = spelling
 
     @classmethod
-    def learn(cls, sentences: Iterable[str], max_words: int = 20, least: int = 1) -> WordTokenizer:
-        """The vocabulary of `sentences`: words that occur at least `least` times, frequent ones first."""
+    def learn(
+        cls,
+        sentences: Iterable[str],
+        max_words: int = 20,
+        least: int = 1,
+        more: Iterable[str] = (),
+        spelling: bool = False,
+    ) -> WordTokenizer:
+        """The vocabulary of `sentences`: words that occur at least `least` times, frequent ones first, then `more`."""
         counts = Counter(word for sentence in sentences for word in split_words(sentence))
         ordered = sorted((word for word, count in counts.items() if count >= least), key=lambda w: (-counts[w], w))
-        return cls(ordered, max_words)
+        return cls(list(dict.fromkeys([*ordered, *more])), max_words, spelling)
 
     @property
     def vocabulary_size(self) -> int:
@@ -64,17 +76,31 @@ class WordTokenizer:
 
     def unknown(self, text: str) -> list[str]:
         """The words of a sentence that are not in the vocabulary."""
-        return [word for word in split_words(text) if word not in self.numbers]
+        return [word for word in split_words(text) if self.known(word) is None]
+
+    def known(self, word: str) -> str | None:
+        """The word of the vocabulary as which a word is read; None where there is none.
+
+        With `spelling` that may be the first one, so the most frequent, which differs from it by one letter left out,
+        put in or exchanged, or by two neighbours in each other's place; both of at least four letters.
+        """
+        if word in self.numbers:
+            return word
+        if not self.spelling or len(word) < _SPELLED or not word.isalpha() or not word.isascii():
+            return None
+        found = [self.numbers[other] for other in _one_slip(word) if len(other) >= _SPELLED and other in self.numbers]
+        return self.words[min(found)] if found else None
 
     def __call__(self, texts: list[str]) -> Tokens:
         """Numbers (B, max_words); longer sentences are cut. A sentence without any word is one `<unk>`."""
         unknown = self.numbers[UNKNOWN]
-        rows = [[self.numbers.get(word, unknown) for word in split_words(text)] or [unknown] for text in texts]
+        rows = [[self.numbers.get(self.known(word) or "", unknown) for word in split_words(text)] for text in texts]
+        rows = [row or [unknown] for row in rows]
         return _pad(rows, self.max_words)
 
     def save(self, folder: str | Path) -> None:
         """Write the vocabulary and the options into `folder`."""
-        _write_options(Path(folder), "words", self.max_words)
+        _write_options(Path(folder), "words", self.max_words, **({"spelling": True} if self.spelling else {}))
         write_text(Path(folder) / VOCABULARY, "".join(f"{word}\n" for word in self.words))
 
 
@@ -119,7 +145,7 @@ def load_tokenizer(source: str | Path, max_words: int | None = None) -> WordToke
         options = _read_options(folder / OPTIONS)
     length = max_words or options.get("max_words", 20)
     if options.get("kind") == "words" or (not options and (folder / VOCABULARY).is_file()):
-        return _read_vocabulary(folder / VOCABULARY, length)
+        return _read_vocabulary(folder / VOCABULARY, length, options.get("spelling") is True)
     if folder.is_dir():
         for name in (PIECES, BERT_VOCABULARY):
             if (folder / name).is_file():
@@ -145,8 +171,19 @@ def _check_length(max_words: int) -> None:
         raise RefsegError(f"max_words={max_words}: at least 1 is wanted")
 
 
-def _write_options(folder: Path, kind: str, max_words: int) -> None:
-    write_text(folder / OPTIONS, json.dumps({"kind": kind, "max_words": max_words}) + "\n")
+def _one_slip(word: str) -> Iterator[str]:
+    """What is meant by a word with one slip: every word that differs from it by one."""
+    for at in range(len(word) + 1):
+        head, tail = word[:at], word[at:]
+        yield head + tail[1:]
+        yield head + tail[1:2] + tail[:1] + tail[2:]
+        for letter in _LETTERS:
+            yield head + letter + tail
+            yield head + letter + tail[1:]
+
+
+def _write_options(folder: Path, kind: str, max_words: int, **more: Any) -> None:
+    write_text(folder / OPTIONS, json.dumps({"kind": kind, "max_words": max_words, **more}) + "\n")
 
 
 def _read_options(path: Path) -> dict[str, Any]:
@@ -163,7 +200,7 @@ def _read_options(path: Path) -> dict[str, Any]:
     return options
 
 
-def _read_vocabulary(path: Path, max_words: int) -> WordTokenizer:
+def _read_vocabulary(path: Path, max_words: int, spelling: bool = False) -> WordTokenizer:
     try:
         words = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -172,7 +209,7 @@ def _read_vocabulary(path: Path, max_words: int) -> WordTokenizer:
     if words[:2] != [PADDING, UNKNOWN]:
         raise CheckpointError(f"{path}: the first two lines must be {PADDING} and {UNKNOWN}")
     try:
-        return WordTokenizer(words[2:], max_words)
+        return WordTokenizer(words[2:], max_words, spelling)
     except RefsegError as error:
         raise CheckpointError(f"{path}: {error}") from error
 

@@ -21,10 +21,12 @@ from refseg.models import MODELS, build
 from refseg.models.rela_config import (
     ABLATIONS,
     CAMERA_READY,
+    LAVT_RELA,
     MINI,
     OFFICIAL,
     OFFICIAL_R50,
     PAPER,
+    PHOTO,
     PRESETS,
     DeformableConfig,
     FeaturePyramidConfig,
@@ -33,7 +35,9 @@ from refseg.models.rela_config import (
 from refseg.text.bert import BertTextConfig
 from refseg.text.transformer import WordTransformerConfig
 from refseg.types import Batch, Targets, Tokens
+from refseg.vision.colour_maps import COLOURS
 from refseg.vision.resnet import ResNetConfig
+from refseg.vision.shufflenet import ShuffleNetConfig
 from refseg.vision.swin import SwinConfig
 
 TINY_SWIN = SwinConfig(embed_dim=8, depths=(2, 1, 1, 1), heads=(1, 2, 2, 4), window=4, drop_path=0.3)
@@ -87,7 +91,11 @@ RESNET_CHANGES = {
 
 
 NO_SWIN = {"language_in_vision": "needs a Swin transformer: an error, tested below"}
-NO_TAGS = {"losses.tags": "there are no tags", "tags": "tested with the small preset"}
+NO_DETECTOR = {
+    "relation.class_offset": "matters with classes",
+    "relation.colours": "needs classes: an error, tested with the decoder",
+}
+NO_TAGS = {**NO_DETECTOR, "losses.tags": "there are no tags", "tags": "tested with the small preset"}
 ONE_ANSWER = {**NO_TAGS, "losses.earlier": "one layer answers"}
 ALONE = {
     **ONE_ANSWER,
@@ -108,7 +116,43 @@ class TestPaper(ModelContract):
 class TestMini(ModelContract):
     config = replace(tiny(MINI), tags=("red", "dog"))
     changes: ClassVar[dict[str, Any]] = {**RESNET_CHANGES, "tags": ("red",)}
-    inactive: ClassVar[dict[str, str]] = {**NO_SWIN, "vision.norm_groups": "matters for group normalisation"}
+    inactive: ClassVar[dict[str, str]] = {
+        **NO_SWIN,
+        **NO_DETECTOR,
+        "vision.norm_groups": "matters for group normalisation",
+    }
+
+
+def tiny_photo() -> ReLAConfig:
+    """PHOTO with an encoder of a few channels whose detector knows three classes."""
+    words = replace(TINY_WORDS, vectors=4, classes=3 + len(COLOURS))
+    config = tiny(replace(PHOTO, vision=ResNetConfig()))
+    assert isinstance(config.relation, RegionDecoderConfig)
+    return replace(
+        config,
+        vision=ShuffleNetConfig(stem_width=8, widths=(8, 8, 8), depths=(1, 2, 1), pyramid=8, head=5),
+        text=words,
+        relation=replace(config.relation, classes=3, class_offset=8),
+    )
+
+
+class TestPhoto(ModelContract):
+    config = replace(tiny_photo(), tags=("red", "dog"))
+    unreached = frozenset({"text.project.weight"})  # no word has a vector here
+    knobs = "relation."
+    changes: ClassVar[dict[str, Any]] = {"relation.class_offset": 9, "relation.classes": 2}
+
+
+class TestPhotoEncoder(ModelContract):
+    config = replace(tiny_photo(), tags=("red", "dog"))
+    unreached = frozenset({"text.project.weight"})  # no word has a vector here
+    knobs = "vision."
+    changes: ClassVar[dict[str, Any]] = {
+        "vision.widths": (8, 8, 12),
+        "vision.depths": (2, 2, 1),
+        "vision.head": 6,
+        "vision.pyramid": 10,
+    }
 
 
 class TestOfficial(ModelContract):
@@ -125,6 +169,12 @@ class TestCameraReady(ModelContract):
     padding_words_matter = True
     knobs = "relation."
     inactive: ClassVar[dict[str, str]] = ONE_ANSWER
+
+
+class TestLAVTReLA(ModelContract):
+    config = tiny(LAVT_RELA)
+    late_fusion = False
+    knobs = "language_in_vision"
 
 
 class TestOfficialResNet(ModelContract):
@@ -351,3 +401,33 @@ def test_mini_overfits_eight_samples() -> None:
     union = (found | masks).flatten(1).sum(dim=1)[:6]
     assert ((output.no_target_logits > 0) == targets.no_target).all()
     assert float((shared / union).min()) > 0.8
+
+
+@pytest.mark.slow
+def test_mini_overfits_eight_drawn_samples() -> None:
+    from refseg.data.loader import collate
+    from refseg.data.scenes import generate, scene_samples
+    from refseg.text.tokenizer import WordTokenizer
+
+    torch.manual_seed(0)
+    scenes = [scene_samples(generate(3, number, 192, 6)) for number in range(8)]
+    samples = [next(sample for sample in scene if len(sample.objects) == 1) for scene in scenes]
+    tokenizer = WordTokenizer.learn([sample.text for sample in samples], 20)
+    config = replace(MINI, text=replace(MINI.text, vocabulary_size=tokenizer.vocabulary_size))
+    batch, targets = collate(samples, tokenizer, config.input)
+    model = build(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(60):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * min(1.0, (step + 1) / 10, (60 - step) / 20)
+        optimizer.zero_grad()
+        torch.stack(list(model.losses(model(batch), targets).values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    with torch.no_grad():
+        output = model(batch)
+    found = torch.nn.functional.interpolate(output.mask_logits[:, None], size=(192, 192), mode="bilinear")[:, 0] > 0
+    shared = (found & targets.masks).flatten(1).sum(dim=1)
+    union = (found | targets.masks).flatten(1).sum(dim=1)
+    assert float((shared / union).mean()) > 0.8
+    assert not (output.no_target_logits > 0).any()

@@ -57,3 +57,19 @@ def test_a_sentence_without_a_known_word_is_not_understood(tokenizer: object, te
 
 def test_other_tokenizers_are_left_in_peace() -> None:
     assert read_sentence(object(), "anything").remarks() == []
+
+
+@pytest.mark.parametrize("tokenizer", [WORDS, pieces(10)])
+@pytest.mark.parametrize("text", ["it", "that", "What is this?", "the", "of it"])
+def test_a_sentence_that_names_nothing_is_not_understood(tokenizer: object, text: str) -> None:
+    reading = read_sentence(tokenizer, text)
+    assert reading.empty
+    assert not reading.understood
+    assert "names or describes" in reading.remarks()[-1]
+
+
+@pytest.mark.parametrize("text", ["it is a dog", "the red one of them"])
+def test_a_sentence_with_one_word_of_content_is(text: str) -> None:
+    reading = read_sentence(WORDS, text)
+    assert not reading.empty
+    assert reading.understood
