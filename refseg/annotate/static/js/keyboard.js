@@ -1,0 +1,98 @@
+// Keys of a page, in one table that also makes the help sheet.
+
+import { ask, fill, find, make } from "./dom.js";
+import { read, write } from "./store.js";
+
+const TYPING =
+  'textarea, select, [contenteditable], input:not([type="checkbox"]):not([type="radio"]):not([type="button"])';
+
+const commands = [];
+let single = read("single-keys", true);
+
+/**
+ * Adds a command: {keys: ["u", "Ctrl+z"], says: "Undo", group: "Selection", run(event), typing: works inside text fields}.
+ * `run` may return false to let the browser have the key.
+ */
+export function onKey(command) {
+  commands.push(command);
+}
+
+/** Name of a key press: "Ctrl+Shift+Enter", "a", "?". Shift is named with keys that it does not change only. */
+export function nameOf(event) {
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const parts = [];
+  if (event.ctrlKey || event.metaKey) parts.push("Ctrl");
+  if (event.altKey) parts.push("Alt");
+  if (event.shiftKey && (key.length > 1 || /[a-z]/.test(key))) parts.push("Shift");
+  return [...parts, key === " " ? "Space" : key].join("+");
+}
+
+function pressed(event) {
+  if (event.isComposing || event.defaultPrevented || find("dialog[open]")) return;
+  const typing = event.target.matches?.(TYPING) ?? false;
+  const name = nameOf(event);
+  if (!single && name.length === 1 && name !== "?") return;
+  for (const command of commands) {
+    if (typing && !command.typing) continue;
+    if (!command.keys.includes(name) && !command.digits) continue;
+    if (command.digits && !/^\d$/.test(name)) continue;
+    // Space and Enter belong to the button or link that has the focus.
+    if (["Space", "Enter"].includes(name) && event.target.matches?.("button, a, summary, label, input")) continue;
+    if (command.run(event) === false) continue;
+    event.preventDefault();
+    return;
+  }
+}
+
+const caps = { Space: "Space", ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→" };
+
+function cap(name) {
+  const parts = name === "+" ? ["+"] : name.split("+").filter(Boolean);
+  return parts.map((part) => make("kbd", {}, caps[part] ?? (part.length === 1 ? part.toUpperCase() : part)));
+}
+
+/** Opens the sheet of all keys of this page. */
+export async function showKeys() {
+  const dialog = find("#keys");
+  const groups = new Map();
+  for (const command of commands.filter((each) => each.says)) {
+    if (!groups.has(command.group)) groups.set(command.group, []);
+    groups.get(command.group).push(command);
+  }
+  const rows = [...groups].map(([group, members]) =>
+    make(
+      "section",
+      {},
+      make("h3", {}, group),
+      make(
+        "dl",
+        {},
+        members.map(({ keys, shown, says }) =>
+          make(
+            "div",
+            {},
+            make(
+              "dt",
+              {},
+              (shown ?? keys).map((name) => make("span", { class: "key-name" }, cap(name))),
+            ),
+            make("dd", {}, says),
+          ),
+        ),
+      ),
+    ),
+  );
+  fill(find(".key-groups", dialog), rows);
+  const box = find("#single-keys");
+  box.checked = single;
+  box.onchange = () => {
+    single = box.checked;
+    write("single-keys", single);
+  };
+  await ask(dialog);
+}
+
+export function listen() {
+  document.addEventListener("keydown", pressed);
+  onKey({ keys: ["?"], says: "This sheet", group: "Everywhere", run: showKeys });
+}
