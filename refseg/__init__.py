@@ -1,7 +1,7 @@
 """refseg: which pixels does a sentence mean? One object, several, or none.
 
 >>> import refseg
->>> segmenter = refseg.load("rela-mini")
+>>> segmenter = refseg.load()
 >>> segmenter("photo.jpg", "two players on the left")  # a Segmentation: mask, boxes, no_target, scores
 """
 

@@ -13,7 +13,7 @@ install_import_hook("refseg", "beartype.beartype")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tensors are tiny here: a second thread would only wait for the first
 
 
 @pytest.fixture(autouse=True)

@@ -117,8 +117,10 @@ def _label(system: str, key: str) -> str:
 
 def _summary(config: Any) -> str:
     """What a preset is made of, in a few words."""
+    from refseg.models.lavt_config import LAVTConfig
+
     parts = [type(getattr(config, part)).__name__.removesuffix("Config") for part in ("vision", "text")]
     parts.append(f"{config.input.size} pixels")
-    if hasattr(config, "language_in_vision"):
-        parts.append("words inside the picture encoder" if config.language_in_vision else "a picture is encoded once")
+    inside = getattr(config, "language_in_vision", isinstance(config, LAVTConfig))
+    parts.append("words inside the picture encoder" if inside else "a picture is encoded once")
     return ", ".join(parts)
