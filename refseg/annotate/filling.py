@@ -28,7 +28,19 @@ from refseg.annotate.players import meaning
 from refseg.annotate.sentences import KINDS, kind_of
 from refseg.annotate.states import LIVE, MOVES, POINTS, REASONS, ROLES
 from refseg.annotate.tables import (
-    ORDER, Audit, Award, Base, Day, GameSample, Imported, Object, Person, Picture, SampleTarget, Verdict, VerdictTarget,
+    ORDER,
+    Audit,
+    Award,
+    Base,
+    Day,
+    GameSample,
+    Imported,
+    Object,
+    Person,
+    Picture,
+    SampleTarget,
+    Verdict,
+    VerdictTarget,
 )  # fmt: skip
 from refseg.data.convert.common import place_picture
 from refseg.errors import ConfigError, DataError
@@ -205,8 +217,9 @@ class _History:
             {
                 "id": number, "picture_id": picture, "split": "val" if picture % 10 == 0 else "train",
                 "author_id": author, "text": text, "no_target": not chosen, "target_count": len(chosen), "kind": kind,
-                "state": state, "round": 1, "reason": reason, "flags": [], "warnings": [], "client_key": f"made-{number}",
-                "client_hash": "", "draw": rng.random(), "queued_at": at, "created_at": at, "updated_at": at,
+                "state": state, "round": 1, "reason": reason, "flags": [], "warnings": [],
+                "client_key": f"made-{number}", "client_hash": "", "draw": rng.random(), "queued_at": at,
+                "created_at": at, "updated_at": at,
             }
         )  # fmt: skip
         rows[SampleTarget] += [{"sample_id": number, "object_id": item} for item in chosen]
@@ -258,7 +271,7 @@ def _photograph(path: Path, seed: int) -> Path:
     """Write a JPEG file of a photograph's size in pixels and bytes: smooth colours with grain."""
     rng = np.random.default_rng(seed)
     height, width = _SIZE
-    small = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
+    small = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)).resize((width, height))
     grain = np.asarray(small, dtype=np.int16) + rng.integers(-14, 15, (height, width, 3), dtype=np.int16)
     packed = io.BytesIO()
     Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(packed, "JPEG", quality=85)

@@ -23,7 +23,7 @@ from refseg.annotate.filling import PASSWORD, SAMPLES_A_PICTURE, Amount, fill
 from refseg.annotate.game import Game
 from refseg.annotate.players import Client, Exchange, Player
 from refseg.annotate.replay import contradictions
-from refseg.annotate.served import Served
+from refseg.annotate.served import Served, Usage
 from refseg.annotate.settings import Settings
 from refseg.errors import ConfigError
 
@@ -42,13 +42,15 @@ class LoadSettings:
     """Mean pause where a person thinks, types or looks; a sentence has four of them."""
     spread: float = 0.6
     """Standard deviation of the logarithm of a pause; 0 makes all pauses equal."""
+    settle: float = 10.0
+    """Seconds of play before the counting begins: everybody arrives at once, and every cache is empty."""
     workers: int = 1
     database: str = ""
     administrators: int = 2
-    """So many of the players look at the administrator's pages too."""
+    """So many of the players look at pages most of the time, the administrator's among them."""
 
     def __post_init__(self) -> None:
-        for name, least in (("players", 1), ("samples", 0), ("workers", 1), ("think", 0), ("spread", 0)):
+        for name, least in (("players", 1), ("samples", 0), ("workers", 1), ("think", 0), ("spread", 0), ("settle", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name} is at least {least}, not {getattr(self, name)}")
         if not 0 < self.seconds < math.inf:
@@ -66,6 +68,8 @@ class Times:
     taken: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     wrong: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     first_errors: list[str] = field(default_factory=list)
+    since: float = 0.0
+    """Requests that began before this time (`time.time()`) are not counted, their errors are."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def hear(self, found: Exchange) -> None:
@@ -73,7 +77,8 @@ class Times:
         code = found.body["error"]["code"] if found.status >= 400 and isinstance(found.body, dict) else ""
         wrong = found.status == 0 or (found.status >= 400 and code not in EXPECTED)
         with self.lock:
-            self.taken[found.route].append(found.seconds)
+            if found.started >= self.since or wrong:
+                self.taken[found.route].append(found.seconds)
             if wrong:
                 self.note(found.route, f"{found.method} {found.path}: {found.status} {found.text[:200]}")
 
@@ -124,11 +129,8 @@ def measure(wanted: LoadSettings, folder: Path, told: Callable[[str, float], Non
     times, coming = Times(), Times()
     try:
         clients = _log_in(wanted, server.url, coming, told)
-        before = _settled(server)
-        began = time.perf_counter()
-        interrupted = _play_all(wanted, clients, times, told)
-        took = time.perf_counter() - began
-        after = server.usage()
+        _wait_until_idle(server)
+        interrupted, took, before, after = _play_all(wanted, server, clients, times, told)
     finally:
         server.stop()
     told("checking the database against its log", 0)
@@ -146,13 +148,12 @@ def measure(wanted: LoadSettings, folder: Path, told: Callable[[str, float], Non
     return {
         "wanted": {**asdict(wanted), "database": kind}, "pictures": amount.pictures, "filled_in": filled,
         "seconds": took, "interrupted": interrupted, "routes": rows, "login": coming.rows(), "server": used,
-        "contradictions": doubts, "first_errors": times.first_errors, "load_average": _load_average(), "cores": os.cpu_count(),
+        "contradictions": doubts, "first_errors": times.first_errors, "load_average": _load_average(),
+        "cores": os.cpu_count(),
     }  # fmt: skip
 
 
-def _log_in(
-    wanted: LoadSettings, url: str, times: Times, told: Callable[[str, float], None]
-) -> list[Client]:
+def _log_in(wanted: LoadSettings, url: str, times: Times, told: Callable[[str, float], None]) -> list[Client]:
     """Everybody's connection, logged in one after the other: hashing passwords is slow by design, and done once."""
     clients = []
     for number in range(1, wanted.players + 1):
@@ -163,28 +164,40 @@ def _log_in(
 
 
 def _play_all(
-    wanted: LoadSettings, clients: list[Client], times: Times, told: Callable[[str, float], None]
-) -> bool:
-    """All players at once, until the time is over or Ctrl-C; true for the latter."""
+    wanted: LoadSettings, server: Served, clients: list[Client], times: Times, told: Callable[[str, float], None]
+) -> tuple[bool, float, Usage | None, Usage | None]:
+    """All players at once, until the time is over or Ctrl-C.
+
+    Returns: whether it was Ctrl-C, the seconds that were counted, the server's usage at their begin and end.
+    """
     over = threading.Event()
     threads = [
-        threading.Thread(target=_play, args=(wanted, client, number, times, over), daemon=True)
+        threading.Thread(target=_play, args=(wanted, client, number, times, over), name=client.who, daemon=True)
         for number, client in enumerate(clients, 1)
     ]
     interrupted = False
-    began = time.monotonic()
+    times.since = math.inf
+    before, began = server.usage(), time.monotonic()
+
+    def wait(what: str, seconds: float) -> None:
+        begin = time.monotonic()
+        while (gone := time.monotonic() - begin) < seconds and any(thread.is_alive() for thread in threads):
+            told(what, gone / seconds)
+            over.wait(0.25)
+
     try:
         for thread in threads:
             thread.start()
-        while (gone := time.monotonic() - began) < wanted.seconds and any(thread.is_alive() for thread in threads):
-            told("playing", gone / wanted.seconds)
-            over.wait(0.25)
+        wait("settling", wanted.settle)
+        before, began, times.since = server.usage(), time.monotonic(), time.time()
+        wait("playing", wanted.seconds)
     except KeyboardInterrupt:
         interrupted = True
+    took, after = time.monotonic() - began, server.usage()
     over.set()
     for thread in threads:
         thread.join(70)  # longer than a request may take
-    return interrupted
+    return interrupted, took, before, after
 
 
 class _OverError(Exception):
@@ -200,15 +213,17 @@ def _play(wanted: LoadSettings, client: Client, number: int, times: Times, over:
 
     client.watch = times.hear
     player = Player(client, rng, pause, pages=True)
+    administers = number <= wanted.administrators
+    shares = (10, 10, 75, 1, 2, 2) if administers else (35, 45, 10, 5, 3, 2)
     turns: list[Callable[[], Any]] = [
-        player.write, player.validate, lambda: player.look(number <= wanted.administrators), player.write_two,
+        player.write, player.validate, lambda: player.look(administers), player.write_two,
         lambda: player.put_back("validate", skip=True), lambda: player.put_back("write", skip=True),
     ]  # fmt: skip
     try:
-        if over.wait(rng.random() * min(wanted.think, wanted.seconds)):  # not all in the same moment
+        if over.wait(rng.random() * min(2 * wanted.think, wanted.settle)):  # not all in the same moment
             return
         while not over.is_set():
-            rng.choices(turns, (35, 45, 10, 5, 3, 2))[0]()
+            rng.choices(turns, shares)[0]()
             pause()
     except _OverError:
         pass
@@ -219,16 +234,15 @@ def _play(wanted: LoadSettings, client: Client, number: int, times: Times, over:
         client.close()
 
 
-def _settled(server: Served) -> Any:
-    """The server's usage once all workers have started: when they use hardly anything for half a second."""
+def _wait_until_idle(server: Served) -> None:
+    """Return when all workers have started: when they use hardly anything for half a second."""
     before = server.usage()
     for _ in range(60):
         time.sleep(0.5)
         now = server.usage()
         if before is None or now is None or now.processor - before.processor < 0.03:
-            return now
+            return
         before = now
-    return before
 
 
 def _kind(game: Game) -> str:

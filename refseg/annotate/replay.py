@@ -33,7 +33,7 @@ def contradictions(session: Session) -> list[str]:
 
 def _states(session: Session) -> Iterable[str]:
     """Every move of the log starts where the one before ended, stands in the table, and the last is the sample's."""
-    states: dict[int, str] = {}
+    states: dict[int | None, str | None] = {}
     rows = select(Audit.entity_id, Audit.move, Audit.start, Audit.end).where(Audit.entity == "sample")
     for number, name, start, end in session.execute(rows.order_by(Audit.id)):
         if start != states.get(number):
@@ -42,7 +42,8 @@ def _states(session: Session) -> Iterable[str]:
         if move is None or move.targets.get(start) != end:
             yield f"sample {number}: the table has no move {name} from {start} to {end}"
         states[number] = end
-    kept: dict[int, str] = {row[0]: row[1] for row in session.execute(select(GameSample.id, GameSample.state))}
+    rows_now = session.execute(select(GameSample.id, GameSample.state))
+    kept: dict[int | None, str] = {row[0]: row[1] for row in rows_now}
     for number in states.keys() | kept.keys():
         if states.get(number) != kept.get(number):
             yield f"sample {number}: is {kept.get(number)}, by the log {states.get(number)}"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from typing import Any
 from refseg.annotate.app import VARIABLE
 from refseg.annotate.settings import Settings
 from refseg.errors import RefsegError
+
+KEEP_ALIVE = 75
+"""Seconds for which an idle connection is kept: longer than proxies and clients keep theirs, so that none is closed
+under a request."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Served:
         command = [
             sys.executable, "-m", "uvicorn", "refseg.annotate.app:from_environment", "--factory", "--port", str(port),
             "--log-level", "error", "--no-server-header", "--timeout-graceful-shutdown", "5",
+            "--timeout-keep-alive", str(KEEP_ALIVE),
         ]  # fmt: skip
         if workers > 1:
             command += ["--workers", str(workers)]
@@ -85,10 +91,8 @@ class Served:
 
     def kill(self) -> None:
         """End it and its workers at once."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # the session's number is the process's
-        except ProcessLookupError:
-            pass
         self.process.wait(20)
 
     def _wait(self, seconds: float = 120) -> None:

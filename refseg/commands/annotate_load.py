@@ -27,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spread", type=float, default=0.6, metavar="X",
         help="how unequal pauses are: standard deviation of their logarithm (default 0.6)",
     )  # fmt: skip
+    parser.add_argument(
+        "--settle", type=float, default=10, metavar="S",
+        help="seconds of play before that, not counted: everybody arrives at once (default 10)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that answer (default 1)")
     parser.add_argument(
         "--database", default="", metavar="URL", help="an EMPTY database (default: SQLite in a temporary folder)"
@@ -38,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, print, write the file; 1 when an answer was wrong or the database contradicts its log."""
     from refseg.annotate.load import LoadSettings, measure
 
-    names = ("samples", "players", "seconds", "think", "spread", "workers", "database")
+    names = ("samples", "players", "seconds", "think", "spread", "settle", "workers", "database")
     wanted = LoadSettings(**{name: getattr(arguments, name) for name in names})
     with tempfile.TemporaryDirectory(prefix="refseg-load-") as folder:
         report = _with_progress(lambda told: measure(wanted, Path(folder), told))

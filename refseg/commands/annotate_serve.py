@@ -87,6 +87,7 @@ def serve(settings: Settings, arguments: argparse.Namespace) -> int:
     import uvicorn
 
     from refseg.annotate.app import VARIABLE
+    from refseg.annotate.served import KEEP_ALIVE
 
     if arguments.workers < 1:
         raise RefsegError(f"--workers is at least 1, not {arguments.workers}")
@@ -101,6 +102,7 @@ def serve(settings: Settings, arguments: argparse.Namespace) -> int:
         "server_header": False,
         "log_level": "warning",
         "timeout_graceful_shutdown": 10,
+        "timeout_keep_alive": KEEP_ALIVE,
     }
     workers = arguments.workers if arguments.workers > 1 else None
     print(

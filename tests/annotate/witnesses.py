@@ -233,16 +233,19 @@ def _kept(session: Session) -> dict[tuple[str, str], list[dict[str, Any]]]:
 
 
 def lost_drafts(game: Game, exchanges: list[Exchange]) -> list[str]:
-    """Acknowledged drafts that are gone or older, though nothing was asked afterwards that may delete or change them."""
+    """Acknowledged drafts that are gone or older, though nothing asked for afterwards deletes or changes them."""
     last: dict[tuple[str, str, int], Exchange | None] = {}
+    leases: dict[str, tuple[str, int]] = {}
     for exchange in sorted(exchanges, key=lambda exchange: exchange.started):
+        if exchange.good and exchange.route.endswith("/next") and exchange.body["task"]:
+            lease = exchange.body["task"]["lease"]
+            leases[lease["id"]] = (lease["kind"], lease["item_id"])
         item = re.fullmatch(r"/api/v1/drafts/(\w+)/(\d+)", exchange.path)
         if item and exchange.route == "PUT draft" and exchange.status in (0, 200):
             last[exchange.who, item.group(1), int(item.group(2))] = exchange if exchange.good else None
-        elif exchange.route in ("POST samples", "POST verdict", "POST release"):
-            kind = "write" if exchange.route == "POST samples" else "validate"
-            for key in [key for key in last if key[0] == exchange.who and (key[1] == kind or exchange.route[5] == "r")]:
-                last[key] = None if not 400 <= exchange.status < 500 else last[key]
+        elif exchange.route in ("POST samples", "POST verdict", "POST release") and not 400 <= exchange.status < 500:
+            lease_id = exchange.path.split("/")[-2] if exchange.route == "POST release" else exchange.sent["lease_id"]
+            last[(exchange.who, *leases[lease_id])] = None
     with game.database.read() as session:
         names: dict[int, str] = {row[0]: row[1] for row in session.execute(select(Person.id, Person.name))}
         kept = {(names[row.person_id], row.kind, row.item_id): row for row in session.scalars(select(Draft))}
