@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Skipped with a reason where there is no Chromium. What fails is tried once more: a browser on a busy machine may be late.
+BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser tests/annotate/browser
 
 .PHONY: demo test lint clean
 
@@ -12,6 +14,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	$(BROWSER_TESTS) || $(BROWSER_TESTS) --last-failed
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -43,13 +43,14 @@ from refseg.losses import (
     resize_logits,
     resize_masks,
 )
+from refseg.models.encoders import build_text, build_vision
 from refseg.models.reftr_config import RefTRConfig
 from refseg.models.reftr_queries import Consistency, QueryEncoder, perceptron
 from refseg.text.bert import Bert, BertTextConfig
 from refseg.text.transformer import WordTransformer
 from refseg.types import Batch, Output, Phrases, Targets, TextFeatures, Tokens
 from refseg.vision.resnet import ResNet
-from refseg.vision.swin import Swin, SwinConfig
+from refseg.vision.swin import Swin
 
 __all__ = ["PhraseFeatures", "RefTR", "RefTRState", "build_reftr"]
 
@@ -327,7 +328,6 @@ def _target_boxes(output: Output, targets: Targets, instances: Tensor | None) ->
 
 def build_reftr(config: RefTRConfig) -> RefTR:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
-    vision = Swin(config.vision) if isinstance(config.vision, SwinConfig) else ResNet(config.vision)
-    if isinstance(config.text, BertTextConfig):
-        return RefTR(config, vision, Bert(config.text), special=True)
-    return RefTR(config, vision, WordTransformer(config.text), special=False)
+    vision: Any = build_vision(config.vision)
+    text: Any = build_text(config.text)
+    return RefTR(config, vision, text, special=isinstance(config.text, BertTextConfig))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,11 +28,12 @@ from refseg.decoders.no_target import NoTargetHead, no_target_loss
 from refseg.decoders.tags import tag_head, tag_losses
 from refseg.layers.block import Block, drop_path_rates
 from refseg.losses import dice_loss, resize_masks
+from refseg.models.encoders import build_text, build_vision
 from refseg.models.restr_config import FusionConfig, ReSTRConfig
-from refseg.text.bert import Bert, BertTextConfig
+from refseg.text.bert import Bert
 from refseg.text.glove_transformer import GloveTransformer
 from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
-from refseg.vision.resnet import ResNet, ResNetConfig
+from refseg.vision.resnet import ResNet
 from refseg.vision.vit import ViT, patch_mask
 
 __all__ = ["CoarseToFine", "Encoder", "Fusion", "ReSTR", "ReSTRState", "build_restr", "patch_targets"]
@@ -301,12 +302,9 @@ def patch_targets(
 
 def build_restr(config: ReSTRConfig) -> ReSTR:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
-    vision: ViT | ResNet
-    if isinstance(config.vision, ResNetConfig):
-        vision = ResNet(config.vision)
+    vision: Any = build_vision(config.vision)
+    if isinstance(vision, ResNet):  # stages behind the map that is taken would never be read
         vision.channels = {stride: width for stride, width in vision.channels.items() if stride <= config.patch}
         vision.stages = vision.stages[: len(vision.channels)]
-    else:
-        vision = ViT(config.vision)
-    text = Bert(config.text) if isinstance(config.text, BertTextConfig) else GloveTransformer(config.text)
+    text: Any = build_text(config.text)
     return ReSTR(config, vision, text, Fusion(config.fusion))
