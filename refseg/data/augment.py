@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from refseg.data.colours import COLOUR_NAMES
+from refseg.data.everyday_words import TOKENS
 from refseg.data.masks import bounding_box
 from refseg.data.rewording import mirror_words, reword
 from refseg.data.sample import Sample
@@ -29,6 +30,7 @@ from refseg.errors import ConfigError
 __all__ = ["AugmentConfig", "Augmenter"]
 
 _TRIES = 6
+_CALLED = frozenset(TOKENS)
 _HALF_MARGIN = 0.02  # of the side: objects nearer to the middle belong to neither half
 _RARE = """
     elephant giraffe zebra lion tiger bear monkey horse cow sheep deer turtle otter koala penguin camel kangaroo
@@ -76,6 +78,8 @@ class Augmenter:
     def __init__(self, config: AugmentConfig, words: Sequence[str] = ()) -> None:
         self.config = config
         self.words = tuple(word for word in words if word.isalpha() and len(word) > 2)
+        # What people call categories may be what they call something in the picture.
+        self.strangers = tuple(word for word in self.words if word not in _CALLED)
 
     def __call__(self, chosen: Sequence[Sample], every: Sequence[Sample], rng: random.Random) -> list[Sample]:
         """The `chosen` sentences about one picture, changed; `every` are all that there are about it."""
@@ -128,13 +132,13 @@ class Augmenter:
         if not sample.no_target and rng.random() < config.strange:
             changed = self._strange(sample, categories, rng)
             if changed is not None:
-                return {"text": reword(changed, rng, people=not drawn), **nothing}
+                return {"text": reword(changed, rng, people=not drawn, everyday=not drawn), **nothing}
         if config.plain and rng.random() < config.plain and {each.kind for each in every} <= {"comparison", "compound"}:
             text = re.sub(r"\b(?:biggest|largest) ", "", text)
         if rng.random() < config.reword:
             single = len(sample.objects) == 1 and len(categories) == 1
             others = self.words if len(sample.objects) == 1 else ()
-            text = reword(text, rng, people=not drawn, alone=single, others=others)
+            text = reword(text, rng, people=not drawn, everyday=not drawn, alone=single, others=others)
         return {"text": text}
 
     def _strange(self, sample: Sample, categories: set[str], rng: random.Random) -> str | None:
@@ -144,7 +148,7 @@ class Augmenter:
         for name in names:
             if re.search(rf"\b{re.escape(name)}\b", sample.text):
                 others = [word for word in RARE if look_alikes(word) not in alike and word not in categories]
-                word = rng.choice(self.words) if self.words and rng.random() < 0.2 else rng.choice(others)
+                word = rng.choice(self.strangers) if self.strangers and rng.random() < 0.2 else rng.choice(others)
                 if word in sample.text or word in COLOUR_WORDS:
                     return None
                 return re.sub(rf"\b{re.escape(name)}\b", word, sample.text)

@@ -18,6 +18,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.decoders.matches import (
+    MATCH_FEATURES,
+    RANK_FEATURES,
+    TINT_FEATURES,
+    HiddenMask,
+    match_features,
+    rank_features,
+    tint_features,
+)
 from refseg.decoders.pyramid import PyramidFeatures, sine_positions
 from refseg.decoders.region_heads import RegionOutput, RegionPrediction, masks_of
 from refseg.decoders.relations import ParallelRLA, ParallelRLAConfig, StackedRLA, StackedRLAConfig
@@ -29,8 +38,8 @@ __all__ = ["HardSplitConfig", "RIAConfig", "RegionDecoder", "RegionDecoderConfig
 
 COLOUR_MAPS = 1
 """Where the colours stand among the encoder's maps, whose keys are strides."""
-MATCH_FEATURES, TINT_FEATURES = 6, 3
-"""Of `match_features` and `tint_features`."""
+TAG_MAPS = 2
+"""Where the probabilities of tags at stride 8 stand among them."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,16 @@ class RegionDecoderConfig:
     colours: bool = False
     """The sentence's shares end with those in the names of colours (`refseg.vision.colour_maps`), whose product with a
     picture's own colours tells regions and pixels how well they fit its adjectives. Needs `classes`."""
+    tag_matches: bool = False
+    """The sentence's shares in classes go on with those in the model's tags, whose maps stand beside the detector's:
+    what the tags learn to see is then matched with words as well. Needs `classes` and `ReLAConfig.tags`."""
+    ranks: bool = False
+    """Regions are also told how many things that fit the nouns lie to their left, right, above and below, and how much
+    of what fits lies around them, for words of order and size. Needs `classes`."""
+    mask_hidden: int = 0
+    """Hidden units of a second mask, a perceptron of F_m, the matches and the minimap, whose weights come from the
+    sentence and the regions meant; it is added to the first one. One linear map of F_m can hardly say "what fits, and
+    lies there". 0 has none."""
     class_offset: int = 0
     """Where the class logits begin among the encoder's channels at strides 8, 16 and 32."""
     minimap_gate: bool = False
@@ -102,10 +121,11 @@ class RegionDecoderConfig:
     """Padding words are never attended; the published code attends them as if they were real."""
 
     def __post_init__(self) -> None:
-        if min(self.classes, self.class_offset) < 0:
-            raise ConfigError("relation: classes and class_offset are 0 or more")
-        if self.colours and not self.classes:
-            raise ConfigError("relation.colours: needs relation.classes, beside which colours are told")
+        if min(self.classes, self.class_offset, self.mask_hidden) < 0:
+            raise ConfigError("relation: classes, class_offset and mask_hidden are 0 or more")
+        for name in ("colours", "tag_matches", "ranks"):
+            if getattr(self, name) and not self.classes:
+                raise ConfigError(f"relation.{name}: needs relation.classes, beside which they are told")
         if min(self.filter_layers, self.no_target_layers) < 1:
             raise ConfigError("relation: filter_layers and no_target_layers are 1 or more")
         if self.mask_scale <= 0:
@@ -120,7 +140,8 @@ class RegionState(NamedTuple):
     mask_features: Float[Tensor, "N C h w"]
     """F_m."""
     classes: Float[Tensor, "N K u v"] | None = None
-    """Probabilities of the detector's classes at stride 8, the largest of all levels, where there is a detector."""
+    """Probabilities of the detector's classes at stride 8, the largest of all levels, where there is a detector, and
+    after them those of tags, where they are matched."""
     colours: Float[Tensor, "N D u v"] | None = None
     """Shares of the names of colours at stride 8, where the decoder is told."""
 
@@ -167,34 +188,6 @@ class RegionImageAttention(nn.Module):
         return tokens.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
 
 
-def match_features(fits: Float[Tensor, "B P P"]) -> Float[Tensor, "B R F"]:
-    """What regions are told of how they fit a sentence's nouns: how well; how well beside the best one; and where they
-    lie among those that fit, across and down, in standard deviations, by itself and times how well they fit."""
-    grid = fits.shape[1]
-    places = torch.linspace(-1, 1, grid, device=fits.device, dtype=torch.float32)
-    fits = fits.float().flatten(1)
-    relative = fits / fits.amax(dim=1, keepdim=True).clamp(min=0.05)
-    weights = relative.square() + 1e-3
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    features = [fits, relative]
-    for axis in (places.repeat(grid), places.repeat_interleave(grid)):
-        mean = (weights * axis).sum(dim=1, keepdim=True)
-        spread = ((weights * (axis - mean).square()).sum(dim=1, keepdim=True) + 0.01).sqrt()
-        place = ((axis - mean) / spread).clamp(-3, 3)
-        features += [place, place * relative]
-    return torch.stack(features, dim=2)
-
-
-def tint_features(tints: Float[Tensor, "B R"], relative: Float[Tensor, "B R"]) -> Float[Tensor, "B R F"]:
-    """What regions are told of how their colours fit a sentence's: how well; the same times how well they fit the nouns
-    (`relative`, 0 to 1); and by how many standard deviations better than those that fit the nouns, times that too."""
-    weights = relative.square() + 1e-3
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    mean = (weights * tints).sum(dim=1, keepdim=True)
-    spread = ((weights * (tints - mean).square()).sum(dim=1, keepdim=True) + 0.0025).sqrt()
-    return torch.stack([tints, tints * relative, ((tints - mean) / spread).clamp(-3, 3) * relative], dim=2)
-
-
 class RegionDecoder(nn.Module):
     """Regions, their relations, and the three answers.
 
@@ -219,7 +212,7 @@ class RegionDecoder(nn.Module):
         if self.sentence is not None:
             nn.init.zeros_(self.sentence.weight)
             nn.init.zeros_(self.sentence.bias)
-        told = MATCH_FEATURES + (TINT_FEATURES if config.colours else 0)
+        told = MATCH_FEATURES + TINT_FEATURES * config.colours + RANK_FEATURES * config.ranks
         self.match = nn.Linear(told, width) if config.classes else None
         if self.match is not None:
             self.match_scale = nn.Parameter(torch.zeros(1))
@@ -227,6 +220,7 @@ class RegionDecoder(nn.Module):
             self.match_weights = nn.Linear(text_width, told)
             nn.init.zeros_(self.match_weights.weight)
             nn.init.zeros_(self.match_weights.bias)
+        self.hidden = HiddenMask(config.mask_hidden, width, text_width) if config.mask_hidden else None
         self.minimap = nn.Linear(width, 1)
         self.no_target = Perceptron(width, 1, config.no_target_layers)
 
@@ -249,7 +243,8 @@ class RegionDecoder(nn.Module):
         start = self.config.class_offset
         levels = [maps[stride][:, start : start + self.config.classes].sigmoid() for stride in (8, 16, 32)]
         size = levels[0].shape[-2:]
-        return torch.stack([levels[0], *(F.interpolate(level, size=size) for level in levels[1:])]).amax(dim=0)
+        found = torch.stack([levels[0], *(F.interpolate(level, size=size) for level in levels[1:])]).amax(dim=0)
+        return torch.cat([found, maps[TAG_MAPS].to(found.dtype)], dim=1) if self.config.tag_matches else found
 
     def _matches(
         self, state: RegionState, text: TextFeatures, picture: Int[Tensor, " B"] | None
@@ -257,12 +252,13 @@ class RegionDecoder(nn.Module):
         """How well every pixel of stride 8 fits the classes that a sentence names, and the colours."""
         assert state.classes is not None
         last = 0 if state.colours is None else state.colours.shape[1]
-        first = text.sentence.shape[1] - last - self.config.classes
-        shares = text.sentence[:, first : first + self.config.classes]
+        classes = state.classes.shape[1]
+        first = text.sentence.shape[1] - last - classes
+        shares = text.sentence[:, first : first + classes]
         matches = masks_of(shares[:, None], state.classes, picture)[:, 0]
         if state.colours is None:
             return matches, None
-        return matches, masks_of(text.sentence[:, None, first + self.config.classes :], state.colours, picture)[:, 0]
+        return matches, masks_of(text.sentence[:, None, first + classes :], state.colours, picture)[:, 0]
 
     def decode(self, state: RegionState, text: TextFeatures, picture: Int[Tensor, " B"] | None) -> RegionOutput:
         """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
@@ -275,6 +271,8 @@ class RegionDecoder(nn.Module):
             if tints is not None:
                 tinted = F.adaptive_avg_pool2d(tints[:, None].float(), self.grid).flatten(1)
                 features = torch.cat([features, tint_features(tinted, features[..., 1])], dim=2)
+            if self.config.ranks:
+                features = torch.cat([features, rank_features(matches, features[..., 1], self.grid)], dim=2)
             seen = seen + self.match(features)
             directly = torch.einsum("brf,bf->br", features, self.match_weights(text.sentence))
         words = self.words(text.words)
@@ -290,15 +288,18 @@ class RegionDecoder(nn.Module):
         if self.sentence is not None:
             kernels = kernels + self.sentence(text.sentence)[:, None] / self.config.mask_scale
         masks = masks_of(kernels * self.config.mask_scale, state.mask_features, picture)
+        cells = torch.stack(minimaps, dim=1).unflatten(2, (self.grid, self.grid))
         if self.config.minimap_gate:
-            cells = torch.stack(minimaps, dim=1).unflatten(2, (self.grid, self.grid))
             masks = masks + F.interpolate(cells, size=masks.shape[-2:], mode="bilinear", align_corners=False)
-        if matches is not None:
-            enlarged = F.interpolate(matches[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)
-            masks = masks + self.match_scale * enlarged
-        if tints is not None and self.tint_scale is not None:
-            enlarged = F.interpolate(tints[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)
-            masks = masks + self.tint_scale * enlarged
+        size, maps = masks.shape[-2:], []
+        for fits, scale in ((matches, "match_scale"), (tints, "tint_scale")):
+            if fits is not None:
+                maps.append(F.interpolate(fits[:, None], size=size, mode="bilinear", align_corners=False))
+                masks = masks + getattr(self, scale) * maps[-1]
+        if self.hidden is not None:
+            maps.append(F.interpolate(cells[:, -1:], size=size, mode="bilinear", align_corners=False))
+            more = self.hidden(kernels[:, -1], text.sentence, state.mask_features, torch.cat(maps, dim=1), picture)
+            masks = torch.cat([masks[:, :-1], masks[:, -1:] + more[:, None]], dim=1)
         predictions = [
             RegionPrediction(masks[:, index], minimaps[index], self.no_target(regions.mean(dim=1))[:, 0])
             for index, regions in enumerate(layers)

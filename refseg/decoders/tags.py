@@ -31,9 +31,12 @@ def tag_head(channels: int, tags: Sequence[str]) -> nn.Conv2d | None:
 def tag_losses(
     logits: Float[Tensor, "N T h w"] | None, targets: Bool[Tensor, "N T u v"] | None, weight: float
 ) -> dict[str, Tensor]:
-    """{"tags": `weight` times `refseg.losses.tag_loss`} at the targets' size; nothing where either is missing."""
-    if logits is None or targets is None:
+    """{"tags": `weight` times `refseg.losses.tag_loss`} at the targets' size; nothing without logits, and 0 for a batch
+    without targets, with which every process of a run still has the same losses and gradients to exchange."""
+    if logits is None:
         return {}
+    if targets is None:
+        return {"tags": 0.0 * logits.sum()}
     if logits.shape[2:] != targets.shape[2:]:
         logits = F.interpolate(logits, size=targets.shape[2:], mode="bilinear", align_corners=False)
     return {"tags": weight * tag_loss(logits, targets)}

@@ -25,7 +25,14 @@ from torch.nn import functional as F
 from refseg.decoders.masked_regions import MaskedRegionDecoder, MaskedState
 from refseg.decoders.pyramid import DeformablePyramid, FeaturePyramid
 from refseg.decoders.region_heads import RegionPrediction
-from refseg.decoders.regions import COLOUR_MAPS, HardSplitConfig, RegionDecoder, RegionDecoderConfig, RegionState
+from refseg.decoders.regions import (
+    COLOUR_MAPS,
+    TAG_MAPS,
+    HardSplitConfig,
+    RegionDecoder,
+    RegionDecoderConfig,
+    RegionState,
+)
 from refseg.decoders.tags import tag_head, tag_losses
 from refseg.errors import RefsegError
 from refseg.fusion.pixel_word import LanguageStages
@@ -67,6 +74,7 @@ class ReLA(nn.Module):
         self.late_fusion = language_stages is None
         part = config.relation
         self.tags = tag_head(config.width, config.tags)
+        self.tag_matches = isinstance(part, RegionDecoderConfig) and part.tag_matches
         hard = isinstance(part, RegionDecoderConfig) and isinstance(part.ria, HardSplitConfig)
         self.split_input = hard and part.ria.split == "input"  # type: ignore[union-attr]
 
@@ -152,6 +160,11 @@ class ReLA(nn.Module):
             maps = {**maps, COLOUR_MAPS: colour_maps(images * std + mean)}
         pyramid = self.pixel_decoder(maps)
         tag_logits = None if self.tags is None else self.tags(pyramid.mask_features)
+        if self.tag_matches:
+            assert tag_logits is not None
+            # What answers ask for leaves the tags as they are: they are taught where they hold and nothing else.
+            known = tag_logits.detach().sigmoid()
+            maps = {**maps, TAG_MAPS: F.adaptive_avg_pool2d(known, (maps[8].shape[2], maps[8].shape[3]))}
         return ReLAState(self.relation.encode(maps, pyramid, pixel_mask), tag_logits)
 
     def _encode_patches(self, images: Float[Tensor, "N 3 H W"]) -> dict[int, Float[Tensor, "N _ _ _"]]:

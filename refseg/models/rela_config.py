@@ -10,8 +10,10 @@ from refseg.decoders.masked_regions import MaskedRegionDecoderConfig
 from refseg.decoders.regions import HardSplitConfig, RegionDecoderConfig, RIAConfig
 from refseg.decoders.relations import ParallelRLAConfig, StackedRLAConfig
 from refseg.errors import ConfigError
+from refseg.models.photo_tags import PHOTO_TAGS
 from refseg.text.bert import BertTextConfig
 from refseg.text.transformer import WordTransformerConfig
+from refseg.vision.colour_maps import COLOURS
 from refseg.vision.mobilenet import MobileNetConfig
 from refseg.vision.resnet import ResNetConfig
 from refseg.vision.shufflenet import ShuffleNetConfig
@@ -97,7 +99,8 @@ class ReLAConfig:
     tags: tuple[str, ...] = ()
     """Words of which a linear map of F_m says, pixel by pixel, whether they hold there ("red", "person"). Neither paper
     nor code has this: with it, an encoder that was not trained on anything before learns to see from drawn scenes,
-    where everything is known, many times faster than through sentences alone. Answers do not use it."""
+    where everything is known, many times faster than through sentences alone. Answers use it with
+    `relation.tag_matches` alone."""
     losses: ReLALosses = field(default_factory=ReLALosses)
 
     def __post_init__(self) -> None:
@@ -105,6 +108,9 @@ class ReLAConfig:
             raise ConfigError(f"width={self.width}: a multiple of 4 is wanted")
         if self.regions < 1:
             raise ConfigError(f"regions={self.regions}: at least 1 is wanted")
+        part = self.relation
+        if isinstance(part, RegionDecoderConfig) and part.tag_matches and not self.tags:
+            raise ConfigError("relation.tag_matches: there are no `tags` to match")
         if self.language_in_vision and not isinstance(self.vision, SwinConfig):
             raise ConfigError("language_in_vision: words enter Swin transformers alone; choose one, or false")
 
@@ -155,7 +161,7 @@ PHOTO = replace(
     MINI,
     input=InputConfig(size=320),
     vision=ShuffleNetConfig(),
-    text=WordTransformerConfig(max_words=20, vectors=50, classes=91),
+    text=WordTransformerConfig(max_words=20, vectors=50, classes=80 + len(PHOTO_TAGS) + len(COLOURS)),
     regions=10,
     relation=replace(
         _SMALL_RELATION,
@@ -163,9 +169,13 @@ PHOTO = replace(
         sentence_filter=True,
         classes=80,
         colours=True,
+        tag_matches=True,
+        ranks=True,
+        mask_hidden=8,
         class_offset=96,
         minimap_gate=True,
     ),
+    tags=PHOTO_TAGS,
 )
 """MINI for photographs: an encoder that starts from a detector's, more regions, word vectors that know more words than
 training has, and the minimap's say in the mask."""

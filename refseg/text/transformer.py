@@ -31,8 +31,8 @@ class WordTransformerConfig:
     added to its learnt embedding, so that words of which training has no sentence mean something too. 0 has none. The
     vectors are put in by `refseg.text.vectors.put_vectors`."""
     classes: int = 0
-    """Classes of a detector in the picture encoder, and names of colours after them: each word has a learnt share in
-    each class, put beside its other channels, times how much the word counts in its sentence.
+    """Classes of a detector in the picture encoder, tags and names of colours after them: each word has a learnt share
+    in each of them, put beside its other channels, times how much the word counts in its sentence.
     `refseg.official.nanodet.give_names` fills the shares from the classes' names, so that "truck" means trucks before
     training has any. 0 has none."""
     layers: int = 2

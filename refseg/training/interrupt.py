@@ -34,5 +34,6 @@ class Interrupt:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """For the data workers: Ctrl-C reaches them too, but it is the loop that decides when they end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """For the data workers: Ctrl-C and torchrun's SIGTERM reach them too, but the loop decides when they end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from refseg.data.everyday_words import TOKENS
 from refseg.errors import ConfigError
 from refseg.text.tokenizer import WordTokenizer, load_tokenizer
 from refseg.training.recipe import Recipe
@@ -34,7 +35,9 @@ def build_tokenizer(recipe: Recipe, pictures: Any, saved: Path | None, config: A
         return WordTokenizer(_read_words(Path(recipe.data.vocabulary)), length, recipe.data.spelling)
     folder = Path(recipe.output.folder) / "vocabulary"
     if accelerator.is_main_process:
-        more = () if recipe.data.vocabulary_more is None else _first_words(Path(recipe.data.vocabulary_more))
+        more = [] if recipe.data.vocabulary_more is None else _first_words(Path(recipe.data.vocabulary_more))
+        if recipe.data.augment.reword:
+            more = [*TOKENS, *more]
         least, spelling = recipe.data.vocabulary_least, recipe.data.spelling
         WordTokenizer.learn(pictures.texts(), length, least, more, spelling).save(folder)
     accelerator.wait_for_everyone()

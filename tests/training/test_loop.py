@@ -246,3 +246,25 @@ def test_two_processes_train_as_one_with_two_pieces(tmp_path):
     for one, two in zip(log_of(tmp_path / "one"), log_of(tmp_path / "two"), strict=True):
         assert two[1] == pytest.approx(one[1], rel=1e-4)
         assert two[3] == pytest.approx(one[3], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_with_workers_stop_together_when_their_launcher_is_asked_to(tmp_path):
+    """torchrun hands SIGTERM to whole process groups, data workers included."""
+    values = recipe_values(tmp_path / "two", steps=100_000)
+    values["data"]["workers"] = 1
+    process = start(values, tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    log, limit = tmp_path / "two" / "log.jsonl", time.monotonic() + 200
+    try:
+        while time.monotonic() < limit and process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) >= 4:
+                process.terminate()
+                break
+            time.sleep(0.05)
+        _, text = process.communicate(timeout=100)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert "stopped after step" in text, text
+    assert "DataLoader worker" not in text
+    assert (tmp_path / "two" / "last").is_dir()
