@@ -16,6 +16,7 @@ __all__ = [
     "MATCH_FEATURES",
     "RANK_FEATURES",
     "TINT_FEATURES",
+    "BestVerdict",
     "HiddenMask",
     "match_features",
     "rank_features",
@@ -115,3 +116,26 @@ class HiddenMask(nn.Module):
         hidden = hidden + torch.einsum("bue,behw->buhw", inner[..., width : width + extra], maps)
         hidden = (hidden + inner[..., -1, None, None]).relu()
         return torch.einsum("bu,buhw->bhw", outer[:, :-1], hidden) + outer[:, -1, None, None]
+
+
+class BestVerdict(nn.Module):
+    """What the regions most wanted say of whether anything is meant; 0 at first. `features` are those that regions were
+    told of how they fit, of which the largest anywhere counts."""
+
+    def __init__(self, width: int, features: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width + features + 1, width)
+        self.outer = nn.Linear(width, 1)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(
+        self, regions: Float[Tensor, "B R C"], minimap: Float[Tensor, "B R"], features: Float[Tensor, "B R F"] | None
+    ) -> Float[Tensor, " B"]:
+        """A logit that is added to the verdict."""
+        weights = minimap.softmax(dim=1).to(regions.dtype)
+        seen = [torch.einsum("br,brc->bc", weights, regions), minimap.amax(dim=1, keepdim=True)]
+        if features is not None:
+            seen.append(features.amax(dim=1))
+        about = torch.cat([each.to(regions.dtype) for each in seen], dim=1)
+        return self.outer(F.gelu(self.inner(about)))[:, 0]

@@ -22,6 +22,7 @@ from refseg.decoders.matches import (
     MATCH_FEATURES,
     RANK_FEATURES,
     TINT_FEATURES,
+    BestVerdict,
     HiddenMask,
     match_features,
     rank_features,
@@ -117,6 +118,9 @@ class RegionDecoderConfig:
     """Add the minimap's logits, enlarged to the mask's size, to the mask's. Neither paper nor code does. A mask that is
     one linear map of F_m hardly keeps one of two equal things apart from the other; the regions, which have seen each
     other and the words, know which one is meant."""
+    verdict_of_best: bool = False
+    """Add to the verdict what a perceptron says of the regions most wanted (their mean by the softmax of the minimap)
+    and of how well the best place fits. The mean over all regions, which the paper takes, hardly shows small things."""
     mask_padding: bool = True
     """Padding words are never attended; the published code attends them as if they were real."""
 
@@ -223,6 +227,7 @@ class RegionDecoder(nn.Module):
         self.hidden = HiddenMask(config.mask_hidden, width, text_width) if config.mask_hidden else None
         self.minimap = nn.Linear(width, 1)
         self.no_target = Perceptron(width, 1, config.no_target_layers)
+        self.verdict = BestVerdict(width, told if config.classes else 0) if config.verdict_of_best else None
 
     def encode(
         self, maps: dict[int, Float[Tensor, "N _ _ _"]], pyramid: PyramidFeatures, pixel_mask: Bool[Tensor, "N H W"]
@@ -263,6 +268,7 @@ class RegionDecoder(nn.Module):
     def decode(self, state: RegionState, text: TextFeatures, picture: Int[Tensor, " B"] | None) -> RegionOutput:
         """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
         seen = state.regions if picture is None else state.regions[picture]
+        features: Tensor | None = None
         matches: Tensor | None = None
         tints: Tensor | None = None
         if self.match is not None:
@@ -301,7 +307,14 @@ class RegionDecoder(nn.Module):
             more = self.hidden(kernels[:, -1], text.sentence, state.mask_features, torch.cat(maps, dim=1), picture)
             masks = torch.cat([masks[:, :-1], masks[:, -1:] + more[:, None]], dim=1)
         predictions = [
-            RegionPrediction(masks[:, index], minimaps[index], self.no_target(regions.mean(dim=1))[:, 0])
+            RegionPrediction(masks[:, index], minimaps[index], self._verdict(regions, minimaps[index], features))
             for index, regions in enumerate(layers)
         ]
         return RegionOutput(predictions[-1], filters[-1], predictions[:-1], attention)
+
+    def _verdict(
+        self, regions: Float[Tensor, "B R C"], minimap: Float[Tensor, "B R"], features: Float[Tensor, "B R F"] | None
+    ) -> Float[Tensor, " B"]:
+        """The logit of "nothing is meant"."""
+        verdict = self.no_target(regions.mean(dim=1))[:, 0]
+        return verdict if self.verdict is None else verdict + self.verdict(regions, minimap, features)

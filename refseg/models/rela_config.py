@@ -172,6 +172,7 @@ PHOTO = replace(
         tag_matches=True,
         ranks=True,
         mask_hidden=8,
+        verdict_of_best=True,
         class_offset=96,
         minimap_gate=True,
     ),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from refseg.decoders.matches import RANK_FEATURES, HiddenMask, rank_features
+from refseg.decoders.matches import RANK_FEATURES, BestVerdict, HiddenMask, rank_features
 from refseg.decoders.pyramid import PyramidFeatures
 from refseg.decoders.regions import TAG_MAPS, RegionDecoder, RegionDecoderConfig
 from refseg.decoders.relations import StackedRLAConfig
@@ -71,6 +71,23 @@ def test_the_second_mask_is_a_perceptron_of_each_pixel(picture: torch.Tensor | N
             torch.testing.assert_close(found[b, y, x], outer[:4] @ units + outer[4])
 
 
+@torch.no_grad()
+def test_the_verdict_is_of_the_regions_most_wanted() -> None:
+    torch.manual_seed(0)
+    verdict = BestVerdict(width=6, features=2)
+    regions, minimap, features = torch.randn(2, 9, 6), torch.randn(2, 9), torch.randn(2, 9, 2)
+    assert not verdict(regions, minimap, features).any()  # nothing at first
+    torch.nn.init.normal_(verdict.outer.weight)
+    before = verdict(regions, minimap, features)
+    minimap[0, 4] = 40.0
+    one = verdict(regions, minimap, features)
+    regions[0, :4], regions[0, 5:] = 0.0, 0.0  # what is not wanted does not count
+    torch.testing.assert_close(verdict(regions, minimap, features), one)
+    assert not torch.allclose(one[0], before[0])
+    features[1, 3, 1] = 9.0
+    assert not torch.allclose(verdict(regions, minimap, features)[1], before[1])
+
+
 def decoder(config: RegionDecoderConfig, text_width: int) -> RegionDecoder:
     torch.manual_seed(0)
     return RegionDecoder(config, {8: 8, 16: 8, 32: 8}, text_width=text_width, width=8, regions=3).eval()
@@ -125,6 +142,20 @@ def test_ranks_reach_the_answers() -> None:
     before = told.decode(state, text, None).last.minimap_logits
     told.match.weight[:, -RANK_FEATURES:] += 1.0
     assert not torch.allclose(before, told.decode(state, text, None).last.minimap_logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("classes", [0, 2])
+def test_the_verdict_of_the_best_is_added(classes: int) -> None:
+    pyramid, real, text, maps = inputs(8)
+    model = decoder(replace(CONFIG, classes=classes, verdict_of_best=True), 8)
+    assert model.verdict is not None
+    state = model.encode(maps, pyramid, real)
+    before = model.decode(state, text, None)
+    model.verdict.outer.bias += 1.5
+    after = model.decode(state, text, None)
+    torch.testing.assert_close(after.last.no_target_logits, before.last.no_target_logits + 1.5)
+    torch.testing.assert_close(after.last.mask_logits, before.last.mask_logits)
 
 
 @pytest.mark.parametrize("name", ["tag_matches", "ranks", "colours"])
