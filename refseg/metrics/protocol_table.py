@@ -41,7 +41,7 @@ def rules_table() -> str:
             _mask(entry),
             _resolution(entry),
             _none(entry),
-            f"{entry.empty_union:.0f}" if entry.task != "boxes" else "-",
+            f"{entry.empty_union:.0f}" if entry.task in ("masks", "video") else "-",
             (">" if entry.strict else "≥") + " X" if entry.task == "masks" else "-",
             _smoothing(entry),
             entry.source,
@@ -105,6 +105,8 @@ def fill(page: str, marker: str, content: str) -> str:
 def _mask(entry: Protocol) -> str:
     if entry.task == "boxes":
         return f"boxes of score ≥ {entry.score_threshold}"
+    if entry.task == "phrases":
+        return "boxes, best first"
     if entry.task == "video":
         return "given"
     sign = "≥" if entry.inclusive else ">"
@@ -114,6 +116,9 @@ def _mask(entry: Protocol) -> str:
 def _resolution(entry: Protocol) -> str:
     if entry.task == "boxes":
         return f"{entry.box_overlap} IoU ≥ {entry.overlap_level}"
+    if entry.task == "phrases":
+        wanted = "any box of the phrase" if entry.phrase_boxes == "any" else "the box around the phrase's boxes"
+        return f"{wanted}, IoU ≥ {entry.overlap_level}"
     if entry.resolution == "original":
         return "the picture's size"
     return "the network's input, targets " + ("from outlines" if entry.target == "polygons" else "by nearest")
@@ -122,7 +127,7 @@ def _resolution(entry: Protocol) -> str:
 def _none(entry: Protocol) -> str:
     if entry.task == "boxes":
         return "no box kept"
-    if entry.task == "video":
+    if entry.task in ("phrases", "video"):
         return "-"
     who = f"under {entry.minimum_pixels} px" if entry.verdict == "pixels" else "the answer's verdict"
     what = {"mask": "clears the mask", "intersection": "zeroes I, keeps U", "none": "clears nothing"}[entry.gating]

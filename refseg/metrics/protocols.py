@@ -27,7 +27,7 @@ class Protocol:
     """How predictions become numbers.
 
     name, title, source: what it is called, in words, and the paper or code (with commit) that it reproduces.
-    task: what is compared: "masks", "boxes" (GREC) or "video" (DAVIS).
+    task: what is compared: "masks", "boxes" (GREC), "phrases" (Flickr30k Entities) or "video" (DAVIS).
     headline: the metric that the source prints first.
 
     Making a mask from probabilities:
@@ -59,13 +59,14 @@ class Protocol:
         N_acc undefined.
     score_threshold, box_overlap, overlap_level: GREC: a box is kept from this score on; boxes are matched by
         "generalized" or "plain" IoU, at least this much.
+    phrase_boxes: phrases of several boxes: "any" of them, or the one box around them, "merged", is to be found.
     skipped_frames: video: frames left out at the start and the end of a clip; boundary_tolerance: of the diagonal.
     """
 
     name: str
     title: str
     source: str
-    task: Literal["masks", "boxes", "video"] = "masks"
+    task: Literal["masks", "boxes", "phrases", "video"] = "masks"
     headline: str = "cIoU"
     threshold: float = 0.5
     inclusive: bool = False
@@ -90,6 +91,7 @@ class Protocol:
     score_threshold: float = 0.0
     box_overlap: Literal["generalized", "plain"] = "plain"
     overlap_level: float = 0.5
+    phrase_boxes: Literal["any", "merged"] = "any"
     skipped_frames: tuple[int, int] = (0, 0)
     boundary_tolerance: float = 0.008
 
@@ -242,6 +244,23 @@ _TABLE = (
         score_threshold=0.7,
         box_overlap="generalized",
         accuracy_without_no_target=0.0,
+    ),
+    Protocol(
+        "flickr30k",
+        "Flickr30k Entities: share of phrases of which one of the k best boxes has IoU >= 0.5 with any of their boxes",
+        "Kamath et al.: MDETR, ICCV 2021, any-box",
+        task="phrases",
+        headline="Recall@1",
+        box_overlap="plain",
+    ),
+    Protocol(
+        "flickr30k-merged",
+        "the same with the one box around all of a phrase's boxes",
+        "Plummer et al.: Flickr30k Entities, IJCV 2017; Li, Sigal: Referring Transformer, NeurIPS 2021",
+        task="phrases",
+        headline="Recall@1",
+        box_overlap="plain",
+        phrase_boxes="merged",
     ),
     Protocol(
         "davis",

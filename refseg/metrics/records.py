@@ -187,7 +187,7 @@ class Checker:
     def _check_target(self, entry: Located, identity: str, fields: Mapping[str, Any], result: dict[str, Any]) -> None:
         mask = result.get("mask")
         if result["no_target"] is None:
-            if self.protocol.task == "boxes":
+            if self.protocol.task in ("boxes", "phrases"):
                 result["no_target"] = result["boxes"] is not None and not len(result["boxes"])
             else:
                 result["no_target"] = mask is not None and not mask.any()

@@ -8,7 +8,7 @@ from typing import Any
 
 from refseg.metrics.breakdown import breakdowns
 from refseg.metrics.counts import Row, count_masks
-from refseg.metrics.grounding import BoxRow, best_box_iou, count_boxes, grec_metrics
+from refseg.metrics.grounding import BoxRow, best_box_iou, count_boxes, grec_metrics, phrase_recall
 from refseg.metrics.protocols import Protocol, get_protocol
 from refseg.metrics.records import Checker, Problem, RecordsError, located
 from refseg.metrics.referring import Accumulator, judge
@@ -75,9 +75,8 @@ def score(
     protocol = get_protocol(protocol)
     checker = Checker(protocol)
     pairs = checker.pairs(located(predictions, "prediction"), located(targets, "target"))
-    result = {"masks": _score_masks, "boxes": _score_boxes, "video": _score_video}[protocol.task](
-        pairs, protocol, boundary
-    )
+    count = {"masks": _score_masks, "boxes": _score_boxes, "phrases": _score_phrases, "video": _score_video}
+    result = count[protocol.task](pairs, protocol, boundary)
     if not checker.problems and not result.rows:
         checker.problems.append(Problem("predictions and targets", "", "there are no records"))
     if checker.problems:
@@ -129,6 +128,28 @@ def _score_boxes(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, bo
     without = sum(row.no_target for row in rows)
     counts = {"sentences": len(rows), "with_target": len(rows) - without, "no_target": without}
     return Score(grec_metrics(rows, protocol), protocol, counts, [row.to_dict() for row in rows])
+
+
+def _score_phrases(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, boundary: bool) -> Score:
+    """Boxes are taken best first by their scores, or as they stand; phrases without a box are in no number."""
+    names, predicted, meant = [], [], []
+    for identity, prediction, target in pairs:
+        boxes, scores = prediction["boxes"], prediction["scores"]
+        boxes = [] if boxes is None else list(boxes)
+        if scores is not None:
+            boxes = [boxes[place] for place in sorted(range(len(boxes)), key=lambda place: -scores[place])]
+        names.append(identity)
+        predicted.append(boxes)
+        meant.append([] if target["boxes"] is None else target["boxes"])
+
+    def recall(first: int, last: int) -> dict[str, float]:
+        return phrase_recall(
+            predicted[first:last], meant[first:last], boxes=protocol.phrase_boxes, level=protocol.overlap_level
+        )
+
+    counts = {"phrases": len(names), "with_boxes": sum(bool(len(boxes)) for boxes in meant)}
+    saved = [{"id": name, **_plain(recall(place, place + 1))} for place, name in enumerate(names)]
+    return Score(recall(0, len(names)), protocol, counts, saved)
 
 
 def _score_video(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, boundary: bool) -> Score:

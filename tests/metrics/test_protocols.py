@@ -118,6 +118,30 @@ def test_grec_worked_example():
     assert [row["f1"] for row in result.rows] == [1.0, 2 / 3, 0.0, 1.0]
 
 
+def test_flickr30k_worked_example():
+    """Two boxes of one phrase side by side: each of them is found by "any", the box around both by "merged"."""
+    predictions = [
+        {"id": "pair", "boxes": [[0, 0, 10, 10], [0, 0, 20, 10]], "scores": [0.4, 0.9]},
+        {"id": "one", "boxes": [[50, 50, 60, 60], [0, 0, 10, 9]]},
+        {"id": "scene", "boxes": [[0, 0, 1, 1]]},
+        {"id": "silent", "boxes": []},
+    ]
+    targets = [
+        {"id": "pair", "boxes": [[0, 0, 9, 10], [11, 0, 20, 10]]},
+        {"id": "one", "boxes": [[0, 0, 10, 10]]},
+        {"id": "scene", "boxes": []},
+        {"id": "silent", "boxes": [[0, 0, 5, 5]]},
+    ]
+    found = score(predictions, targets, "flickr30k")
+    # pair: the best box, 20 x 10, has IoU .45 with either; the second one .9. one: the second box.
+    assert dict(found) == pytest.approx({"Recall@1": 0.0, "Recall@5": 2 / 3, "Recall@10": 2 / 3})
+    assert found.counts == {"phrases": 4, "with_boxes": 3}
+    assert found.rows[2] == {"id": "scene", "Recall@1": None, "Recall@5": None, "Recall@10": None}
+    merged = score(predictions, targets, "flickr30k-merged")
+    assert dict(merged) == pytest.approx({"Recall@1": 1 / 3, "Recall@5": 2 / 3, "Recall@10": 2 / 3})
+    assert [row["Recall@1"] for row in merged.rows] == [1.0, 0.0, None, 0.0]
+
+
 def test_grec_is_stricter_than_plain_iou():
     """Side by side in a long box: IoU 0.5, but a third of the enclosing box is neither's in the diagonal case."""
     # [0, 2] x [0, 2] with [0, 1] x [0, 2] has IoU 0.5 and nothing uncovered; a shifted pair of IoU over 0.5 loses some.
@@ -198,6 +222,7 @@ def test_every_field_is_named_in_the_tests():
     words = {"name", "title", "source", "task", "headline"}
     making = {"threshold", "inclusive", "resolution", "target", "interpolation", "resized", "no_target_threshold"}
     boxes_and_video = {"score_threshold", "box_overlap", "overlap_level", "skipped_frames", "boundary_tolerance"}
+    boxes_and_video |= {"phrase_boxes"}
     alone = {"minimum_pixels", "accuracy_without_no_target"}
     assert words | making | boxes_and_video | alone | set(CHANGES) == {item.name for item in fields(Protocol)}
 
@@ -207,7 +232,7 @@ def test_a_protocol_is_json_and_has_its_source():
         written = json.loads(json.dumps(protocol.to_dict()))
         assert written["source"]
         assert written["units"] == "fractions, 0 to 1"
-        assert written["headline"] in ("cIoU", "gIoU", "mIoU", "F1", "J&F")
+        assert written["headline"] in ("cIoU", "gIoU", "mIoU", "F1", "J&F", "Recall@1")
 
 
 def test_unknown_names_and_wrong_values_are_told():
