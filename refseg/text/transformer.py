@@ -28,8 +28,8 @@ class WordTransformerConfig:
     """Channels of a word."""
     vectors: int = 0
     """Channels of given word vectors (such as GloVe's), which stay as they are; a linear map of a word's vector is
-    added to its learnt embedding, so that words of which training has no sentence mean something too. 0 has none. The
-    vectors are put in by `refseg.text.vectors.put_vectors`."""
+    added to its learnt embedding, so that words of which training has no sentence mean something too. 0 has none.
+    `refseg.models.load_word_vectors` puts them in."""
     classes: int = 0
     """Classes of a detector in the picture encoder, tags and names of colours after them: each word has a learnt share
     in each of them, put beside its other channels, times how much the word counts in its sentence.

@@ -1,0 +1,52 @@
+"""What docstrings and pages point to exists."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAME = re.compile(r"`(refseg(?:\.[A-Za-z_]\w*)+)`")
+
+
+def references() -> dict[str, str]:
+    """Dotted names in backquotes, and one place where each stands."""
+    pages = [*ROOT.glob("refseg/**/*.py"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+    return {name: str(page) for page in pages for name in NAME.findall(page.read_text(encoding="utf-8"))}
+
+
+def found(name: str) -> bool:
+    """Whether a dotted name is a module, or something inside one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(value, part):
+                return False
+            value = getattr(value, part)
+        return True
+    return False
+
+
+def test_every_name_in_backquotes_exists() -> None:
+    names = references()
+    assert len(names) > 40
+    missing = [f"{name} ({place})" for name, place in names.items() if not found(name)]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", ["refseg.nowhere", "refseg.losses.nothing", "refseg.types.Output.nothing"])
+def test_names_that_do_not_exist_are_noticed(name: str) -> None:
+    assert not found(name)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page}: {target}"
