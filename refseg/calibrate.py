@@ -52,16 +52,20 @@ def calibrate(
     dataset: Sequence[Sample],
     *,
     target_accuracy: float = 0.95,
+    slack: float = 0.0,
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """The thresholds with the highest gIoU under `native` among those that keep T_acc at `target_accuracy` or above.
 
-    Where none keeps it, those with the highest T_acc. Of equals, the ones nearest to 0.5. Raises `DataError` for data
-    without a sentence that has a target, and `RefsegError` for an accuracy outside 0 to 1.
+    Where none keeps it, those with the highest T_acc. Of equals, the ones nearest to 0.5. With `slack`, the no-target
+    threshold is then raised as far as gIoU stays within it: for sentences that are wilder than those of `dataset`, as
+    people's are beside templates, since what is not understood looks like what is not there. Raises `DataError` for
+    data without a sentence that has a target, and `RefsegError` for an accuracy or a slack outside 0 to 1.
     """
-    if not 0 <= target_accuracy <= 1:
-        raise RefsegError(f"the target accuracy lies between 0 and 1, not {target_accuracy}")
+    for name, value in (("target accuracy", target_accuracy), ("slack", slack)):
+        if not 0 <= value <= 1:
+            raise RefsegError(f"the {name} lies between 0 and 1, not {value}")
     native = get_protocol("native")
     protocols = [replace(native, threshold=threshold) for threshold in MASK_THRESHOLDS]
     scores = evaluate_protocols(model, tokenizer, dataset, protocols, batch_size=batch_size, progress=progress)
@@ -85,6 +89,10 @@ def calibrate(
         return keeping[pair]["gIoU"], -abs(pair[0] - 0.5) - abs(pair[1] - 0.5)
 
     chosen = max(keeping, key=goodness)
+    if slack:
+        least = keeping[chosen]["gIoU"] - slack
+        raised = [pair for pair in keeping if pair[0] == chosen[0] and keeping[pair]["gIoU"] >= least]
+        chosen = max(raised, key=lambda pair: pair[1])
     return Calibration(*chosen, keeping[chosen], found[0.5, 0.5], len(scores[0].rows))
 
 

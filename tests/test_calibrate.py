@@ -71,6 +71,21 @@ def test_no_pair_of_the_grid_is_better(scenes, accuracy):
     assert evaluate_model(model, tokenizer, scenes, native)["gIoU"] == pytest.approx(found.chosen["gIoU"], abs=1e-6)
 
 
+def test_slack_says_none_more_rarely_and_gives_up_no_more_than_it_may(scenes):
+    model, tokenizer = _model(), _tokenizer(scenes)
+    strict = calibrate(model, tokenizer, scenes, target_accuracy=0.0)
+    previous = strict.no_target_threshold
+    for slack in (0.001, 0.02, 1.0):
+        found = calibrate(model, tokenizer, scenes, target_accuracy=0.0, slack=slack)
+        assert found.threshold == strict.threshold
+        assert found.no_target_threshold >= previous
+        assert found.chosen["gIoU"] >= strict.chosen["gIoU"] - slack
+        previous = found.no_target_threshold
+    assert previous == NO_TARGET_THRESHOLDS[-1]
+    with pytest.raises(RefsegError, match="slack"):
+        calibrate(model, tokenizer, scenes, slack=-0.1)
+
+
 def test_data_without_targets_and_wrong_accuracies_are_refused(scenes):
     empty = [sample for sample in scenes if sample.no_target]
     with pytest.raises(DataError, match="no sentence has a target"):

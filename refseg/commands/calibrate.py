@@ -20,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.95,
         help="least T_acc to keep (default 0.95)",
     )
+    parser.add_argument(
+        "--slack",
+        type=float,
+        default=0.0,
+        help="gIoU that may be given up to say none more rarely, for sentences wilder than these (default 0)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N sentences")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--dry-run", action="store_true", help="print the thresholds, store nothing")
@@ -50,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             segmenter.tokenizer,
             dataset,
             target_accuracy=arguments.target_accuracy,
+            slack=arguments.slack,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     table = Table("", "threshold", "no-target threshold", *found.chosen)
