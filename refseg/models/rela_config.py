@@ -111,6 +111,14 @@ class ReLAConfig:
         part = self.relation
         if isinstance(part, RegionDecoderConfig) and part.tag_matches and not self.tags:
             raise ConfigError("relation.tag_matches: there are no `tags` to match")
+        if isinstance(part, RegionDecoderConfig) and part.classes:
+            wanted = part.classes + part.tag_matches * len(self.tags) + part.colours * len(COLOURS)
+            if getattr(self.text, "classes", 0) != wanted:
+                raise ConfigError(
+                    f"text.classes={getattr(self.text, 'classes', 0)}: {wanted} are wanted, relation.classes"
+                    + f", {len(self.tags)} tags" * part.tag_matches
+                    + f" and {len(COLOURS)} colours" * part.colours
+                )
         if self.language_in_vision and not isinstance(self.vision, SwinConfig):
             raise ConfigError("language_in_vision: words enter Swin transformers alone; choose one, or false")
 

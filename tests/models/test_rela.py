@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, targets_of
+from contract import ModelContract, assert_near, batch_of, filled, fingerprint, same, targets_of
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from refseg.data.transforms import InputConfig
@@ -59,7 +59,9 @@ def tiny(config: ReLAConfig, regions: int = 3) -> ReLAConfig:
         relation = replace(relation, layers=4, heads=2, feedforward=16)
     elif isinstance(relation.rla, StackedRLAConfig):
         relation = replace(relation, rla=replace(relation.rla, layers=2, heads=2, feedforward=16, dropout=0.1))
-    text: Any = TINY_BERT if isinstance(config.text, BertTextConfig) else TINY_WORDS
+    text: Any = TINY_BERT
+    if isinstance(config.text, WordTransformerConfig):
+        text = replace(TINY_WORDS, classes=config.text.classes)
     pixels: Any = DeformableConfig(layers=1, heads=2, points=2, feedforward=16, groups=4)
     if isinstance(config.pixel_decoder, FeaturePyramidConfig):
         pixels = FeaturePyramidConfig(fine_width=8, groups=4)
@@ -92,8 +94,12 @@ RESNET_CHANGES = {
 
 NO_SWIN = {"language_in_vision": "needs a Swin transformer: an error, tested below"}
 NO_DETECTOR = {
+    "relation.classes": "needs text.classes: an error, tested below",
+    "text.classes": "needs relation.classes, or the shares are in nothing",
     "relation.class_offset": "matters with classes",
     "relation.colours": "needs classes: an error, tested with the decoder",
+    "relation.tag_matches": "needs classes: an error, tested with the decoder",
+    "relation.ranks": "needs classes: an error, tested with the decoder",
 }
 NO_TAGS = {**NO_DETECTOR, "losses.tags": "there are no tags", "tags": "tested with the small preset"}
 ONE_ANSWER = {**NO_TAGS, "losses.earlier": "one layer answers"}
@@ -124,8 +130,8 @@ class TestMini(ModelContract):
 
 
 def tiny_photo() -> ReLAConfig:
-    """PHOTO with an encoder of a few channels whose detector knows three classes."""
-    words = replace(TINY_WORDS, vectors=4, classes=3 + len(COLOURS))
+    """PHOTO with an encoder of a few channels whose detector knows three classes, and two tags."""
+    words = replace(TINY_WORDS, vectors=4, classes=3 + 2 + len(COLOURS))
     config = tiny(replace(PHOTO, vision=ResNetConfig()))
     assert isinstance(config.relation, RegionDecoderConfig)
     return replace(
@@ -133,18 +139,32 @@ def tiny_photo() -> ReLAConfig:
         vision=ShuffleNetConfig(stem_width=8, widths=(8, 8, 8), depths=(1, 2, 1), pyramid=8, head=5),
         text=words,
         relation=replace(config.relation, classes=3, class_offset=8),
+        tags=("red", "dog"),
     )
 
 
 class TestPhoto(ModelContract):
-    config = replace(tiny_photo(), tags=("red", "dog"))
+    config = tiny_photo()
     unreached = frozenset({"text.project.weight"})  # no word has a vector here
     knobs = "relation."
-    changes: ClassVar[dict[str, Any]] = {"relation.class_offset": 9, "relation.classes": 2}
+    changes: ClassVar[dict[str, Any]] = {"relation.class_offset": 9}
+    inactive: ClassVar[dict[str, str]] = {
+        f"relation.{name}": "changed alone an error, tested below" for name in ("classes", "colours", "tag_matches")
+    }
+
+    @pytest.mark.parametrize("change", [{"classes": 2}, {"colours": False}, {"tag_matches": False}])
+    def test_shares_of_words_are_as_many_as_what_they_are_matched_with(self, change: dict[str, Any]) -> None:
+        relation = replace(self.config.relation, **change)
+        with pytest.raises(ConfigError, match=r"text\.classes=16: \d+ are wanted"):
+            replace(self.config, relation=relation)
+        shares = int(relation.classes) + 2 * relation.tag_matches + len(COLOURS) * relation.colours
+        text = replace(self.config.text, classes=shares)
+        other = fingerprint(replace(self.config, relation=relation, text=text))
+        assert not same(fingerprint(self.config), other)
 
 
 class TestPhotoEncoder(ModelContract):
-    config = replace(tiny_photo(), tags=("red", "dog"))
+    config = tiny_photo()
     unreached = frozenset({"text.project.weight"})  # no word has a vector here
     knobs = "vision."
     changes: ClassVar[dict[str, Any]] = {
