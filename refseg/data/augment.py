@@ -78,7 +78,7 @@ class Augmenter:
     def __init__(self, config: AugmentConfig, words: Sequence[str] = ()) -> None:
         self.config = config
         self.words = tuple(word for word in words if word.isalpha() and len(word) > 2)
-        # What people call categories may be what they call something in the picture.
+        # What people say for categories, and for parts and looks of things, may be said of something in the picture.
         self.strangers = tuple(word for word in self.words if word not in _CALLED)
 
     def __call__(self, chosen: Sequence[Sample], every: Sequence[Sample], rng: random.Random) -> list[Sample]:
@@ -132,13 +132,13 @@ class Augmenter:
         if not sample.no_target and rng.random() < config.strange:
             changed = self._strange(sample, categories, rng)
             if changed is not None:
-                return {"text": reword(changed, rng, people=not drawn, everyday=not drawn), **nothing}
+                return {"text": reword(changed, rng, photograph=not drawn), **nothing}
         if config.plain and rng.random() < config.plain and {each.kind for each in every} <= {"comparison", "compound"}:
             text = re.sub(r"\b(?:biggest|largest) ", "", text)
         if rng.random() < config.reword:
             single = len(sample.objects) == 1 and len(categories) == 1
             others = self.words if len(sample.objects) == 1 else ()
-            text = reword(text, rng, people=not drawn, everyday=not drawn, alone=single, others=others)
+            text = reword(text, rng, photograph=not drawn, alone=single, others=others)
         return {"text": text}
 
     def _strange(self, sample: Sample, categories: set[str], rng: random.Random) -> str | None:

@@ -129,11 +129,6 @@ _WIDER: dict[str, str] = {
     "drink": "cup bottle wine_glass",
     "board": "surfboard skateboard snowboard",
     "rider": "person motorcycle bicycle",
-    "team": "person",
-    "family": "person",
-    "couple": "person",
-    "crowd": "person",
-    "group": "person",
 }
 WIDER: dict[str, tuple[str, ...]] = {
     word: tuple(name.replace("_", " ") for name in names.split()) for word, names in _WIDER.items()
@@ -144,6 +139,7 @@ THINGS = ("thing", "object", "item", "one", "stuff", "thingy")
 """Nouns that say nothing."""
 
 _MORE = """
+    team family couple crowd group teams families couples crowds groups
     slice piece half part edge corner side blurry blurred partial partially striped stripes plaid checkered dotted
     polka floral flowered colored tall tallest taller shortest shorter biggest smaller laying lying kneeling
     squatting crouching bending leaning jumping smiling sleeping seated sitting standing looking facing touching

@@ -147,7 +147,6 @@ _DRESSES = (
 )
 _WEARS = re.compile(r" who (?:is|are) (?P<v>wearing|carrying) (?P<a>an? )?(?P<w>\w+)")
 _WEARINGS = (r" in \g<w>", r" with \g<w>", r" \g<v> \g<a>\g<w>", r" with \g<a>\g<w>", r" \g<v> \g<w>")
-_MANY = ("team", "family", "couple", "crowd", "group")
 _ASKS = ("find ", "show me ", "select ", "the ", "segment ", "where is ", "please find ", "look for ")
 _TAILS = (" please", " in the picture", " in the photo", " in this image", " here", " in the scene")
 
@@ -162,17 +161,15 @@ _NAMES = _names()
 _NAMED = re.compile(rf"\b(?:{'|'.join(sorted(_NAMES, key=len, reverse=True))})\b")
 
 
-def _everyday(text: str, rng: random.Random, people: bool, alone: bool) -> str:
+def _everyday(text: str, rng: random.Random, alone: bool) -> str:
     """Categories' names in the words that people use; where the picture has no other category (`alone`), also a wider
     noun, or one that says nothing."""
     chosen: dict[str, str] = {}
 
     def said(found: re.Match[str]) -> str:
         name, several = _NAMES[found[0]]
-        if name == "person" and not people:
-            return found[0]
         if name not in chosen:
-            wider = [word for word, names in WIDER.items() if name in names and alone and word not in _MANY]
+            wider = [word for word, names in WIDER.items() if name in names]
             words: Sequence[str] = EVERYDAY[name]
             if alone and rng.random() < 0.2:
                 words = wider + list(THINGS) if rng.random() < 0.6 else THINGS
@@ -231,8 +228,7 @@ def reword(
     text: str,
     rng: random.Random,
     *,
-    people: bool = True,
-    everyday: bool = True,
+    photograph: bool = True,
     alone: bool = False,
     others: Sequence[str] = (),
     slips: float = 0.06,
@@ -240,8 +236,8 @@ def reword(
     """The sentence in other words.
 
     Args:
-        people: words for people stand for each other; not where a picture tells men, women and kids apart.
-        everyday: categories of photographs are called what people call them (`refseg.data.everyday_words`).
+        photograph: categories are called what people call them (`refseg.data.everyday_words`), and words for people
+            stand for each other; not in drawn scenes, which tell men, women and kids apart.
         alone: every object of the picture is of the sentence's category, so that the noun itself may be left out.
         others: words that may be put in as something a thing is near to or has, which changes nothing of what is meant
             as long as one thing is.
@@ -264,9 +260,9 @@ def reword(
         if _DRESSED.match(stem):
             text = _DRESSED.sub(rng.choice(_DRESSES), stem)
     text = _WEARS.sub(lambda found: found.expand(rng.choice(_WEARINGS)).replace("  ", " "), text)
-    if everyday and rng.random() < 0.5:
-        text = _everyday(text, rng, people, alone)
-    table = _SAME | _PEOPLE if people else _SAME
+    if photograph and rng.random() < 0.5:
+        text = _everyday(text, rng, alone)
+    table = _SAME | _PEOPLE if photograph else _SAME
     said: dict[str, str] = {}
     if rng.random() < 0.6:
         text = re.sub(

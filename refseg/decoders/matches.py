@@ -27,8 +27,6 @@ MATCH_FEATURES, TINT_FEATURES, RANK_FEATURES = 6, 3, 6
 """Of `match_features`, `tint_features` and `rank_features`."""
 _MOST = 5.0
 _BLURS = (3, 7)
-_EXTRA = 3
-"""Maps that `HiddenMask` sees beside F_m at most: matches, tints, minimap."""
 
 
 def match_features(fits: Float[Tensor, "B P P"]) -> Float[Tensor, "B R F"]:
@@ -90,9 +88,9 @@ class HiddenMask(nn.Module):
     """A perceptron of one hidden layer over pixels, whose weights are linear maps of the sentence and of the sum of the
     filters of the regions that are meant. It begins as nothing: its output weights are 0 at first."""
 
-    def __init__(self, units: int, width: int, text_width: int) -> None:
+    def __init__(self, units: int, width: int, text_width: int, maps: int) -> None:
         super().__init__()
-        self.units, self.inputs = units, width + _EXTRA
+        self.units, self.inputs = units, width + maps
         self.norm = nn.LayerNorm(width)
         self.inner = nn.Linear(width + text_width, units * (self.inputs + 1))
         self.outer = nn.Linear(width + text_width, units + 1)
@@ -107,13 +105,13 @@ class HiddenMask(nn.Module):
         maps: Float[Tensor, "B E h w"],
         picture: Int[Tensor, " B"] | None,
     ) -> Float[Tensor, "B h w"]:
-        """Logits at the size of `mask_features`; `maps` are the sentence's own, at most three."""
+        """Logits at the size of `mask_features`; `maps` are the sentence's own, as many as the module was made for."""
         about = torch.cat([self.norm(kernels), sentence], dim=1)
         inner = self.inner(about).unflatten(1, (self.units, self.inputs + 1))
         outer = self.outer(about)
-        width, extra = mask_features.shape[1], maps.shape[1]
+        width = mask_features.shape[1]
         hidden = masks_of(inner[..., :width], mask_features, picture)
-        hidden = hidden + torch.einsum("bue,behw->buhw", inner[..., width : width + extra], maps)
+        hidden = hidden + torch.einsum("bue,behw->buhw", inner[..., width:-1], maps)
         hidden = (hidden + inner[..., -1, None, None]).relu()
         return torch.einsum("bu,buhw->bhw", outer[:, :-1], hidden) + outer[:, -1, None, None]
 

@@ -224,7 +224,8 @@ class RegionDecoder(nn.Module):
             self.match_weights = nn.Linear(text_width, told)
             nn.init.zeros_(self.match_weights.weight)
             nn.init.zeros_(self.match_weights.bias)
-        self.hidden = HiddenMask(config.mask_hidden, width, text_width) if config.mask_hidden else None
+        maps = bool(config.classes) + config.colours + 1  # matches, colours, minimap
+        self.hidden = HiddenMask(config.mask_hidden, width, text_width, maps) if config.mask_hidden else None
         self.minimap = nn.Linear(width, 1)
         self.no_target = Perceptron(width, 1, config.no_target_layers)
         self.verdict = BestVerdict(width, told if config.classes else 0) if config.verdict_of_best else None

@@ -15,13 +15,14 @@ __all__ = ["Attention", "FeedForward", "Perceptron", "attend"]
 
 
 class Attention(nn.Module):
-    """Multi-head attention, products divided by sqrt(width / heads); queries, keys and values are projected apart."""
+    """Multi-head attention, products divided by sqrt(width / heads); queries, keys and values are projected apart, and
+    with `relu` they and the output are rectified after their projections."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, relu: bool = False) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise ConfigError(f"heads={heads} does not divide width={width}")
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.relu = heads, dropout, relu
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -38,14 +39,27 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "B _ K"] | None = None,
     ) -> Float[Tensor, "B Q C"]:
         """What each query gathers. `mask` is True where a query may look; every query needs one such key."""
-        projected = [
-            layer(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for layer, tokens in ((self.query, queries), (self.key, keys), (self.value, values))
-        ]
-        queries, keys, values = projected
+        parts = self._heads(self.query, queries), self._heads(self.key, keys), self._heads(self.value, values)
         seen = None if mask is None else mask[:, None]
-        gathered = attend(queries, keys, values, seen, self.dropout if self.training else 0.0)
-        return self.output(gathered.transpose(1, 2).flatten(2))
+        gathered = attend(*parts, seen, self.dropout if self.training else 0.0)
+        found = self.output(gathered.transpose(1, 2).flatten(2))
+        return F.relu(found) if self.relu else found
+
+    def weights(
+        self, queries: Float[Tensor, "B Q C"], keys: Float[Tensor, "B K C"], mask: Bool[Tensor, "B _ K"] | None
+    ) -> Float[Tensor, "B Q K"]:
+        """The mean of the heads' attention maps."""
+        left, right = self._heads(self.query, queries), self._heads(self.key, keys)
+        scores = left @ right.transpose(-1, -2) * left.shape[-1] ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None], float("-inf"))
+        return scores.softmax(dim=-1).mean(dim=1)
+
+    def _heads(self, layer: nn.Module, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B h T c"]:
+        projected = layer(tokens)
+        if self.relu:
+            projected = F.relu(projected)
+        return projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 def attend(

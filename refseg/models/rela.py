@@ -74,7 +74,7 @@ class ReLA(nn.Module):
         self.late_fusion = language_stages is None
         part = config.relation
         self.tags = tag_head(config.width, config.tags)
-        self.tag_matches = isinstance(part, RegionDecoderConfig) and part.tag_matches
+        self.matched_tags = config.tags if isinstance(part, RegionDecoderConfig) and part.tag_matches else ()
         hard = isinstance(part, RegionDecoderConfig) and isinstance(part.ria, HardSplitConfig)
         self.split_input = hard and part.ria.split == "input"  # type: ignore[union-attr]
 
@@ -160,7 +160,7 @@ class ReLA(nn.Module):
             maps = {**maps, COLOUR_MAPS: colour_maps(images * std + mean)}
         pyramid = self.pixel_decoder(maps)
         tag_logits = None if self.tags is None else self.tags(pyramid.mask_features)
-        if self.tag_matches:
+        if self.matched_tags:
             assert tag_logits is not None
             # What answers ask for leaves the tags as they are: they are taught where they hold and nothing else.
             known = tag_logits.detach().sigmoid()

@@ -16,9 +16,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.layers.attention import Attention
 from refseg.models.vlt_config import QueryConfig
 from refseg.models.vlt_fusion import ConvSettings
-from refseg.models.vlt_transformer import MultiHeadAttention, numbered
+from refseg.models.vlt_transformer import numbered
 
 __all__ = ["Queries", "QueryBalance", "QueryGeneration", "coordinates"]
 
@@ -57,11 +58,11 @@ class QueryGeneration(nn.Module):
         self.visual = nn.Linear(grid * grid, width, bias=code)
         self.key = nn.Linear(text_width, width, bias=code)
         self.value = None if code else nn.Linear(text_width, width, bias=False)
-        self.attention: MultiHeadAttention | None = None
+        self.attention: Attention | None = None
         self.projections: nn.ModuleList | None = None
         if code:
             self.projections = nn.ModuleList(nn.Linear(width, width) for _ in range(3))
-            self.attention = MultiHeadAttention(width, config.heads, relu=True)
+            self.attention = Attention(width, config.heads, relu=True)
 
     def visual_queries(self, source: Float[Tensor, "N D h w"]) -> Float[Tensor, "N Q C"]:
         """V = relu(F_vq W_v), with F_vq of equation 4.4; maps of another grid are resized to the one of W_v."""

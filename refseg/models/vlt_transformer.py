@@ -6,55 +6,12 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from refseg.layers.attention import FeedForward, attend
+from refseg.layers.attention import Attention, FeedForward
 from refseg.models.vlt_config import TransformerConfig
 from refseg.text.glove_transformer import sinusoidal_positions
 
-__all__ = ["MultiHeadAttention", "Transformer", "numbered"]
-
-
-class MultiHeadAttention(nn.Module):
-    """Multi-head attention; with `relu` queries, keys, values and output are rectified after their projections."""
-
-    def __init__(self, width: int, heads: int, dropout: float = 0.0, relu: bool = False) -> None:
-        super().__init__()
-        self.heads, self.dropout, self.relu = heads, dropout, relu
-        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
-        for layer in (self.query, self.key, self.value, self.output):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def forward(
-        self,
-        queries: Float[Tensor, "B Q C"],
-        keys: Float[Tensor, "B K C"],
-        values: Float[Tensor, "B K C"],
-        mask: Bool[Tensor, "B _ K"] | None = None,
-    ) -> Float[Tensor, "B Q C"]:
-        """What each query gathers of the values whose keys it may look at (`mask` True)."""
-        parts = self._heads(self.query, queries), self._heads(self.key, keys), self._heads(self.value, values)
-        seen = None if mask is None else mask[:, None]
-        gathered = attend(*parts, seen, self.dropout if self.training else 0.0)
-        found = self.output(gathered.transpose(1, 2).flatten(2))
-        return F.relu(found) if self.relu else found
-
-    def weights(
-        self, queries: Float[Tensor, "B Q C"], keys: Float[Tensor, "B K C"], mask: Bool[Tensor, "B _ K"] | None
-    ) -> Float[Tensor, "B Q K"]:
-        """The mean of the heads' attention maps."""
-        left, right = self._heads(self.query, queries), self._heads(self.key, keys)
-        scores = left @ right.transpose(-1, -2) * left.shape[-1] ** -0.5
-        if mask is not None:
-            scores = scores.masked_fill(~mask[:, None], float("-inf"))
-        return scores.softmax(dim=-1).mean(dim=1)
-
-    def _heads(self, layer: nn.Module, tokens: Tensor) -> Tensor:
-        projected = layer(tokens)
-        if self.relu:
-            projected = F.relu(projected)
-        return projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
+__all__ = ["Transformer", "numbered"]
 
 
 class EncoderLayer(nn.Module):
@@ -62,7 +19,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig, width: int) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(width, config.heads, config.dropout, config.attention_relu)
+        self.attention = Attention(width, config.heads, config.dropout, config.attention_relu)
         self.feed_forward = FeedForward(width, config.feedforward, "relu", config.dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=config.norm_eps) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
@@ -79,7 +36,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TransformerConfig, width: int) -> None:
         super().__init__()
         self.self_attention, self.cross_attention = (
-            MultiHeadAttention(width, config.heads, config.dropout, config.attention_relu) for _ in range(2)
+            Attention(width, config.heads, config.dropout, config.attention_relu) for _ in range(2)
         )
         self.feed_forward = FeedForward(width, config.feedforward, "relu", config.dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=config.norm_eps) for _ in range(3))

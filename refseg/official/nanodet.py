@@ -39,6 +39,7 @@ _WORN = """
 _SHARES: dict[str, dict[str, float]] = {
     **{word: {"person": 1.0} for word in _PEOPLE.split()},
     **{word: {"person": 0.5} for word in _WORN.split()},
+    "group": {"person": 0.5},
     "bike": {"bicycle": 1.0, "motorcycle": 0.7},
     "scooter": {"motorcycle": 0.7},
     "vehicle": {"car": 1.0, "bus": 1.0, "truck": 1.0, "motorcycle": 1.0, "train": 0.5, "bicycle": 0.5},

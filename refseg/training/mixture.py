@@ -57,4 +57,4 @@ class MixedPictures:
             for text in source.texts():
                 yield text
                 for _ in range(again):
-                    yield reword(text, rng, people=not drawn, everyday=not drawn, slips=0.0)
+                    yield reword(text, rng, photograph=not drawn, slips=0.0)

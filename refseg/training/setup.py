@@ -109,8 +109,7 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Any, resumed: b
     if names.vision is not None and getattr(getattr(model, "text", None), "shares", None) is not None:
         from refseg.official.nanodet import give_names
 
-        matched = getattr(getattr(model, "config", None), "tags", ()) if getattr(model, "tag_matches", False) else ()
-        give_names(model.text, tokenizer.words, matched)
+        give_names(model.text, tokenizer.words, getattr(model, "matched_tags", ()))
     if names.glove is not None:
         from refseg.models import load_word_vectors
 

@@ -173,7 +173,7 @@ def test_people_are_called_by_other_names_only_where_that_is_allowed() -> None:
     said = {reword("the person on the left", random.Random(seed), slips=0.0) for seed in range(200)}
     assert any("guy" in text for text in said)
     assert any("lady" in text for text in said)
-    kept = {reword("the person on the left", random.Random(seed), people=False, slips=0.0) for seed in range(200)}
+    kept = {reword("the person on the left", random.Random(seed), photograph=False, slips=0.0) for seed in range(200)}
     assert all("person" in text for text in kept)
 
 

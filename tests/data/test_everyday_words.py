@@ -31,7 +31,9 @@ def test_wider_nouns_need_that_nothing_else_is_there() -> None:
 
 
 def test_drawn_things_keep_their_names() -> None:
-    assert not {word for sentence in said("oven", everyday=False) for word in sentence.split()} & set(EVERYDAY["oven"])
+    assert not {word for sentence in said("oven", photograph=False) for word in sentence.split()} & set(
+        EVERYDAY["oven"]
+    )
 
 
 def test_a_vocabulary_knows_all_these_words_and_their_plurals() -> None:

@@ -56,18 +56,18 @@ def test_nothing_that_fits_has_no_rank() -> None:
 @pytest.mark.parametrize("picture", [None, torch.tensor([1, 0, 1])])
 def test_the_second_mask_is_a_perceptron_of_each_pixel(picture: torch.Tensor | None) -> None:
     torch.manual_seed(0)
-    hidden = HiddenMask(units=4, width=6, text_width=5)
+    hidden = HiddenMask(units=4, width=6, text_width=5, maps=2)
     torch.nn.init.normal_(hidden.outer.weight)
     kernels, sentence, maps = torch.randn(3, 6), torch.randn(3, 5), torch.randn(3, 2, 3, 4)
     pixels = torch.randn(3 if picture is None else 2, 6, 3, 4)
     found = hidden(kernels, sentence, pixels, maps, picture)
     about = torch.cat([hidden.norm(kernels), sentence], dim=1)
     for b in range(3):
-        inner, outer = hidden.inner(about[b]).view(4, 10), hidden.outer(about[b])
+        inner, outer = hidden.inner(about[b]).view(4, 9), hidden.outer(about[b])
         place = b if picture is None else int(picture[b])
         for y, x in ((0, 0), (2, 3), (1, 2)):
             seen = torch.cat([pixels[place, :, y, x], maps[b, :, y, x]])
-            units = (inner[:, :8] @ seen + inner[:, -1]).relu()  # the ninth map is not there
+            units = (inner[:, :8] @ seen + inner[:, 8]).relu()
             torch.testing.assert_close(found[b, y, x], outer[:4] @ units + outer[4])
 
 

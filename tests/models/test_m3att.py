@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from contract import ModelContract, assert_near, batch_of, filled, targets_of
+from learning import fit, mean_iou
+from tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,21 +31,13 @@ from refseg.models.m3att_config import (
 )
 from refseg.models.m3att_decoder import Interaction
 from refseg.models.m3att_taps import LineageTaps, at_stride
-from refseg.text.bert import BertTextConfig
 from refseg.text.recurrent import RecurrentTextConfig
 from refseg.types import Batch
 from refseg.vision.darknet import DarkNetConfig
 from refseg.vision.resnet import ResNetConfig
 from refseg.vision.swin import SwinConfig
 
-TINY_DARKNET = DarkNetConfig(widths=(4, 8, 8, 8, 16, 16), depths=(1, 1, 1, 1, 1), freeze="none")
 TINY_SWIN = SwinConfig(embed_dim=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=3, drop_path=0.1)
-TINY_RESNET = ResNetConfig(
-    block="basic", widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), stem="conv3", stem_width=8, norm="group", norm_groups=2
-)
-TINY_BERT = BertTextConfig(
-    vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, positions=9, dropout=0.1
-)
 
 
 def tiny(config: M3AttConfig) -> M3AttConfig:
@@ -517,18 +511,6 @@ def test_mini_overfits_eight_drawn_samples() -> None:
     text = replace(MINI.text, vocabulary_size=tokenizer.vocabulary_size)
     config = replace(MINI, input=replace(MINI.input, size=160), text=text, no_target_head=True)
     batch, targets = collate(samples, tokenizer, config.input)
-    model = build(config).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for _ in range(150):
-        optimizer.zero_grad()
-        torch.stack(list(model.losses(model(batch), targets).values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    with torch.no_grad():
-        output = model.eval()(batch)
-    found = F.interpolate(output.mask_logits[:, None], size=targets.masks.shape[1:], mode="bilinear")[:, 0] > 0
-    some = ~targets.no_target
-    shared = (found & targets.masks).flatten(1).sum(dim=1)[some]
-    union = (found | targets.masks).flatten(1).sum(dim=1)[some]
+    output = fit(build(config), batch, targets, steps=150)
     assert ((output.no_target_logits > 0) == targets.no_target).all()
-    assert float((shared / union).mean()) > 0.8
+    assert mean_iou(output, targets) > 0.8

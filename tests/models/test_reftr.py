@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from contract import ModelContract, assert_near, batch_of, filled, targets_of, tensors_of
+from tiny_parts import TINY_BERT, TINY_WORDS
 from torch import Tensor
 
 from refseg.checkpoint import save_model
@@ -34,7 +35,6 @@ from refseg.models.reftr_config import (
 from refseg.models.reftr_queries import Consistency, QueryEncoder
 from refseg.text.bert import BertTextConfig
 from refseg.text.tokenizer import WordTokenizer
-from refseg.text.transformer import WordTransformerConfig
 from refseg.training.optimizer import parameter_groups
 from refseg.training.recipe import parse_recipe, read_recipe
 from refseg.training.setup import load_pretrained
@@ -50,12 +50,6 @@ TINY_RESNET = ResNetConfig(
     stem_width=16,
     norm="group",
     norm_groups=2,
-)
-TINY_BERT = BertTextConfig(
-    vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, positions=9, dropout=0.1
-)
-TINY_WORDS = WordTransformerConfig(
-    vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, dropout=0.1
 )
 
 

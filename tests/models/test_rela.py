@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from contract import ModelContract, assert_near, batch_of, filled, fingerprint, same, targets_of
+from tiny_parts import TINY_BERT, TINY_RESNET, TINY_SWIN, TINY_WORDS
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from refseg.data.transforms import InputConfig
@@ -32,24 +33,12 @@ from refseg.models.rela_config import (
     FeaturePyramidConfig,
     ReLAConfig,
 )
-from refseg.text.bert import BertTextConfig
 from refseg.text.transformer import WordTransformerConfig
 from refseg.types import Batch, Targets, Tokens
 from refseg.vision.colour_maps import COLOURS
 from refseg.vision.resnet import ResNetConfig
 from refseg.vision.shufflenet import ShuffleNetConfig
 from refseg.vision.swin import SwinConfig
-
-TINY_SWIN = SwinConfig(embed_dim=8, depths=(2, 1, 1, 1), heads=(1, 2, 2, 4), window=4, drop_path=0.3)
-TINY_RESNET = ResNetConfig(
-    block="basic", widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), stem="conv3", stem_width=8, norm="group", norm_groups=2
-)
-TINY_BERT = BertTextConfig(
-    vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, positions=9, dropout=0.1
-)
-TINY_WORDS = WordTransformerConfig(
-    vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, dropout=0.1
-)
 
 
 def tiny(config: ReLAConfig, regions: int = 3) -> ReLAConfig:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from contract import ModelContract, assert_near, batch_of, filled, targets_of
+from learning import fit, mean_iou
+from tiny_parts import TINY_BERT, TINY_RESNET
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,18 +28,9 @@ from refseg.models.restr_config import (
     FusionConfig,
     ReSTRConfig,
 )
-from refseg.text.bert import BertTextConfig
 from refseg.text.glove_transformer import GloveTransformerConfig
 from refseg.types import Batch
-from refseg.vision.resnet import ResNetConfig
 from refseg.vision.vit import ViTConfig
-
-TINY_RESNET = ResNetConfig(
-    block="basic", widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), stem="conv3", stem_width=8, norm="group", norm_groups=2
-)
-TINY_BERT = BertTextConfig(
-    vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, positions=9, dropout=0.1
-)
 
 
 def tiny(config: ReSTRConfig) -> ReSTRConfig:
@@ -471,20 +464,10 @@ def test_mini_overfits_eight_drawn_samples(preset: ReSTRConfig) -> None:
         no_target_head=True,
     )
     batch, targets = collate(samples, tokenizer, config.input)
-    model = build(config).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for step in range(180):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, (step + 1) / 10, (180 - step) / 30)
-        optimizer.zero_grad()
-        torch.stack(list(model.losses(model(batch), targets).values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    with torch.no_grad():
-        output = model.eval()(batch)
-    found = F.interpolate(output.mask_logits[:, None], size=targets.masks.shape[1:], mode="bilinear")[:, 0] > 0
-    some = ~targets.no_target
-    shared = (found & targets.masks).flatten(1).sum(dim=1)[some]
-    union = (found | targets.masks).flatten(1).sum(dim=1)[some]
+
+    def rate(step: int) -> float:
+        return 1e-3 * min(1.0, (step + 1) / 10, (180 - step) / 30)
+
+    output = fit(build(config), batch, targets, steps=180, rate=rate)
     assert ((output.no_target_logits > 0) == targets.no_target).all()
-    assert float((shared / union).mean()) > 0.7
+    assert mean_iou(output, targets) > 0.7

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from contract import ModelContract, assert_near, batch_of, filled, targets_of
-from torch.nn import functional as F
+from learning import fit, mean_iou
+from tiny_parts import TINY_RESNET
 
 from refseg.decoders.regions import HardSplitConfig, RegionDecoderConfig
 from refseg.decoders.relations import StackedRLAConfig
@@ -35,12 +36,7 @@ from refseg.text.bert import BertTextConfig
 from refseg.text.recurrent import RecurrentTextConfig
 from refseg.types import Batch, Tokens
 from refseg.vision.darknet import DarkNetConfig
-from refseg.vision.resnet import ResNetConfig
 from refseg.vision.swin import SwinConfig
-
-TINY_RESNET = ResNetConfig(
-    block="basic", widths=(8, 16, 16, 16), depths=(1, 1, 1, 1), stem="conv3", stem_width=8, norm="group", norm_groups=2
-)
 
 
 def tiny(config: VLTConfig) -> VLTConfig:
@@ -433,20 +429,7 @@ def test_mini_overfits_eight_drawn_samples(preset: VLTConfig) -> None:
         no_target_head=True,
     )
     batch, targets = collate(samples, tokenizer, config.input, groups="picture")
-    model = build(config).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for step in range(100):
-        # Falling to 0, so that the statistics of the normalisation catch up.
-        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - step / 100)
-        optimizer.zero_grad()
-        torch.stack(list(model.losses(model(batch), targets).values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    with torch.no_grad():
-        output = model.eval()(batch)
-    found = F.interpolate(output.mask_logits[:, None], size=targets.masks.shape[1:], mode="bilinear")[:, 0] > 0
-    some = ~targets.no_target
-    shared = (found & targets.masks).flatten(1).sum(dim=1)[some]
-    union = (found | targets.masks).flatten(1).sum(dim=1)[some]
+    # Falling to 0, so that the statistics of the normalisation catch up.
+    output = fit(build(config), batch, targets, steps=100, rate=lambda step: 2e-3 * (1 - step / 100))
     assert ((output.no_target_logits > 0) == targets.no_target).all()
-    assert float((shared / union).mean()) > 0.8
+    assert mean_iou(output, targets) > 0.8
