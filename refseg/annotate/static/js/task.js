@@ -1,7 +1,7 @@
 // What the two players' pages share: holding an item, the waiting page, the line that says whether all is saved.
 
 import { ApiError, call } from "./api.js";
-import { announce, ask, fill, find, make, percent, plural } from "./dom.js";
+import { announce, ask, fill, find, make, notify, percent, plural } from "./dom.js";
 import { showConnection } from "./shell.js";
 import { read, write } from "./store.js";
 
@@ -171,4 +171,26 @@ export async function showModel(url, text, picture) {
   pen.strokeStyle = "#ffffff";
   pen.stroke(path);
   await ask(find("#model-dialog"));
+}
+
+/**
+ * Opens the next item for a player (`role` validate or write), or the one that the page's address names under `name`;
+ * closes the page where there is none. An item that is held in the split `leaves` is given back when another is chosen.
+ */
+export async function openNext(role, name, split, { leaves, release, open, close, again }) {
+  const wanted = new URLSearchParams(location.search).get(name);
+  try {
+    if (leaves && split && split !== leaves) await release(false);
+    if (wanted) history.replaceState(null, "", location.pathname);
+    const answer = await call("POST", `/${role}/next`, { split, [`${name}_id`]: wanted ? Number(wanted) : null });
+    if (answer.task) await open(answer.task);
+    else close();
+  } catch (problem) {
+    if (!(problem instanceof ApiError) || problem.passing) close();
+    else if (problem.status !== 401) {
+      notify(problem.message, { tone: "bad" });
+      if (wanted) await again();
+      else close();
+    }
+  }
 }

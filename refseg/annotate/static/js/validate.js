@@ -8,7 +8,17 @@ import { onKey } from "./keyboard.js";
 import { deliver } from "./outbox.js";
 import { settled, showToday } from "./shell.js";
 import { newKey } from "./store.js";
-import { LeaseKeeper, Waiting, askConflict, draftWords, showChips, showModel, showSaved, splitChoice } from "./task.js";
+import {
+  LeaseKeeper,
+  Waiting,
+  askConflict,
+  draftWords,
+  openNext,
+  showChips,
+  showModel,
+  showSaved,
+  splitChoice,
+} from "./task.js";
 
 const board = new Board(find("#board"), changed);
 const waiting = new Waiting(next);
@@ -97,22 +107,9 @@ async function lost() {
 }
 
 async function next() {
-  const wanted = new URLSearchParams(location.search).get("sample");
   keeper?.flush();
-  try {
-    if (task && !lease.ended && split() && split() !== task.picture.split) await release(false);
-    if (wanted) history.replaceState(null, "", location.pathname);
-    const answer = await call("POST", "/validate/next", { split: split(), sample_id: wanted ? Number(wanted) : null });
-    if (answer.task) await open(answer.task);
-    else close();
-  } catch (problem) {
-    if (!(problem instanceof ApiError) || problem.passing) close();
-    else if (problem.status !== 401) {
-      notify(problem.message, { tone: "bad" });
-      if (wanted) await next();
-      else close();
-    }
-  }
+  const held = task && !lease.ended;
+  await openNext("validate", "sample", split(), { leaves: held && task.picture.split, release, open, close, again: next });
 }
 
 function close() {

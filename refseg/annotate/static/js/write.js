@@ -10,7 +10,17 @@ import { settled, showToday } from "./shell.js";
 import { newKey } from "./store.js";
 import { Advice } from "./advice.js";
 import { References } from "./references.js";
-import { LeaseKeeper, Waiting, askConflict, draftWords, showChips, showModel, showSaved, splitChoice } from "./task.js";
+import {
+  LeaseKeeper,
+  Waiting,
+  askConflict,
+  draftWords,
+  openNext,
+  showChips,
+  showModel,
+  showSaved,
+  splitChoice,
+} from "./task.js";
 
 const text = find("#text");
 const board = new Board(find("#board"), (ids) => {
@@ -122,23 +132,9 @@ async function lost() {
 }
 
 async function next() {
-  const wanted = new URLSearchParams(location.search).get("picture");
   keeper?.flush();
-  try {
-    if (task && task.lease && lease && !lease.ended && split() && split() !== task.picture.split) await release(false);
-    const body = { split: split(), picture_id: wanted ? Number(wanted) : null };
-    if (wanted) history.replaceState(null, "", location.pathname);
-    const answer = await call("POST", "/write/next", body);
-    if (answer.task) await open(answer.task);
-    else close();
-  } catch (problem) {
-    if (!(problem instanceof ApiError) || problem.passing) close();
-    else if (problem.status !== 401) {
-      notify(problem.message, { tone: "bad" });
-      if (wanted) await next();
-      else close();
-    }
-  }
+  const held = task && task.lease && lease && !lease.ended;
+  await openNext("write", "picture", split(), { leaves: held && task.picture.split, release, open, close, again: next });
 }
 
 function close() {
