@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import refseg
 from refseg.data import open_dataset
-from refseg.data.coco import Instances, build_instance, read_instances
+from refseg.data.formats.coco import Instances, build_instance, read_instances
 
 MIDDLE = 0.25  # of each side is left out at each edge
 

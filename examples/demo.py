@@ -22,13 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 import refseg
-from refseg.answer import Segmentation
-from refseg.commands.segment import slugs
+from refseg.cli.segment import slugs
 from refseg.data.images import read_image
-from refseg.data.scenes import generate
 from refseg.files import replacing
+from refseg.generation.scenes import generate
+from refseg.inference.segmentation import Segmentation
+from refseg.inference.visualize import contact_sheet, overlay, verdict
 from refseg.names import DEFAULT_MODEL
-from refseg.visualize import contact_sheet, overlay, verdict
 
 # A scene is drawn that has things of several categories and a sentence of each of these kinds.
 CATEGORIES = 4

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 import refseg
-from refseg.data.templates.lexicon import normal_name
 from refseg.errors import ConfigError, DataError
+from refseg.generation.language.lexicon import normal_name
 from refseg.metrics.bootstrap import confidence_interval
 from refseg.metrics.counts import Row
 

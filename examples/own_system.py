@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refseg.cli import main
+from refseg.cli.main import main
 from refseg.data.transforms import InputConfig
-from refseg.decoders.pyramid import FeaturePyramid
-from refseg.decoders.region_heads import masks_of
-from refseg.layers.attention import Perceptron
-from refseg.losses import dice_loss, resize_masks, weighted_cross_entropy
+from refseg.encoders.build import build_text, build_vision
+from refseg.encoders.text.transformer import WordTransformerConfig
+from refseg.encoders.vision.resnet import ResNetConfig
 from refseg.models import MODELS, System
-from refseg.models.encoders import build_text, build_vision
-from refseg.text.transformer import WordTransformerConfig
+from refseg.models.rela.region_heads import masks_of
+from refseg.nn.attention import Perceptron
+from refseg.nn.losses import dice_loss, resize_masks, weighted_cross_entropy
+from refseg.nn.pyramid import FeaturePyramid
 from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
-from refseg.vision.resnet import ResNetConfig
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from refseg.answer import Geometry, Segmentation
     from refseg.errors import RefsegError
-    from refseg.predictor import Segmenter, list_models, load
+    from refseg.inference.predictor import Segmenter, list_models, load
+    from refseg.inference.segmentation import Geometry, Segmentation
 
 __version__ = "0.1.0"
 __all__ = ["Geometry", "RefsegError", "Segmentation", "Segmenter", "list_models", "load"]
 
 # Imported on first use, so that `refseg score` and the data verbs never wait for torch.
 _HOMES = {
-    "Geometry": "refseg.answer",
-    "Segmentation": "refseg.answer",
+    "Geometry": "refseg.inference.segmentation",
+    "Segmentation": "refseg.inference.segmentation",
     "RefsegError": "refseg.errors",
-    "Segmenter": "refseg.predictor",
-    "list_models": "refseg.predictor",
-    "load": "refseg.predictor",
+    "Segmenter": "refseg.inference.predictor",
+    "list_models": "refseg.inference.predictor",
+    "load": "refseg.inference.predictor",
 }
 
 

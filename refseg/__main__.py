@@ -2,6 +2,6 @@
 
 import sys
 
-from refseg.cli import main
+from refseg.cli.main import main
 
 sys.exit(main())

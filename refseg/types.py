@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from refseg.answer import Geometry, Segmentation
+from refseg.inference.segmentation import Geometry, Segmentation
 
 __all__ = [
     "Batch",

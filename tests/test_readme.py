@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_model import write_model_folder
 
 import refseg
-from refseg.cli import VERBS
+from refseg.cli.main import VERBS
+from tests.support.tiny_model import write_model_folder
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

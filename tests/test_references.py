@@ -41,7 +41,7 @@ def test_every_name_in_backquotes_exists() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["refseg.nowhere", "refseg.losses.nothing", "refseg.types.Output.nothing"])
+@pytest.mark.parametrize("name", ["refseg.nowhere", "refseg.nn.losses.nothing", "refseg.types.Output.nothing"])
 def test_names_that_do_not_exist_are_noticed(name: str) -> None:
     assert not found(name)
 

@@ -29,7 +29,7 @@ def open_dataset(
 
     Args:
         root: the folder above `refcoco/`, `grefcoco/`, `images/train2014/`, or one data set's own folder; or a .jsonl
-            file of the generic form (`refseg.data.jsonl`).
+            file of the generic form (`refseg.data.formats.jsonl`).
         dataset: "refcoco", "refcoco+", "refcocog", "grefcoco", "refclef", ...; None for the folder's only one.
         split: "train", "val", "testA", ...; None for all. "test" takes testA and testB together.
         split_by: who made the split, or the form, where a data set has several ("unc", "umd", "google", "mdetr");
@@ -42,7 +42,7 @@ def open_dataset(
     and named in the result's `problems`. Raises `DataError` when there is no such data set or split, a file is damaged,
     or nothing is usable.
     """
-    from refseg.data.jsonl import is_jsonl, read_jsonl
+    from refseg.data.formats.jsonl import is_jsonl, read_jsonl
 
     if is_jsonl(root):
         return read_jsonl(root, split, need_pictures=need_pictures, name=dataset)

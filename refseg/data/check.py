@@ -9,14 +9,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from refseg.data.clips import FrameSamples
-from refseg.data.coco import Instances, read_instances
-from refseg.data.grefcoco import read_grefs
+from refseg.data.formats.clips import FrameSamples
+from refseg.data.formats.coco import Instances, read_instances
+from refseg.data.formats.grefcoco import read_grefs
+from refseg.data.formats.jsonl import JsonLines, is_jsonl
+from refseg.data.formats.refcoco import Referent, read_refs
 from refseg.data.index import SampleIndex, build_index
-from refseg.data.jsonl import JsonLines, is_jsonl
 from refseg.data.layout import DatasetFiles, find_datasets, plain_coco
 from refseg.data.readers import ReadOptions, open_samples, picture_finder
-from refseg.data.refcoco import Referent, read_refs
 from refseg.data.report import Counts, DatasetReport, Report, against_published
 from refseg.data.sample import Problem
 from refseg.data.tally import Tally, check_clips, clip_samples, picture_fault

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from refseg.data.coco import read_json
+from refseg.data.formats.coco import read_json
 from refseg.data.sample import Problem
 from refseg.errors import DataError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from refseg.data.coco import Instances, build_instance
+from refseg.data.formats.coco import Instances, build_instance
+from refseg.data.formats.refcoco import Referent
 from refseg.data.layout import PictureFinder
-from refseg.data.refcoco import Referent
 from refseg.data.sample import Instance, Problem, Sample
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from refseg.data.formats.visual_genome import read_pictures
 from refseg.data.sample import Problem, ReferringDataset, Sample
-from refseg.data.visual_genome import read_pictures
 from refseg.errors import DataError, RefsegError
 
 # Bits that may differ. On 361 photographs the same one, saved at half or a quarter of its size or with JPEG quality 40,

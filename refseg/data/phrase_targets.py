@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refseg.answer import Geometry
 from refseg.data.sample import Instance, Phrase, Sample
 from refseg.data.transforms import place_boxes
-from refseg.text.phrases import place_phrases
+from refseg.encoders.text.phrases import place_phrases
+from refseg.inference.segmentation import Geometry
 from refseg.types import Phrases
 
 __all__ = ["enclosing_boxes", "phrase_boxes", "phrase_masks", "placed_phrases"]

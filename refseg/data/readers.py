@@ -28,15 +28,15 @@ class ReadOptions:
 
 # form -> its module; "refs" is read here, its files are found by refseg.data.layout
 FORMS: dict[str, str] = {
-    "flickr30k": "refseg.data.flickr30k",
-    "visual-genome": "refseg.data.visual_genome",
-    "phrasecut": "refseg.data.phrasecut",
-    "referit": "refseg.data.refclef",
-    "meta-expressions": "refseg.data.video",
-    "davis": "refseg.data.davis",
-    "mdetr": "refseg.data.mdetr",
+    "flickr30k": "refseg.data.formats.flickr30k",
+    "visual-genome": "refseg.data.formats.visual_genome",
+    "phrasecut": "refseg.data.formats.phrasecut",
+    "referit": "refseg.data.formats.refclef",
+    "meta-expressions": "refseg.data.formats.video",
+    "davis": "refseg.data.formats.davis",
+    "mdetr": "refseg.data.formats.mdetr",
     "split-lists": "refseg.data.split_lists",
-    "parquet": "refseg.data.parquet",
+    "parquet": "refseg.data.formats.parquet",
 }
 
 # Forms whose samples are built when asked for and are kept as they are, not packed into a table.
@@ -110,10 +110,10 @@ def watched_folders(files: DatasetFiles) -> tuple[Path, ...]:
 
 
 def _read_refs(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Sequence[Sample]:
-    from refseg.data.coco import read_instances
-    from refseg.data.grefcoco import read_grefs
+    from refseg.data.formats.coco import read_instances
+    from refseg.data.formats.grefcoco import read_grefs
+    from refseg.data.formats.refcoco import read_refs
     from refseg.data.index import build_index
-    from refseg.data.refcoco import read_refs
 
     referents, faults = (read_grefs if files.generalised else read_refs)(files.refs, options.sentence)
     check_split(options.split, (referent.split for referent in referents), files.refs)

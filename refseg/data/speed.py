@@ -120,9 +120,9 @@ def measure_rate(samples: Sequence[Sample], size: int = 480) -> Rate:
     """Load samples as a training worker does, on one thread: picture, mask, words, at network input `size`."""
     import torch
 
-    from refseg.data.loader import load_batch
+    from refseg.data.batches import load_batch
     from refseg.data.transforms import InputConfig
-    from refseg.text.tokenizer import WordTokenizer
+    from refseg.encoders.text.tokenizer import WordTokenizer
 
     if not samples:
         raise DataError("there is no sample to load")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from refseg.data.clips import FrameSamples
+from refseg.data.formats.clips import FrameSamples
 from refseg.data.mask_files import MaskFile
 from refseg.data.masks import outline_area
 from refseg.data.sample import ReferringDataset, Sample

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refseg.data import rle
+from refseg.data.formats.parquet import ParquetPicture
 from refseg.data.mask_files import MaskFile
 from refseg.data.masks import SegmentationSource
-from refseg.data.parquet import ParquetPicture
 from refseg.data.sample import Instance, Phrase, Problem, Sample
 from refseg.errors import DataError
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from refseg.data.clips import Clip
+from refseg.data.formats.clips import Clip
 from refseg.data.images import image_size, read_image
 from refseg.data.report import Counts, DatasetReport
 from refseg.data.sample import Instance, Problem, Sample

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from refseg.answer import Geometry
 from refseg.data.images import read_image
 from refseg.data.masks import resize_nearest
 from refseg.data.sample import Instance, Sample
 from refseg.errors import ConfigError, DataError
+from refseg.inference.segmentation import Geometry
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -1,7 +1,8 @@
 """Named ways of scoring: published work prints "IoU" for different things, so a number here carries its protocol.
 
 `PROTOCOLS` holds one frozen `Protocol` a source. Rules of comparison (empty unions, gating, strictness, means) act in
-`refseg.metrics.referring`; rules of making a mask (threshold, resolution, resampling) act in `refseg.evaluate`, where
+`refseg.metrics.referring`; rules of making a mask (threshold, resolution, resampling) act in
+`refseg.evaluation.evaluate`, where
 there are probabilities to cut. Metrics are fractions, 0 to 1, whatever unit the source prints.
 """
 

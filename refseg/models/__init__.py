@@ -9,26 +9,24 @@ from typing import Any
 from torch import nn
 
 from refseg import config as configuration
+from refseg.encoders.pretrained import load_backbones, load_word_vectors
 from refseg.errors import ConfigError, did_you_mean
-from refseg.models import (
-    isfp,
-    isfp_config,
-    lavt,
-    lavt_config,
-    lts,
-    lts_config,
-    m3att,
-    m3att_config,
-    reftr,
-    reftr_config,
-    rela,
-    rela_config,
-    restr,
-    restr_config,
-    vlt,
-    vlt_config,
-)
-from refseg.models.backbones import load_backbones, load_word_vectors
+from refseg.models.isfp import config as isfp_config
+from refseg.models.isfp import model as isfp
+from refseg.models.lavt import config as lavt_config
+from refseg.models.lavt import model as lavt
+from refseg.models.lts import config as lts_config
+from refseg.models.lts import model as lts
+from refseg.models.m3att import config as m3att_config
+from refseg.models.m3att import model as m3att
+from refseg.models.reftr import config as reftr_config
+from refseg.models.reftr import model as reftr
+from refseg.models.rela import config as rela_config
+from refseg.models.rela import model as rela
+from refseg.models.restr import config as restr_config
+from refseg.models.restr import model as restr
+from refseg.models.vlt import config as vlt_config
+from refseg.models.vlt import model as vlt
 
 __all__ = [
     "MODELS",

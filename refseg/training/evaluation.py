@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from refseg.answer import Segmentation
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import ConfigError, DataError
+from refseg.inference.segmentation import Segmentation
 from refseg.training.monitor import Monitor
 from refseg.training.recipe import Recipe
 
@@ -24,7 +24,7 @@ class Evaluation:
 
     def score(self, model: nn.Module, tokenizer: Any, monitor: Monitor, step: int) -> dict[str, float]:
         """The metrics of the protocol (fractions 0 to 1); the monitor gets the sample pictures."""
-        from refseg.evaluate import evaluate_model
+        from refseg.evaluation.evaluate import evaluate_model
 
         if self.recipe.samples:
             monitor.picture("answers", step, self._answers(model, tokenizer))
@@ -32,8 +32,8 @@ class Evaluation:
 
     def _answers(self, model: nn.Module, tokenizer: Any) -> Image.Image:
         """One sheet: a row a sentence, what is meant on the left and the answer on the right."""
-        from refseg.predictor import Segmenter
-        from refseg.visualize import contact_sheet, overlay
+        from refseg.inference.predictor import Segmenter
+        from refseg.inference.visualize import contact_sheet, overlay
 
         segmenter = Segmenter(model, tokenizer, {}, device=str(next(model.parameters()).device))
         tiles = []
@@ -51,7 +51,7 @@ def open_evaluation(recipe: Recipe) -> ReferringDataset:
     if root is None:
         if not evaluation.pictures:
             raise ConfigError("evaluation.pictures: drawn scenes never end; 1 or more is wanted")
-        from refseg.data.scenes import SceneDataset, drawn_samples
+        from refseg.generation.scenes import SceneDataset, drawn_samples
 
         count, split = evaluation.pictures, evaluation.split
         return drawn_samples(SceneDataset(data.seed, count, data.size, data.sentences, split, data.plus))

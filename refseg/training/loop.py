@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refseg.checkpoint import recover_folder, save_model
 from refseg.errors import ConfigError, RefsegError
 from refseg.files import write_text
+from refseg.inference.checkpoint import recover_folder, save_model
 from refseg.training.average import WeightAverage
 from refseg.training.interrupt import Interrupt
 from refseg.training.monitor import Monitor, time_text

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from refseg.data.rewording import reword
 from refseg.data.sample import Sample
+from refseg.generation.language.paraphrase import reword
 from refseg.training.order import Order
 from refseg.training.recipe import DataRecipe
 from refseg.training.source import FilePictures, ScenePictures, open_pictures

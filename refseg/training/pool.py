@@ -125,7 +125,7 @@ class DrawSamples:
     recipe: DataRecipe
 
     def __call__(self, index: int) -> list[Sample]:
-        from refseg.data.scenes import generate, scene_samples
+        from refseg.generation.scenes import generate, scene_samples
 
         recipe = self.recipe
         return scene_samples(
@@ -136,7 +136,7 @@ class DrawSamples:
 
 def drawing_version() -> str:
     """A digest of the drawing code: scenes of another version of it are other scenes."""
-    import refseg.data.scenes as scenes
+    import refseg.generation.scenes as scenes
 
     digest = hashlib.sha256()
     for path in sorted(Path(str(scenes.__file__)).parent.glob("*.py")):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from refseg.config import from_dict, override, read_toml, to_dict
-from refseg.data.augment import AugmentConfig
 from refseg.errors import ConfigError
+from refseg.generation.augment import AugmentConfig
 from refseg.training.optimizer import OptimizerConfig
 from refseg.training.schedule import ScheduleConfig
 

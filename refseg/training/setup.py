@@ -68,9 +68,9 @@ def _prepare_encoders(model: nn.Module, recipe: Recipe) -> str:
     A word table is then trained all the same, and the sentence that says so is given (else an empty one). Raises
     `ConfigError` for a picture encoder with frozen convolutions, which would stay random.
     """
-    from refseg.text.glove_transformer import GloveTransformer
-    from refseg.text.recurrent import RecurrentText
-    from refseg.vision.darknet import DarkNet
+    from refseg.encoders.text.glove_transformer import GloveTransformer
+    from refseg.encoders.text.recurrent import RecurrentText
+    from refseg.encoders.vision.darknet import DarkNet
 
     vision, text = getattr(model, "vision", None), getattr(model, "text", None)
     names = recipe.pretrained
@@ -94,7 +94,7 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Any, resumed: b
     if resumed:
         return notice
     if names.model is not None:
-        from refseg.checkpoint import load_weights, locate_model, read_tensors
+        from refseg.inference.checkpoint import load_weights, locate_model, read_tensors
 
         folder = locate_model(names.model)
         tensors = read_tensors(folder / "model.safetensors")
@@ -107,7 +107,7 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Any, resumed: b
 
         load_backbones(model, vision=names.vision, text=names.text)
     if names.vision is not None and getattr(getattr(model, "text", None), "shares", None) is not None:
-        from refseg.official.nanodet import give_names
+        from refseg.models.photo.class_names import give_names
 
         give_names(model.text, tokenizer.words, getattr(model, "matched_tags", ()))
     if names.glove is not None:

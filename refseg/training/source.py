@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
 
-from refseg.data.augment import Augmenter
 from refseg.data.sample import ReferringDataset, Sample
-from refseg.data.templates.lexicon import normal_name
 from refseg.errors import ConfigError, DataError
+from refseg.generation.augment import Augmenter
+from refseg.generation.language.lexicon import normal_name
 from refseg.training.contrast import Composition, compose
 from refseg.training.interrupt import ignore_interrupts
 from refseg.training.order import Order, choose, choose_balanced, positions
@@ -148,7 +148,7 @@ class Batches(Dataset):
         self.augmenter = Augmenter(self.data.augment, words[2:] if words else ())
 
     def __getitem__(self, number: int) -> tuple[Batch, Targets]:
-        from refseg.data.loader import collate
+        from refseg.data.batches import collate
 
         step, piece = divmod(number, self.accumulation)
         share = positions(

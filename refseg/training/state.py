@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from refseg.checkpoint import load_weights, read_tensors, recover_folder, replacing_folder, write_model
 from refseg.errors import CheckpointError
+from refseg.inference.checkpoint import load_weights, read_tensors, recover_folder, replacing_folder, write_model
 from refseg.training.average import WeightAverage
 
 NUMBERS, TENSORS = "training.json", "training.safetensors"

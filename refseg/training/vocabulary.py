@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from refseg.data.everyday_words import TOKENS
+from refseg.encoders.text.tokenizer import WordTokenizer, load_tokenizer
 from refseg.errors import ConfigError
-from refseg.text.tokenizer import WordTokenizer, load_tokenizer
+from refseg.generation.language.everyday_words import TOKENS
 from refseg.training.recipe import Recipe
 
 
@@ -20,7 +20,7 @@ def build_tokenizer(recipe: Recipe, pictures: Any, saved: Path | None, config: A
     if saved is not None:
         return load_tokenizer(saved)
     if recipe.pretrained.model is not None:
-        from refseg.checkpoint import locate_model
+        from refseg.inference.checkpoint import locate_model
 
         return load_tokenizer(locate_model(recipe.pretrained.model))
     length = config.text.max_words
@@ -46,7 +46,7 @@ def build_tokenizer(recipe: Recipe, pictures: Any, saved: Path | None, config: A
 
 def uses_pieces(config: Any) -> bool:
     """Whether the model's text encoder was made for BERT's word pieces."""
-    from refseg.text.bert import BertTextConfig
+    from refseg.encoders.text.bert import BertTextConfig
 
     return isinstance(config.text, BertTextConfig)
 

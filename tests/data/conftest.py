@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from published_files import SIZE, annotation, referent, sentence, square, write_dataset, write_pictures
 
 from refseg.data import rle
+from tests.support.published_files import SIZE, annotation, referent, sentence, square, write_dataset, write_pictures
 
 
 @pytest.fixture

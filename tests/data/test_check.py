@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from published_files import SIZE, annotation, referent, sentence, write_dataset
 
-from refseg.cli import main
+from refseg.cli.main import main
 from refseg.data.catalog import PUBLISHED, published
 from refseg.data.check import check
 from refseg.errors import DataError
+from tests.support.published_files import SIZE, annotation, referent, sentence, write_dataset
 
 
 def test_counts(refcoco: Path, grefcoco: Path) -> None:

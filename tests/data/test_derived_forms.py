@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from form_files import (
+
+from refseg.data import open_dataset, rle
+from refseg.data.formats.parquet import ParquetPicture
+from refseg.errors import DataError, ImageError
+from tests.support.form_files import (
     block,
     parquet,
     picture,
@@ -19,11 +23,7 @@ from form_files import (
     write_seqtr,
     write_simrec,
 )
-from published_files import square
-
-from refseg.data import open_dataset, rle
-from refseg.data.parquet import ParquetPicture
-from refseg.errors import DataError, ImageError
+from tests.support.published_files import square
 
 
 def test_mdetr(tmp_path: Path) -> None:

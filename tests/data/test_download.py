@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from refseg.cli import main
+from refseg.cli.main import main
 from refseg.data import releases
 from refseg.data.download import Unreachable, checksum, fetch, fetch_all, unpack
 from refseg.data.releases import RELEASES, Release, RemoteFile, release

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from form_files import text, write_flickr30k
 
 from refseg.data import open_dataset
-from refseg.data.flickr30k import read_boxes, read_captions
+from refseg.data.formats.flickr30k import read_boxes, read_captions
 from refseg.data.sample import Problem
 from refseg.errors import DataError
+from tests.support.form_files import text, write_flickr30k
 
 
 def test_captions_with_their_phrases(tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 import jaxtyping
 import numpy as np
 import pytest
-from damage import damaged, is_own
-from form_files import FORMS
 
 from refseg.data import open_dataset
 from refseg.data.check import check
@@ -21,6 +19,8 @@ from refseg.data.convert import WRITERS, read_any
 from refseg.data.sample import ReferringDataset
 from refseg.data.stats import describe
 from refseg.errors import RefsegError
+from tests.support.damage import damaged, is_own
+from tests.support.form_files import FORMS
 
 # More of each: REFSEG_FUZZ=20 python -m pytest tests/data/test_form_damage.py
 TIMES = int(os.environ.get("REFSEG_FUZZ", "1"))

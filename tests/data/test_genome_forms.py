@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from form_files import block, table, write_phrasecut, write_visual_genome
 
 from refseg.data import open_dataset
 from refseg.errors import DataError
+from tests.support.form_files import block, table, write_phrasecut, write_visual_genome
 
 
 def test_regions(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from refseg.data import open_dataset, rle
-from refseg.data.jsonl import read_jsonl, record_of, write_jsonl
+from refseg.data.formats.jsonl import read_jsonl, record_of, write_jsonl
 from refseg.errors import DataError, RefsegError
 
 SIZE = (20, 30)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from form_files import table, write_flickr30k, write_mdetr, write_referit, write_visual_genome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from published_files import annotation, referent, sentence, write_dataset
 
-from refseg.cli import main
+from refseg.cli.main import main
 from refseg.data import ReferringDataset, Sample, open_dataset
 from refseg.data.leak import DHASH_BITS, PHASH_BITS, dhash, leak, near_pairs, phash, without
+from tests.support.form_files import table, write_flickr30k, write_mdetr, write_referit, write_visual_genome
+from tests.support.published_files import annotation, referent, sentence, write_dataset
 
 
 def scene(seed: int, size: tuple[int, int] = (120, 160)) -> Image.Image:

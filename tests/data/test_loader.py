@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from refseg.data import Instance, ReferringDataset, Sample, open_dataset
-from refseg.data.loader import BatchDataset, PictureBatches, collate, load_batch
+from refseg.data.batches import BatchDataset, PictureBatches, collate, load_batch
 from refseg.data.transforms import InputConfig, place_image, place_mask
 from refseg.errors import DataError, ImageError
 from refseg.types import Tokens

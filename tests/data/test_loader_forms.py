@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from form_files import write_flickr30k, write_parquet, write_visual_genome
 
 from refseg.data import Instance, Sample, open_dataset
-from refseg.data.loader import collate, load_batch
+from refseg.data.batches import collate, load_batch
 from refseg.data.sample import Phrase
 from refseg.data.transforms import InputConfig
+from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import DataError, RefsegError
-from refseg.text.tokenizer import WordTokenizer
+from tests.support.form_files import write_flickr30k, write_parquet, write_visual_genome
 
 CONFIG = InputConfig(size=32, divisor=32)
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from published_files import SIZE, annotation, referent, sentence, write_dataset, write_pictures
 
 from refseg.data import ReferringDataset, open_dataset
 from refseg.errors import DataError, ImageError, RefsegError
+from tests.support.published_files import SIZE, annotation, referent, sentence, write_dataset, write_pictures
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from form_files import block, picture, table, write_referit
-from published_files import annotation, referent, sentence, write_dataset
 
 from refseg.data import open_dataset, rle
 from refseg.data.mask_files import MaskFile
 from refseg.errors import DataError
+from tests.support.form_files import block, picture, table, write_referit
+from tests.support.published_files import annotation, referent, sentence, write_dataset
 
 
 @pytest.fixture

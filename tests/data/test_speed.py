@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from refseg.cli import main
+from refseg.cli.main import main
 from refseg.data import open_dataset
 from refseg.data.speed import FULL, MadeUp, measure_opening, measure_rate, noise_samples, write_refcoco
 from refseg.errors import DataError

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from form_files import write_davis, write_phrasecut, write_visual_genome
 
-from refseg.cli import main
+from refseg.cli.main import main
 from refseg.data import open_dataset
 from refseg.data.stats import describe, words_of
+from tests.support.form_files import write_davis, write_phrasecut, write_visual_genome
 
 
 def test_words() -> None:

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from form_files import FORMS, block, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_files import SIZE, annotation, referent, sentence, write_dataset
 
 from refseg.data import Instance, Phrase, Problem, ReferringDataset, Sample, cache, open_dataset
 from refseg.data.mask_files import MaskFile
 from refseg.data.table import SampleTable, TableBuilder, load_table, save_table
 from refseg.errors import DataError
+from tests.support.form_files import FORMS, block, picture
+from tests.support.published_files import SIZE, annotation, referent, sentence, write_dataset
 
 
 def packed(samples: list[Sample], name: str = "x") -> SampleTable:

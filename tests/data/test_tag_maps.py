@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from refseg.data.loader import collate
+from refseg.data.batches import collate
 from refseg.data.sample import Instance, Sample
-from refseg.data.scenes import generate, scene_samples
 from refseg.data.transforms import InputConfig
-from refseg.losses import tag_loss
-from refseg.text.tokenizer import WordTokenizer
+from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.generation.scenes import generate, scene_samples
+from refseg.nn.losses import tag_loss
 
 TAGS = ("person", "red", "standing", "ball")
 

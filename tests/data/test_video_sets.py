@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from form_files import block, table, write_davis, write_mevis, write_youtube
 
 from refseg.data import open_dataset, rle
-from refseg.data.video import open_clips
+from refseg.data.formats.video import open_clips
 from refseg.errors import DataError
+from refseg.evaluation.score import score_files
 from refseg.metrics.video import region_similarity
-from refseg.score import score_files
+from tests.support.form_files import block, table, write_davis, write_mevis, write_youtube
 
 
 def test_youtube(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_model import write_model_folder
 
 from refseg.data.images import read_image
+from tests.support.tiny_model import write_model_folder
 
 ROOT = Path(__file__).parents[2]
 

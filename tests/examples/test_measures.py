@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from refseg.cli import main as refseg_main
+from refseg.cli.main import main as refseg_main
 from refseg.errors import DataError
 from refseg.metrics.counts import Row
 

@@ -5,13 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from damage import swapped
 
 from refseg.data.rle import encode
 from refseg.errors import DataError
+from refseg.evaluation.score import score_files
 from refseg.metrics import RecordsError, score
 from refseg.metrics.records import as_mask
-from refseg.score import score_files
+from tests.support.damage import swapped
 
 SQUARE = np.zeros((4, 4), dtype=bool)
 SQUARE[:2, :2] = True

@@ -120,5 +120,5 @@ def test_the_score_is_json_with_everything():
 
 
 def test_importing_metrics_needs_no_torch():
-    code = "import sys, refseg.metrics, refseg.score, refseg.commands.score; sys.exit('torch' in sys.modules)"
+    code = "import sys, refseg.metrics, refseg.evaluation.score, refseg.cli.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,17 +8,16 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, targets_of
-from learning import fit, mean_iou
-from tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET, TINY_SWIN
 from torch import Tensor
 from torch.nn import functional as F
 
+from refseg.encoders.text.recurrent import RecurrentTextConfig
+from refseg.encoders.vision.darknet import DarkNetConfig
+from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError, RefsegError
-from refseg.losses import tag_loss
 from refseg.models import MODELS, build
-from refseg.models.isfp import chosen_cells, masks_of_cells
-from refseg.models.isfp_config import (
+from refseg.models.isfp.config import (
     ABLATIONS,
     MINI,
     PAPER,
@@ -30,14 +29,15 @@ from refseg.models.isfp_config import (
     PropagationConfig,
     RefinementConfig,
 )
-from refseg.models.isfp_grid import gravity_centres, grid_targets
-from refseg.models.isfp_oracles import with_true_location, with_true_masks
-from refseg.models.isfp_propagation import Propagation, RelationAnalysis, sweep
-from refseg.text.recurrent import RecurrentTextConfig
+from refseg.models.isfp.grid import gravity_centres, grid_targets
+from refseg.models.isfp.model import chosen_cells, masks_of_cells
+from refseg.models.isfp.oracles import with_true_location, with_true_masks
+from refseg.models.isfp.propagation import Propagation, RelationAnalysis, sweep
+from refseg.nn.losses import tag_loss
 from refseg.types import Targets
-from refseg.vision.darknet import DarkNetConfig
-from refseg.vision.resnet import ResNetConfig
-from refseg.vision.swin import SwinConfig
+from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
+from tests.support.learning import fit, mean_iou
+from tests.support.tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET, TINY_SWIN
 
 
 def tiny(config: ISFPConfig, grid: int = 3) -> ISFPConfig:
@@ -525,9 +525,9 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.loader import collate
-    from refseg.data.scenes.dataset import SceneDataset, drawn_samples
-    from refseg.text.tokenizer import WordTokenizer
+    from refseg.data.batches import collate
+    from refseg.encoders.text.tokenizer import WordTokenizer
+    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
 
     torch.manual_seed(0)
     drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))

@@ -7,17 +7,17 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, targets_of
 from torch.nn import functional as F
 
 from refseg.data.transforms import InputConfig
+from refseg.encoders.text.transformer import WordTransformerConfig
+from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError, RefsegError
 from refseg.models import MODELS, build
-from refseg.models.lavt import LAVTState
-from refseg.models.lavt_config import ABLATIONS, OFFICIAL, PAPER, PRESETS, LAVTConfig, LAVTLosses
-from refseg.models.rela_config import LAVT_RELA
-from refseg.text.transformer import WordTransformerConfig
-from refseg.vision.swin import SwinConfig
+from refseg.models.lavt.config import ABLATIONS, OFFICIAL, PAPER, PRESETS, LAVTConfig, LAVTLosses
+from refseg.models.lavt.model import LAVTState
+from refseg.models.rela.config import LAVT_RELA
+from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
 
 
 def tiny(config: LAVTConfig) -> LAVTConfig:

@@ -8,19 +8,16 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, targets_of
-from learning import fit, mean_iou
-from tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET, TINY_SWIN
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.decoders.segmentation import ASPP, SegmentationConfig, SegmentationModule
+from refseg.encoders.text.recurrent import RecurrentTextConfig
+from refseg.encoders.vision.darknet import DarkNetConfig
+from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
-from refseg.layers.positions import with_coordinates
-from refseg.losses import tag_loss
 from refseg.models import MODELS, build
-from refseg.models.lts import pointed
-from refseg.models.lts_config import (
+from refseg.models.lts.config import (
     ABLATIONS,
     MINI,
     PAPER,
@@ -31,12 +28,15 @@ from refseg.models.lts_config import (
     LTSConfig,
     LTSLosses,
 )
-from refseg.models.restr_config import MINI_RESNET
-from refseg.text.recurrent import RecurrentTextConfig
+from refseg.models.lts.model import pointed
+from refseg.models.restr.config import MINI_RESNET
+from refseg.nn.aspp import ASPP, SegmentationConfig, SegmentationModule
+from refseg.nn.losses import tag_loss
+from refseg.nn.positions import with_coordinates
 from refseg.types import Targets
-from refseg.vision.darknet import DarkNetConfig
-from refseg.vision.resnet import ResNetConfig
-from refseg.vision.swin import SwinConfig
+from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
+from tests.support.learning import fit, mean_iou
+from tests.support.tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET, TINY_SWIN
 
 
 def tiny(config: LTSConfig) -> LTSConfig:
@@ -476,9 +476,9 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.loader import collate
-    from refseg.data.scenes.dataset import SceneDataset, drawn_samples
-    from refseg.text.tokenizer import WordTokenizer
+    from refseg.data.batches import collate
+    from refseg.encoders.text.tokenizer import WordTokenizer
+    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
 
     torch.manual_seed(0)
     drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))

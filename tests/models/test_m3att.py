@@ -7,17 +7,16 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, targets_of
-from learning import fit, mean_iou
-from tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET
 from torch import Tensor
 from torch.nn import functional as F
 
+from refseg.encoders.text.recurrent import RecurrentTextConfig
+from refseg.encoders.vision.darknet import DarkNetConfig
+from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
-from refseg.fusion.mutual import MutualAttentionConfig
-from refseg.losses import resize_masks
 from refseg.models import MODELS, build
-from refseg.models.m3att_config import (
+from refseg.models.m3att.config import (
     ABLATIONS,
     MINI,
     PAPER,
@@ -29,13 +28,14 @@ from refseg.models.m3att_config import (
     MaskDecoderConfig,
     MutualDecoderConfig,
 )
-from refseg.models.m3att_decoder import Interaction
-from refseg.models.m3att_taps import LineageTaps, at_stride
-from refseg.text.recurrent import RecurrentTextConfig
+from refseg.models.m3att.decoder import Interaction
+from refseg.models.m3att.mutual import MutualAttentionConfig
+from refseg.models.m3att.taps import LineageTaps, at_stride
+from refseg.nn.losses import resize_masks
 from refseg.types import Batch
-from refseg.vision.darknet import DarkNetConfig
-from refseg.vision.resnet import ResNetConfig
-from refseg.vision.swin import SwinConfig
+from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
+from tests.support.learning import fit, mean_iou
+from tests.support.tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET
 
 TINY_SWIN = SwinConfig(embed_dim=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=3, drop_path=0.1)
 
@@ -222,7 +222,7 @@ def test_wrong_configurations_say_so() -> None:
         M3AttLosses(reconstruction=-1.0)
 
 
-# Equations (5.1 and 5.2 are in tests/fusion/test_mutual.py, 5.4 in tests/fusion/test_reconstruction.py)
+# Equations (5.1 and 5.2 are in tests/models/test_m3att_mutual.py, 5.4 in tests/models/test_m3att_reconstruction.py)
 
 
 @pytest.mark.parametrize("transforms", [True, False])
@@ -496,9 +496,9 @@ def test_reconstruction_is_of_training_alone() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.loader import collate
-    from refseg.data.scenes.dataset import SceneDataset, drawn_samples
-    from refseg.text.tokenizer import WordTokenizer
+    from refseg.data.batches import collate
+    from refseg.encoders.text.tokenizer import WordTokenizer
+    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
 
     torch.manual_seed(0)
     drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))

@@ -11,17 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, targets_of, tensors_of
-from tiny_parts import TINY_BERT, TINY_WORDS
 from torch import Tensor
 
-from refseg.checkpoint import save_model
 from refseg.data.transforms import InputConfig
-from refseg.decoders.boxes import boxes_of_masks
+from refseg.encoders.text.bert import BertTextConfig
+from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import CheckpointError, ConfigError, RefsegError
+from refseg.inference.checkpoint import save_model
 from refseg.models import MODELS, build
-from refseg.models.reftr import RefTR
-from refseg.models.reftr_config import (
+from refseg.models.reftr.boxes import boxes_of_masks
+from refseg.models.reftr.config import (
     ABLATIONS,
     MINI,
     OFFICIAL,
@@ -32,15 +33,14 @@ from refseg.models.reftr_config import (
     RefTRConfig,
     RefTRLosses,
 )
-from refseg.models.reftr_queries import Consistency, QueryEncoder
-from refseg.text.bert import BertTextConfig
-from refseg.text.tokenizer import WordTokenizer
+from refseg.models.reftr.model import RefTR
+from refseg.models.reftr.queries import Consistency, QueryEncoder
 from refseg.training.optimizer import parameter_groups
 from refseg.training.recipe import parse_recipe, read_recipe
 from refseg.training.setup import load_pretrained
 from refseg.types import Batch, Phrases, Targets, Tokens
-from refseg.vision.resnet import ResNetConfig
-from refseg.vision.swin import SwinConfig
+from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of, tensors_of
+from tests.support.tiny_parts import TINY_BERT, TINY_WORDS
 
 TINY_RESNET = ResNetConfig(
     block="basic",
@@ -677,8 +677,8 @@ def test_recipes_train_what_the_published_code_trains(name: str) -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.loader import collate
-    from refseg.data.scenes import generate, scene_samples
+    from refseg.data.batches import collate
+    from refseg.generation.scenes import generate, scene_samples
 
     torch.manual_seed(0)
     samples = [

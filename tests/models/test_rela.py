@@ -8,18 +8,17 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, fingerprint, same, targets_of
-from tiny_parts import TINY_BERT, TINY_RESNET, TINY_SWIN, TINY_WORDS
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from refseg.data.transforms import InputConfig
-from refseg.decoders.masked_regions import MaskedRegionDecoderConfig
-from refseg.decoders.region_heads import masks_of, region_masks
-from refseg.decoders.regions import HardSplitConfig, RegionDecoderConfig
-from refseg.decoders.relations import ParallelRLAConfig, StackedRLAConfig
+from refseg.encoders.text.transformer import WordTransformerConfig
+from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.shufflenet import ShuffleNetConfig
+from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError, RefsegError
 from refseg.models import MODELS, build
-from refseg.models.rela_config import (
+from refseg.models.photo.color_maps import COLOURS
+from refseg.models.rela.config import (
     ABLATIONS,
     CAMERA_READY,
     LAVT_RELA,
@@ -33,12 +32,13 @@ from refseg.models.rela_config import (
     FeaturePyramidConfig,
     ReLAConfig,
 )
-from refseg.text.transformer import WordTransformerConfig
+from refseg.models.rela.masked_regions import MaskedRegionDecoderConfig
+from refseg.models.rela.region_heads import masks_of, region_masks
+from refseg.models.rela.regions import HardSplitConfig, RegionDecoderConfig
+from refseg.models.rela.relations import ParallelRLAConfig, StackedRLAConfig
 from refseg.types import Batch, Targets, Tokens
-from refseg.vision.colour_maps import COLOURS
-from refseg.vision.resnet import ResNetConfig
-from refseg.vision.shufflenet import ShuffleNetConfig
-from refseg.vision.swin import SwinConfig
+from tests.support.contract import ModelContract, assert_near, batch_of, filled, fingerprint, same, targets_of
+from tests.support.tiny_parts import TINY_BERT, TINY_RESNET, TINY_SWIN, TINY_WORDS
 
 
 def tiny(config: ReLAConfig, regions: int = 3) -> ReLAConfig:
@@ -415,9 +415,9 @@ def test_mini_overfits_eight_samples() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.loader import collate
-    from refseg.data.scenes import generate, scene_samples
-    from refseg.text.tokenizer import WordTokenizer
+    from refseg.data.batches import collate
+    from refseg.encoders.text.tokenizer import WordTokenizer
+    from refseg.generation.scenes import generate, scene_samples
 
     torch.manual_seed(0)
     scenes = [scene_samples(generate(3, number, 192, 6)) for number in range(8)]

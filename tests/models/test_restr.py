@@ -7,17 +7,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, targets_of
-from learning import fit, mean_iou
-from tiny_parts import TINY_BERT, TINY_RESNET
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.encoders.text.glove_transformer import GloveTransformerConfig
+from refseg.encoders.vision.vit import ViTConfig
 from refseg.errors import ConfigError
-from refseg.losses import tag_loss
 from refseg.models import MODELS, build
-from refseg.models.restr import CoarseToFine, patch_targets
-from refseg.models.restr_config import (
+from refseg.models.restr.config import (
     ABLATIONS,
     MINI,
     MINI_RESNET,
@@ -28,9 +25,12 @@ from refseg.models.restr_config import (
     FusionConfig,
     ReSTRConfig,
 )
-from refseg.text.glove_transformer import GloveTransformerConfig
+from refseg.models.restr.model import CoarseToFine, patch_targets
+from refseg.nn.losses import tag_loss
 from refseg.types import Batch
-from refseg.vision.vit import ViTConfig
+from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
+from tests.support.learning import fit, mean_iou
+from tests.support.tiny_parts import TINY_BERT, TINY_RESNET
 
 
 def tiny(config: ReSTRConfig) -> ReSTRConfig:
@@ -449,9 +449,9 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", [MINI, MINI_RESNET])
 def test_mini_overfits_eight_drawn_samples(preset: ReSTRConfig) -> None:
-    from refseg.data.loader import collate
-    from refseg.data.scenes.dataset import SceneDataset, drawn_samples
-    from refseg.text.tokenizer import WordTokenizer
+    from refseg.data.batches import collate
+    from refseg.encoders.text.tokenizer import WordTokenizer
+    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
 
     torch.manual_seed(0)
     drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))

@@ -7,15 +7,16 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import ModelContract, assert_near, batch_of, filled, targets_of
-from learning import fit, mean_iou
-from tiny_parts import TINY_RESNET
 
-from refseg.decoders.regions import HardSplitConfig, RegionDecoderConfig
-from refseg.decoders.relations import StackedRLAConfig
+from refseg.encoders.text.bert import BertTextConfig
+from refseg.encoders.text.recurrent import RecurrentTextConfig
+from refseg.encoders.vision.darknet import DarkNetConfig
+from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError, RefsegError
 from refseg.models import MODELS, build
-from refseg.models.vlt_config import (
+from refseg.models.rela.regions import HardSplitConfig, RegionDecoderConfig
+from refseg.models.rela.relations import StackedRLAConfig
+from refseg.models.vlt.config import (
     ABLATIONS,
     MINI,
     MINI_MCL,
@@ -32,11 +33,10 @@ from refseg.models.vlt_config import (
     TransformerConfig,
     VLTConfig,
 )
-from refseg.text.bert import BertTextConfig
-from refseg.text.recurrent import RecurrentTextConfig
 from refseg.types import Batch, Tokens
-from refseg.vision.darknet import DarkNetConfig
-from refseg.vision.swin import SwinConfig
+from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
+from tests.support.learning import fit, mean_iou
+from tests.support.tiny_parts import TINY_RESNET
 
 
 def tiny(config: VLTConfig) -> VLTConfig:
@@ -80,7 +80,7 @@ NOTHING_BETWEEN = {
     f"inter_sample.{name}": "nothing is learnt between samples"
     for name in ("weight", "temperature", "least_words", "word_select", "threshold", "anchors")
 }
-TRAINED = {"text.train_embedding": "which parameters are trained: tested in tests/text/test_recurrent.py"}
+TRAINED = {"text.train_embedding": "which parameters are trained: tested in tests/encoders/text/test_recurrent.py"}
 DRAWN = {
     f"inter_sample.{name}": "how a word is drawn: tested in test_vlt_equations" for name in ("word_select", "threshold")
 }
@@ -415,9 +415,9 @@ def test_learning_between_samples_wants_the_groups() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", [MINI, MINI_MCL], ids=["mini", "mcl"])
 def test_mini_overfits_eight_drawn_samples(preset: VLTConfig) -> None:
-    from refseg.data.loader import collate
-    from refseg.data.scenes.dataset import SceneDataset, drawn_samples
-    from refseg.text.tokenizer import WordTokenizer
+    from refseg.data.batches import collate
+    from refseg.encoders.text.tokenizer import WordTokenizer
+    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
 
     torch.manual_seed(0)
     drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=192))

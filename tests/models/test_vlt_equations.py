@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from contract import assert_near, filled
 from torch.nn import functional as F
 
-from refseg.models.vlt_config import MaskDecoderConfig, QueryConfig, TransformerConfig
-from refseg.models.vlt_contrast import InterSampleConfig, contrastive_loss, select_word
-from refseg.models.vlt_decoder import MaskFeatures
-from refseg.models.vlt_fusion import ConvSettings, FusionConfig, RawVision, SpatialDynamicFusion, TileFusion, halved
-from refseg.models.vlt_queries import QueryBalance, QueryGeneration, coordinates
-from refseg.models.vlt_transformer import Transformer
-from refseg.text.glove_transformer import sinusoidal_positions
+from refseg.encoders.text.glove_transformer import sinusoidal_positions
+from refseg.models.vlt.config import MaskDecoderConfig, QueryConfig, TransformerConfig
+from refseg.models.vlt.contrast import InterSampleConfig, contrastive_loss, select_word
+from refseg.models.vlt.decoder import MaskFeatures
+from refseg.models.vlt.fusion import ConvSettings, FusionConfig, RawVision, SpatialDynamicFusion, TileFusion, halved
+from refseg.models.vlt.queries import QueryBalance, QueryGeneration, coordinates
+from refseg.models.vlt.transformer import Transformer
+from tests.support.contract import assert_near, filled
 
 C, H, W, L, Q = 8, 3, 4, 5, 3
 SETTINGS = ConvSettings(0.0, 1e-5)
@@ -319,14 +319,14 @@ def test_selected_words():
 
 @torch.no_grad()
 def test_a_masked_word_is_not_looked_at_and_the_rest_is_normalised_anew():
-    from test_vlt import tiny
+    from tests.models.test_vlt import tiny
 
     from refseg.models import build
-    from refseg.models.vlt_config import PAPER
+    from refseg.models.vlt.config import PAPER
 
     config = replace(tiny(PAPER), inter_sample=InterSampleConfig(least_words=2))
     model = filled(build(config)).eval()
-    from contract import batch_of
+    from tests.support.contract import batch_of
 
     batch = batch_of(config)
     output = model(batch)

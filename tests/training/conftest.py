@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tiny import install
+
+from tests.support.tiny_system import install
 
 
 @pytest.fixture(autouse=True)

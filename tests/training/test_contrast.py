@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from refseg.data.groups import group_numbers
 from refseg.data.sample import Instance, Sample
 from refseg.data.transforms import InputConfig
+from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import ConfigError
-from refseg.models.vlt_config import PAPER
-from refseg.models.vlt_contrast import InterSampleConfig
-from refseg.text.tokenizer import WordTokenizer
+from refseg.models.vlt.config import PAPER
+from refseg.models.vlt.contrast import InterSampleConfig
 from refseg.training.contrast import compose
 from refseg.training.order import Order
 from refseg.training.recipe import parse_recipe

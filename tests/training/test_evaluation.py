@@ -7,16 +7,16 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import draw_scene, recipe_values
 
-from refseg.checkpoint import load_model
 from refseg.data.rle import encode
-from refseg.data.scenes import scene_samples
 from refseg.errors import ConfigError, DataError
-from refseg.evaluate import evaluate_model
+from refseg.evaluation.evaluate import evaluate_model
+from refseg.generation.scenes import scene_samples
+from refseg.inference.checkpoint import load_model
 from refseg.training.evaluation import meant, open_evaluation
 from refseg.training.loop import train
 from refseg.training.recipe import parse_recipe
+from tests.support.tiny_system import draw_scene, recipe_values
 
 
 def write_grefcoco(root, splits):

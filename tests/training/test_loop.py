@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import recipe_values
 
-from refseg.checkpoint import load_model
 from refseg.config import to_toml
 from refseg.errors import CheckpointError, ConfigError
+from refseg.inference.checkpoint import load_model
 from refseg.training.loop import TrainingError, train
 from refseg.training.recipe import parse_recipe
+from tests.support.tiny_system import recipe_values
 
 
 class Stop(Exception):
@@ -113,7 +113,13 @@ def start(values, folder, *launcher):
     """The real command line in a process (group) of its own."""
     recipe = folder / "recipe.toml"
     recipe.write_text(to_toml(values))
-    command = [sys.executable, *launcher, str(Path(__file__).with_name("tiny.py")), "train", str(recipe)]
+    command = [
+        sys.executable,
+        *launcher,
+        str(Path(__file__).parents[1] / "support" / "tiny_system.py"),
+        "train",
+        str(recipe),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "REFSEG_CACHE": str(folder / "cache")}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
 

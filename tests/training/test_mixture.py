@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import recipe_values
 
 from refseg.data.sample import Instance, ReferringDataset, Sample
 from refseg.errors import ConfigError
@@ -19,6 +18,7 @@ from refseg.training.order import choose_balanced
 from refseg.training.recipe import parse_recipe
 from refseg.training.source import Batches, FilePictures
 from refseg.training.vocabulary import build_tokenizer
+from tests.support.tiny_system import recipe_values
 
 
 def recipe(folder: Path, **data: object):

@@ -5,11 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
-from tiny import draw_scene
 
-from refseg.data.scenes import scene_samples
 from refseg.errors import ConfigError
+from refseg.generation.scenes import scene_samples
 from refseg.training.pool import INDEX, META, RECORDS, ScenePool
+from tests.support.tiny_system import draw_scene
 
 
 def drawn(index):

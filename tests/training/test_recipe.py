@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tiny import recipe_values
 
 from refseg.config import to_toml
 from refseg.errors import ConfigError
 from refseg.training.recipe import differences, parse_recipe, read_recipe, recipe_to_dict
+from tests.support.tiny_system import recipe_values
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 

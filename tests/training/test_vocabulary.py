@@ -6,17 +6,17 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from tiny import TinyConfig, recipe_values
 
-from refseg.checkpoint import load_model
+from refseg.encoders.text.bert import BertTextConfig
+from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import ConfigError
-from refseg.text.bert import BertTextConfig
-from refseg.text.tokenizer import WordTokenizer
+from refseg.inference.checkpoint import load_model
 from refseg.training.loop import train
 from refseg.training.recipe import parse_recipe
 from refseg.training.setup import fit_vocabulary
 from refseg.training.source import open_pictures
 from refseg.training.vocabulary import build_tokenizer
+from tests.support.tiny_system import TinyConfig, recipe_values
 
 ALONE = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data import open_dataset
-from refseg.data.coco import read_json
 from refseg.data.convert.coco import read_coco, write_coco
 from refseg.data.convert.common import Placer
 from refseg.data.convert.cvat import read_cvat, write_cvat
 from refseg.data.convert.grefcoco import write_grefcoco
 from refseg.data.convert.labelstudio import read_label_studio, write_label_studio
 from refseg.data.convert.yolo import read_yolo, write_yolo
-from refseg.data.jsonl import is_jsonl, read_jsonl, record_of, write_jsonl
+from refseg.data.formats.coco import read_json
+from refseg.data.formats.jsonl import is_jsonl, read_jsonl, record_of, write_jsonl
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import DataError
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data import rle
-from refseg.data.coco import Instances, build_instance, read_instances, read_json
 from refseg.data.convert.common import (
     TEXT_FIELDS,
     Collector,
@@ -25,6 +24,7 @@ from refseg.data.convert.common import (
     read_list,
     write_json,
 )
+from refseg.data.formats.coco import Instances, build_instance, read_instances, read_json
 from refseg.data.layout import PictureFinder
 from refseg.data.sample import Instance, ReferringDataset, Sample
 

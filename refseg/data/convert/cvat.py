@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refseg.data.coco import read_json
 from refseg.data.convert.common import (
     TEXT_FIELDS,
     Collector,
@@ -36,6 +35,7 @@ from refseg.data.convert.common import (
     safe_size,
     write_json,
 )
+from refseg.data.formats.coco import read_json
 from refseg.data.layout import PictureFinder
 from refseg.data.masks import bounding_box
 from refseg.data.sample import Instance, ReferringDataset, Sample

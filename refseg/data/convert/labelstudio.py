@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from refseg.data.coco import read_json
 from refseg.data.convert.common import (
     TEXT_FIELDS,
     Collector,
@@ -32,6 +31,7 @@ from refseg.data.convert.common import (
     safe_size,
     write_json,
 )
+from refseg.data.formats.coco import read_json
 from refseg.data.images import MAX_PIXELS
 from refseg.data.layout import PictureFinder
 from refseg.data.sample import Instance, ReferringDataset, Sample

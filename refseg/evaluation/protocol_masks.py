@@ -1,0 +1,153 @@
+"""Masks as a protocol wants them: from a network's output, and from annotations.
+
+Under `native` a mask is exactly what `Segmenter` answers (through `refseg.inference.postprocess`); published
+protocols make
+theirs as their source does (`foreground`). One thing cannot be told from `Output`, which holds the difference of two
+channels: ReLA's published code compares the channels after the sigmoid, so that a pixel where both saturate (logits
+over 16.6 in float32) is background there; here the larger logit wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from refseg.data.sample import Sample
+from refseg.data.transforms import InputConfig, place_objects
+from refseg.inference.postprocess import postprocess
+from refseg.inference.segmentation import Geometry
+from refseg.metrics.protocols import Protocol
+from refseg.types import Output
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a sentence at a protocol's resolution: the uncleared mask, the verdict, the likeliest pixel.
+
+    `no_target` and its probability are None where the model has no no-target head and the protocol no rule instead;
+    `point` is (column, row).
+    """
+
+    mask: Bool[np.ndarray, "H W"]
+    no_target: bool | None
+    no_target_score: float | None
+    boxes: Float[np.ndarray, "K 4"] | None
+    point: tuple[int, int]
+
+
+def predict(output: Output, geometries: Sequence[Geometry], protocol: Protocol, size: tuple[int, int]) -> list[Answer]:
+    """The answers of a model's output under a protocol. `size` (height, width) is what the network saw."""
+    heads = output.no_target_logits
+    if protocol.name == "native":
+        # What people get. Verdicts are applied when counting, so none may clear the mask here.
+        texts = [""] * len(geometries)
+        found = postprocess(output, geometries, texts, protocol.threshold, 1.0, input_size=size)
+        said = [
+            answer.no_target or (heads is not None and answer.no_target_score > protocol.no_target_threshold)
+            for answer in found
+        ]
+        return [
+            Answer(
+                answer.mask,
+                none,
+                answer.no_target_score,
+                answer.boxes if output.boxes is not None else None,
+                _point(output.mask_logits[index], geometries[index], size, protocol),
+            )
+            for index, (answer, none) in enumerate(zip(found, said, strict=True))
+        ]
+    answers = []
+    for index, geometry in enumerate(geometries):
+        logits = output.mask_logits[index].float()
+        score = None if heads is None else float(heads[index].double().sigmoid())
+        none = None if score is None else score > protocol.no_target_threshold
+        mask = foreground(logits, geometry, protocol, size)
+        boxes = None if output.boxes is None else _corners(output.boxes[index], geometry)
+        answers.append(Answer(mask, none, score, boxes, _point(logits, geometry, size, protocol)))
+    return answers
+
+
+def foreground(
+    logits: Float[Tensor, "h w"], geometry: Geometry, protocol: Protocol, size: tuple[int, int]
+) -> Bool[np.ndarray, "H W"]:
+    """The mask that a protocol's source would cut from `logits`, at the protocol's resolution.
+
+    The map is enlarged to the network's input, cropped to the picture, and for "original" enlarged again to it.
+    """
+    values = logits.float()[None, None]
+    if protocol.resized == "probabilities":
+        values = values.sigmoid()
+    bicubic = protocol.interpolation == "bicubic"
+    enlarge = partial(nn.functional.interpolate, mode="bicubic" if bicubic else "bilinear", align_corners=bicubic)
+    values = enlarge(values, size=size)
+    top, left, bottom, right = geometry.content()
+    if protocol.resolution == "input":
+        values = values[..., top:bottom, left:right]
+    elif bicubic:
+        values = _affine(values, geometry)
+    else:
+        values = enlarge(values[..., top:bottom, left:right], size=geometry.original_size)
+    level = protocol.threshold
+    if protocol.resized == "logits":
+        # The logit of the threshold, rather than the probability of the logits: exact where the sigmoid saturates.
+        level = math.log(level / (1 - level)) if 0 < level < 1 else math.copysign(math.inf, level - 0.5)
+    chosen = values >= level if protocol.inclusive else values > level
+    return chosen[0, 0].numpy()
+
+
+def _affine(values: Float[Tensor, "1 1 H W"], geometry: Geometry) -> Float[Tensor, "1 1 h w"]:
+    """The picture cut out as cv2.warpAffine does with INTER_CUBIC: pixel indices scaled, 0 beyond the border.
+
+    (cv2 rounds positions to 1/32 of a pixel; this does not.)
+    """
+    height, width = geometry.original_size
+    rows = torch.arange(height, dtype=torch.float32) * geometry.scale[0] + geometry.offset[0]
+    columns = torch.arange(width, dtype=torch.float32) * geometry.scale[1] + geometry.offset[1]
+    extent = values.shape[-2:]
+    y = rows * 2 / max(1, extent[0] - 1) - 1
+    x = columns * 2 / max(1, extent[1] - 1) - 1
+    grid = torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)], dim=-1)[None]
+    return nn.functional.grid_sample(values, grid, mode="bicubic", padding_mode="zeros", align_corners=True)
+
+
+def _point(
+    logits: Float[Tensor, "h w"], geometry: Geometry, size: tuple[int, int], protocol: Protocol
+) -> tuple[int, int]:
+    """(column, row) of the likeliest pixel, in the mask's own resolution; found on the network's map."""
+    height, width = logits.shape
+    top, left, bottom, right = geometry.content()
+    scale = size[0] / height, size[1] / width
+    rows = slice(int(top / scale[0]), max(int(top / scale[0]) + 1, math.ceil(bottom / scale[0])))
+    columns = slice(int(left / scale[1]), max(int(left / scale[1]) + 1, math.ceil(right / scale[1])))
+    part = logits[rows, columns]
+    row, column = divmod(int(part.argmax()), part.shape[1])
+    point = np.array([(column + columns.start + 0.5) * scale[1], (row + rows.start + 0.5) * scale[0]])
+    if protocol.resolution == "original":
+        point, limit = geometry.to_original(point), geometry.original_size
+    else:
+        point, limit = point - np.array([left, top]), (bottom - top, right - left)
+    return min(max(int(point[0]), 0), limit[1] - 1), min(max(int(point[1]), 0), limit[0] - 1)
+
+
+def _corners(boxes: Float[Tensor, "P 4"], geometry: Geometry) -> Float[np.ndarray, "P 4"]:
+    centre, extent = boxes[:, :2].double().numpy(), boxes[:, 2:].double().numpy()
+    size = np.array([geometry.original_size[1], geometry.original_size[0]] * 2, dtype=np.float64)
+    return np.concatenate([centre - extent / 2, centre + extent / 2], axis=1) * size
+
+
+def target_mask(sample: Sample, geometry: Geometry, protocol: Protocol, config: InputConfig) -> Bool[np.ndarray, "H W"]:
+    """What the sentence means, at the protocol's resolution."""
+    if protocol.resolution == "original":
+        return sample.mask()
+    rasterise: Literal["model", "original"] = "model" if protocol.target == "polygons" else "original"
+    placed = place_objects(sample.objects, geometry, replace(config, rasterise=rasterise)).numpy()
+    top, left, bottom, right = geometry.content()
+    return np.asarray(placed[:, top:bottom, left:right].any(axis=0))

@@ -1,0 +1,172 @@
+"""One drawn scene: a picture, its things with exact masks, and sentences with exact targets."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refseg.errors import RefsegError, did_you_mean
+from refseg.generation.language.expressions import Expression, expressions_of
+from refseg.generation.language.forms import Form, Select, Thing, View, selects
+from refseg.generation.language.words import PEOPLE_NOUNS
+from refseg.generation.scenes.draw import Patch, paint, render, visible_masks
+from refseg.generation.scenes.world import CATEGORIES, Layout, held_out, random_for, sample_layout
+
+__all__ = ["SPLITS", "Scene", "generate"]
+
+SPLITS = ("train", "val", "testA", "testB", "testC")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`image` (H, W, 3) uint8 RGB, K `things` from far to near, their visible `masks` (K, H, W), and `expressions`."""
+
+    image: NDArray[np.uint8]
+    things: tuple[Thing, ...]
+    masks: NDArray[np.bool_]
+    expressions: tuple[Expression, ...]
+    seed: int
+    index: int
+    split: str
+
+    def mask(self, expression: Expression) -> NDArray[np.bool_]:
+        """The (H, W) union of what a sentence means."""
+        return np.asarray(self.masks[list(expression.targets)].any(0))
+
+
+def generate(
+    seed: int, index: int, size: int = 320, sentences: int = 16, split: str = "train", plus: bool = False
+) -> Scene:
+    """Scene `index` of a split: the same bytes for the same arguments, in any process and order.
+
+    `size` is the side of the square picture in pixels, `sentences` how many there are at most (a poor scene may carry
+    fewer), `plus` leaves out words for absolute places as RefCOCO+ does. Raises `RefsegError` for sizes below 64 and
+    unknown splits.
+    """
+    if split not in SPLITS:
+        raise RefsegError(f"drawn scenes have no split {split!r}; {did_you_mean(split, SPLITS)}")
+    if size < 64 or sentences < 1:
+        raise RefsegError(f"drawn scenes want a size of at least 64 and a sentence, not {size} and {sentences}")
+    attempt = 0
+    while True:
+        rng = random_for("scene", seed, split, index, attempt)
+        drawn = _draw(rng, size, split)
+        if drawn is not None:
+            layout, patches, masks = drawn
+            things = _things(layout, masks)
+            view = View((size, size), things)
+            said = expressions_of(
+                view,
+                rng,
+                sentences,
+                plus=plus,
+                elsewhere=_elsewhere(seed, split, index, size),
+                allowed=partial(_allowed, view, split),
+            )
+            if len(said) >= min(sentences, 4):
+                image = paint(layout, patches, size, rng)
+                return Scene(image, things, masks, tuple(said), seed, index, split)
+        attempt += 1
+
+
+def _draw(rng: random.Random, size: int, split: str) -> tuple[Layout, list[Patch], NDArray[np.bool_]] | None:
+    """A layout whose objects are all well in sight; None if fewer than two of them are."""
+    layout = sample_layout(rng, split)
+    patches: list[Patch] = []
+    kept = []
+    for item in layout.objects:
+        patch = render(item, size, layout.light)
+        kept.append(patch is not None)
+        if patch is not None:
+            patches.append(patch)
+    layout = _without(layout, [index for index, keep in enumerate(kept) if not keep])
+    while True:
+        if len(layout.objects) < 2:
+            return None
+        masks, poor = visible_masks(patches, size)
+        if not poor:
+            break
+        # What stands on something that vanishes would float.
+        poor += [index for index, item in enumerate(layout.objects) if item.support in poor]
+        patches = [patch for index, patch in enumerate(patches) if index not in poor]
+        layout = _without(layout, poor)
+    secret = any((item.colour, item.category) in held_out() for item in layout.objects)
+    return (layout, patches, masks) if secret == (split == "testC") else None
+
+
+def _without(layout: Layout, gone: list[int]) -> Layout:
+    if not gone:
+        return layout
+    kept = [index for index in range(len(layout.objects)) if index not in gone]
+    rank = {old: new for new, old in enumerate(kept)}
+    items = (layout.objects[index] for index in kept)
+    moved = (item if item.support is None else replace(item, support=rank.get(item.support)) for item in items)
+    return replace(layout, objects=tuple(moved))
+
+
+def _things(layout: Layout, masks: NDArray[np.bool_]) -> tuple[Thing, ...]:
+    size = masks.shape[-1]
+    things = []
+    for item, mask in zip(layout.objects, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        things.append(
+            Thing(
+                category=item.category,
+                box=(float(left), float(top), float(right), float(bottom)),
+                centre=((left + right) / 2, (top + bottom) / 2),
+                area=float(mask.sum()),
+                families=CATEGORIES[item.category].families,
+                colour=item.colour,
+                pattern=item.pattern or "plain",
+                other_colours=() if item.pattern is None else ("black",) if item.colour == "white" else ("white",),
+                traits=item.traits,
+                depth=item.depth * size,
+                support=-1 if item.support is None else item.support,
+            )
+        )
+    return tuple(things)
+
+
+def _elsewhere(seed: int, split: str, index: int, size: int) -> View:
+    """Another layout of the split, whose sentences may be borrowed; boxes as if nothing were hidden."""
+    layout = sample_layout(random_for("elsewhere", seed, split, index), split)
+    things = []
+    for item in layout.objects:
+        left, top, right, bottom = (value * size for value in item.box)
+        things.append(
+            Thing(
+                item.category,
+                (left, top, right, bottom),
+                ((left + right) / 2, (top + bottom) / 2),
+                (right - left) * (bottom - top) * 0.7,
+                CATEGORIES[item.category].families,
+                item.colour,
+                item.pattern or "plain",
+                (),
+                item.traits,
+                item.depth * size,
+                -1 if item.support is None else item.support,
+            )
+        )
+    return View((size, size), tuple(things))
+
+
+def _allowed(view: View, split: str, form: Form, found: frozenset[int]) -> bool:
+    """What the split lets be said: people in testA, the rest in testB, held-out pairs in testC and nowhere else."""
+    secret = any((select.colour, select.noun) in held_out() for select in selects(form))
+    if split != "testC" and secret:
+        return False
+    head: Select = next(selects(form))
+    people = ["person" in view.things[index].families for index in found] or [head.noun in PEOPLE_NOUNS]
+    if split == "testA":
+        return all(people)
+    if split == "testB":
+        return not any(people)
+    if split == "testC":
+        return not found or any((view.things[i].colour, view.things[i].category) in held_out() for i in found)
+    return True

@@ -1,0 +1,238 @@
+"""Models on disk: a folder with config.json, model.safetensors and the tokenizer's own files. Nothing in it is code.
+
+config.json: {"format": 1, "refseg": version, "system": name, "config": {...}, "info": {...}}; `info` is what the
+model's maker wants to tell: thresholds, the recipe, scores. Folders are replaced whole: a reader sees the old one or
+the new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refseg import __version__
+from refseg.errors import CheckpointError, ConfigError, RefsegError
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PACKAGED = Path(__file__).parents[1] / "weights"
+
+
+@contextmanager
+def replacing_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RefsegError(f"{folder} is a file; a folder is wanted here")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    except OSError as error:
+        raise RefsegError(f"{folder.parent}: cannot write there ({error.strerror})") from error
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o777 & ~mask)
+        previous = _previous(folder)
+        if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            folder.rename(previous)
+        temporary.rename(folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_folder(folder: str | os.PathLike[str]) -> None:
+    """Put back what a kill between the two renames of `replacing_folder` left aside."""
+    folder = Path(folder)
+    previous = _previous(folder)
+    if not folder.exists() and previous.is_dir():
+        previous.rename(folder)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.previous"
+
+
+def save_model(
+    folder: str | os.PathLike[str],
+    model: nn.Module,
+    tokenizer: Any,
+    info: Mapping[str, Any] | None = None,
+    half: bool = False,
+    state: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write a model folder, whole or not at all.
+
+    `state` takes the place of the model's own weights (a moving average); `half` stores float tensors in 16 bits, which
+    `load_model` widens again. Raises `RefsegError` where the folder cannot be written.
+    """
+    with replacing_folder(folder) as temporary:
+        write_model(temporary, model, tokenizer, info, half, state)
+    return Path(folder)
+
+
+def write_model(
+    folder: Path,
+    model: nn.Module,
+    tokenizer: Any,
+    info: Mapping[str, Any] | None = None,
+    half: bool = False,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Put the files of a model into `folder`, which exists; `save_model` leaves nothing half-written."""
+    from safetensors.torch import save_file
+
+    from refseg.models import config_to_dict
+
+    values = dict(config_to_dict(model.config))
+    document = {
+        "format": FORMAT,
+        "refseg": __version__,
+        "system": values.pop("system"),
+        "config": values,
+        "info": dict(info or {}),
+    }
+    tensors = {}
+    for name, value in (model.state_dict() if state is None else state).items():
+        narrow = half and value.is_floating_point()
+        # A copy each: safetensors refuses tensors that share memory, such as tied embeddings.
+        tensors[name] = value.detach().to("cpu", torch.float16 if narrow else value.dtype, copy=True).contiguous()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    (folder / CONFIG).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def load_model(
+    name: str | os.PathLike[str], device: torch.device | str = "cpu"
+) -> tuple[nn.Module, Any, dict[str, Any]]:
+    """The model (in eval mode, float32), its tokenizer and its info, from a folder, a packaged name or a hub id.
+
+    Raises `CheckpointError` when nothing is found, the folder is damaged or of a newer format, or its tensors are not
+    exactly the model's; the message lists them.
+    """
+    from refseg.encoders.text.tokenizer import load_tokenizer
+    from refseg.models import build
+
+    folder = locate_model(name)
+    document = read_config(folder)
+    model = build(_config_of(folder, document))
+    load_weights(model, read_tensors(folder / WEIGHTS), f"{folder / WEIGHTS}")
+    return model.to(device).eval(), load_tokenizer(folder), document["info"]
+
+
+def locate_model(name: str | os.PathLike[str]) -> Path:
+    """The folder of a model: a local folder, a name that ships with the package, or a hub id (downloaded once)."""
+    folder = Path(name)
+    recover_folder(folder)
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file; a model is a folder with {CONFIG} and {WEIGHTS}")
+    text = os.fspath(name)
+    if re.fullmatch(r"[\w.-]+", text) and (PACKAGED / text).is_dir():
+        return PACKAGED / text
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith("."):
+        return _download(text)
+    shipped = sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()) if PACKAGED.is_dir() else []
+    raise CheckpointError(
+        f"{text}: no such model folder; give a folder, a hub id (owner/name)"
+        + (f" or a name that ships with refseg: {', '.join(shipped)}" if shipped else "")
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder, checked: keys format, system, config, info."""
+    path = folder / CONFIG
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); a model folder holds {CONFIG}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(document, dict) or not {"format", "system", "config"} <= document.keys():
+        raise CheckpointError(f"{path}: not the configuration of a refseg model (format, system and config are wanted)")
+    if document["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format {document['format']!r}; this version of refseg reads format {FORMAT}")
+    document.setdefault("info", {})
+    return document
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged, cannot be read: {error}") from error
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Put tensors into a model, strictly: every name once, every shape equal. 16-bit floats are widened."""
+    own = model.state_dict()
+    problems = [f"missing: {_listed(own.keys() - tensors.keys())}"] if own.keys() - tensors.keys() else []
+    if tensors.keys() - own.keys():
+        problems.append(f"unexpected: {_listed(tensors.keys() - own.keys())}")
+    shapes = [
+        f"{name} is {tuple(tensors[name].shape)}, wanted {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & tensors.keys())
+        if tensors[name].shape != own[name].shape
+    ]
+    if shapes:
+        problems.append(
+            "shapes: " + "; ".join(shapes[:8]) + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "")
+        )
+    if problems:
+        raise CheckpointError(f"{where}: the tensors do not fit the configuration; " + "; ".join(problems))
+    model.load_state_dict({name: value.to(own[name].dtype) for name, value in tensors.items()}, strict=True)
+
+
+def _config_of(folder: Path, document: Mapping[str, Any]) -> Any:
+    from refseg.models import MODELS, config_from_dict
+
+    system = document["system"]
+    if system not in MODELS:
+        raise CheckpointError(
+            f"{folder / CONFIG}: a model of the system {system!r}, which this version does not have; "
+            f"it has {', '.join(MODELS)}"
+        )
+    try:
+        return config_from_dict({"system": system, **document["config"]})
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{hub_id}: no such folder here, and it cannot be had from the hub ({reason}); "
+            "check the name and the connection, or give a local folder"
+        ) from error
+
+
+def _listed(names: Any, most: int = 8) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")

@@ -1,0 +1,166 @@
+"""From what a network says to what a person gets: logits -> masks, boxes and verdicts at the pictures' own sizes.
+
+A mask is made in two steps: the logits are enlarged to the network's input size (bilinear, as every published system
+does), then read at the centre of each pixel of the original picture, through the picture's `Geometry` and without
+touching padding. The second step runs over strips of rows, so that an enormous picture costs little more memory than
+its own mask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from refseg.errors import RefsegError
+from refseg.inference.connected_components import target_boxes
+from refseg.inference.segmentation import Geometry, Segmentation
+from refseg.types import Output
+
+MINIMUM_AREA = 50
+"""A mask of fewer pixels says "none" where the network has no no-target head (Liu et al., GRES, CVPR 2023, section
+5.3)."""
+
+STRIP = 1 << 22
+"""Pixels of the original picture that are in work at once."""
+
+
+def postprocess(
+    output: Output,
+    geometries: Sequence[Geometry],
+    texts: Sequence[str],
+    threshold: float = 0.5,
+    no_target_threshold: float = 0.5,
+    *,
+    input_size: tuple[int, int] | None = None,
+    minimum_area: int = MINIMUM_AREA,
+) -> list[Segmentation]:
+    """One `Segmentation` a sentence, in order.
+
+    `output` holds B sentences; `geometries` and `texts` have one entry for each of them. A pixel is foreground when
+    its probability is above `threshold`. The verdict is "none", and the mask cleared, when the no-target probability
+    is above `no_target_threshold` (ties mean a target, as in `Output`), or when no pixel is foreground (GRES, section
+    5.1), in which case the no-target probability is at least one minus that of the most certain pixel. A network
+    without a no-target head says "none" when fewer than `minimum_area` pixels of the original picture are foreground;
+    its no-target probability is one minus the foreground probability of the `minimum_area`-th most certain pixel,
+    which reaches one minus `threshold` exactly when the rule says none.
+
+    `input_size` (height, width) is what the network saw, where a batch was padded beyond the geometries' own model
+    sizes.
+    Raises `RefsegError` for thresholds outside 0 to 1 or lists of another length than the output.
+    """
+    count = len(output.mask_logits)
+    if len(geometries) != count or len(texts) != count:
+        raise RefsegError(f"{count} answers need {count} geometries and texts, not {len(geometries)} and {len(texts)}")
+    check_probability("threshold", threshold)
+    check_probability("no_target_threshold", no_target_threshold)
+    answers = []
+    for index, (geometry, text) in enumerate(zip(geometries, texts, strict=True)):
+        logits = _at_input_size(output.mask_logits[index], input_size or geometry.model_size)
+        if output.no_target_logits is not None:
+            no_target_score = float(output.no_target_logits[index].float().sigmoid())
+            no_target = no_target_score > no_target_threshold
+            mask, certainty, most = _mask_at_original_size(logits, geometry, threshold, 1, skip=no_target)
+            if not no_target and not mask.any():
+                no_target, no_target_score = True, max(no_target_score, 1.0 - most)
+        else:
+            smallest = min(minimum_area, math.prod(geometry.original_size))
+            mask, certainty, nth = _mask_at_original_size(logits, geometry, threshold, smallest)
+            no_target_score = 1.0 - nth
+            no_target = int(mask.sum()) < smallest
+            if no_target:
+                mask = np.zeros_like(mask)
+        answers.append(
+            Segmentation(
+                mask=mask,
+                boxes=np.zeros((0, 4)) if no_target else _boxes(output, index, geometry, mask),
+                no_target=no_target,
+                no_target_score=no_target_score,
+                score=1.0 - no_target_score if no_target else certainty,
+                text=text,
+            )
+        )
+    return answers
+
+
+def check_probability(name: str, value: float) -> None:
+    """Raises `RefsegError` unless `value` lies between 0 and 1."""
+    if not (isinstance(value, (int, float)) and 0.0 <= value <= 1.0):
+        raise RefsegError(f"{name} is a probability between 0 and 1, not {value!r}")
+
+
+def _at_input_size(logits: Float[Tensor, "h w"], size: tuple[int, int]) -> Float[Tensor, "H W"]:
+    """Logits enlarged to the network's input size, in float32 whatever the network computed in."""
+    enlarged = torch.nn.functional.interpolate(
+        logits[None, None].float(), size=size, mode="bilinear", align_corners=False
+    )
+    return enlarged[0, 0]
+
+
+def _mask_at_original_size(
+    logits: Float[Tensor, "H W"], geometry: Geometry, threshold: float, nth: int, skip: bool = False
+) -> tuple[np.ndarray, float, float]:
+    """The mask (height, width) bool, the mean probability of its pixels, and the `nth` highest probability of all.
+
+    With `skip` the mask stays empty. The mean of an empty mask is 0, and so is the probability when `nth` is 0.
+    """
+    height, width = geometry.original_size
+    mask = np.zeros((height, width), dtype=bool)
+    if skip:
+        return mask, 0.0, 0.0
+    top, left, bottom, right = geometry.content()
+    content = logits[top:bottom, left:right]
+    # Sampled along the columns first: what remains is (content height) x (original width), whatever the picture's
+    # height.
+    low, high, weight = _neighbours(
+        width, geometry.scale[1], geometry.offset[1] - left, content.shape[1], logits.device
+    )
+    wide = content[:, low] * (1 - weight) + content[:, high] * weight
+    low, high, weight = _neighbours(
+        height, geometry.scale[0], geometry.offset[0] - top, content.shape[0], logits.device
+    )
+    total, pixels = 0.0, 0
+    highest = logits.new_zeros(0)
+    rows = max(1, STRIP // width)
+    for start in range(0, height, rows):
+        part = slice(start, start + rows)
+        strip = wide[low[part]] * (1 - weight[part, None]) + wide[high[part]] * weight[part, None]
+        probability = strip.sigmoid_()
+        chosen = probability > threshold
+        mask[part] = chosen.cpu().numpy()
+        total += float(probability[chosen].sum(dtype=torch.float64))
+        pixels += int(chosen.sum())
+        if nth:
+            best = probability.flatten().topk(min(nth, probability.numel())).values
+            highest = torch.cat([highest, best]).topk(min(nth, len(highest) + len(best))).values
+    return mask, total / pixels if pixels else 0.0, float(highest[-1]) if nth else 0.0
+
+
+def _neighbours(
+    size: int, scale: float, offset: float, available: int, device: torch.device
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """For each of `size` original pixels of one axis: the two input pixels it lies between, and the second one's
+    weight.
+
+    Positions follow `Geometry`: the centre of original pixel c lies at (c + 0.5) * scale + offset of the content.
+    """
+    centres = (torch.arange(size, device=device, dtype=torch.float64) + 0.5) * scale + offset - 0.5
+    centres = centres.clamp(0, available - 1)
+    low = centres.floor().long()
+    return low, (low + 1).clamp(max=available - 1), (centres - low).float()
+
+
+def _boxes(output: Output, index: int, geometry: Geometry, mask: np.ndarray) -> np.ndarray:
+    """Predicted boxes in pixels of the picture where the network has a box head, else the boxes of the mask's parts."""
+    if output.boxes is None:
+        return target_boxes(mask)
+    centre_x, centre_y, width, height = output.boxes[index].double().cpu().numpy().T
+    corners = np.stack(
+        [centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2], axis=1
+    )
+    original_height, original_width = geometry.original_size
+    return corners.clip(0, 1) * np.array([original_width, original_height, original_width, original_height], float)

@@ -1,0 +1,98 @@
+"""DETR's mask head (Carion et al., ECCV 2020, section 4.4): from where a query looks to its mask at stride 4.
+
+    attention of the query over the map (8 heads) -.
+    the fused map -----------------------------------> conv conv -> x2 + skip -> conv -> x2 + skip -> conv -> x2 + skip
+    the picture's map -------------------------------'                                           -> conv -> conv: logits
+
+Skips are the encoder's maps of strides 16, 8 and 4. RefTR takes the same head, with the fused map as a further input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refseg.errors import ConfigError
+from refseg.nn.conv import group_norm
+
+__all__ = ["AttentionMaps", "MaskHead"]
+
+SKIPS = (16, 8, 4)
+"""Strides of the encoder's maps that come in on the way up."""
+
+
+class AttentionMaps(nn.Module):
+    """Where each query looks, head by head. One softmax runs over all heads and pixels together, as in DETR's code."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ConfigError(f"heads={heads} does not divide width={width}")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        for layer in (self.query, self.key):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B P C"],
+        maps: Float[Tensor, "B C h w"],
+        mask: Bool[Tensor, "B h w"],
+    ) -> Float[Tensor, "B P n h w"]:
+        """`mask` is True on real pixels; the others get nothing. For each query the answer sums to 1."""
+        asking = self.query(queries).unflatten(2, (self.heads, -1))
+        keys = self.key(maps.flatten(2).transpose(1, 2)).unflatten(2, (self.heads, -1))
+        scores = torch.einsum("bpnc,btnc->bpnt", asking * asking.shape[-1] ** -0.5, keys)
+        scores = scores.masked_fill(~mask.flatten(1)[:, None, None], float("-inf"))
+        return scores.flatten(2).softmax(dim=-1).view_as(scores).unflatten(3, mask.shape[1:])
+
+
+class MaskHead(nn.Module):
+    """Convolutions with group normalisation that double the size three times.
+
+    `inputs` channels come in; on the way up there are width/2, width/4, width/8 and width/16 of them; `channels` are
+    those of the encoder's maps by stride.
+    """
+
+    def __init__(self, inputs: int, width: int, channels: dict[int, int], groups: int) -> None:
+        super().__init__()
+        if width % 16:
+            raise ConfigError(f"width={width}: the mask head wants a multiple of 16")
+        widths = [inputs, inputs, width // 2, width // 4, width // 8, width // 16]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(before, after, kernel_size=3, padding=1) for before, after in pairwise(widths)
+        )
+        self.norms = nn.ModuleList(group_norm(after, groups) for after in widths[1:])
+        self.skips = nn.ModuleList(
+            nn.Conv2d(channels[stride], after, kernel_size=1) for stride, after in zip(SKIPS, widths[2:5], strict=True)
+        )
+        self.logits = nn.Conv2d(widths[-1], 1, kernel_size=3, padding=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_uniform_(layer.weight, a=1)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+
+    def encode(self, maps: dict[int, Tensor]) -> list[Float[Tensor, "N _ _ _"]]:
+        """What comes in on the way up, from the encoder's maps: once a picture, for all its sentences."""
+        return [skip(maps[stride]) for skip, stride in zip(self.skips, SKIPS, strict=True)]
+
+    def forward(
+        self, inputs: Float[Tensor, "K D h w"], skips: Sequence[Float[Tensor, "K _ _ _"]]
+    ) -> tuple[Float[Tensor, "K u v"], Float[Tensor, "K E u v"]]:
+        """Mask logits at stride 4, and the features (width/16 channels) that they come from."""
+        if inputs.device.type == "cpu":
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            if index > 1:
+                skip = skips[index - 2]
+                inputs = skip + F.interpolate(inputs, size=skip.shape[-2:], mode="nearest")
+            inputs = F.relu(norm(conv(inputs)))
+        return self.logits(inputs)[:, 0], inputs

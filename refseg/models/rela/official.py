@@ -1,0 +1,226 @@
+"""ReLA's published checkpoints (Swin-T, Swin-B, ResNet-50; branches main and original) into our model.
+
+The branch and every size are read off the names and shapes. detectron2's files hold the state dict under "model".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from refseg.encoders.text.bert import BertTextConfig
+from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.swin import SwinConfig
+from refseg.errors import CheckpointError, ConfigError
+from refseg.models.rela.config import OFFICIAL, DeformableConfig, ReLAConfig
+from refseg.models.rela.masked_regions import MaskedRegionDecoderConfig
+from refseg.models.rela.model import build_rela
+from refseg.models.renaming import Rule, fit, learned, rename
+
+__all__ = ["config_of", "load_state"]
+
+_HEAD = r"sem_seg_head\."
+_PIXELS = _HEAD + r"pixel_decoder\."
+_PREDICTOR = _HEAD + r"predictor\."
+_MHA = r"\.(in_proj_weight|in_proj_bias|out_proj\.weight|out_proj\.bias)"
+
+RULES: list[Rule] = [
+    (r"text_encoder\.(embeddings|encoder)\.(.+)", r"text.bert.\1.\2"),
+    # Swin transformer with LAVT's fusion
+    (r"backbone\.(patch_embed\..+|norm[0-3]\..+|layers\.\d+\.(?:blocks|downsample)\..+)", r"vision.\1"),
+    (r"backbone\.layers\.(\d+)\.fusion\.vis_project\.0\.(\w+)", r"language_stages.fusions.\1.vision.\2"),
+    (
+        r"backbone\.layers\.(\d+)\.fusion\.image_lang_att\.f_(query|key|value)\.0\.(\w+)",
+        r"language_stages.fusions.\1.\2.\3",
+    ),
+    (r"backbone\.layers\.(\d+)\.fusion\.image_lang_att\.W\.0\.(\w+)", r"language_stages.fusions.\1.gathered.\2"),
+    (r"backbone\.layers\.(\d+)\.fusion\.project_mm\.0\.(\w+)", r"language_stages.fusions.\1.output.\2"),
+    (r"backbone\.layers\.(\d+)\.res_gate\.0\.weight", r"language_stages.gates.\1.inner.weight"),
+    (r"backbone\.layers\.(\d+)\.res_gate\.2\.weight", r"language_stages.gates.\1.outer.weight"),
+    # pixel decoder
+    (_PIXELS + r"transformer\.level_embed", r"pixel_decoder.level_embed"),
+    (_PIXELS + r"transformer\.encoder\.(layers\..+)", r"pixel_decoder.\1"),
+    (_PIXELS + r"adapter_1\.weight", r"pixel_decoder.lateral.conv.weight"),
+    (_PIXELS + r"adapter_1\.norm\.(\w+)", r"pixel_decoder.lateral.norm.\1"),
+    (_PIXELS + r"layer_1\.weight", r"pixel_decoder.smooth.conv.weight"),
+    (_PIXELS + r"layer_1\.norm\.(\w+)", r"pixel_decoder.smooth.norm.\1"),
+    (_PIXELS + r"(input_proj\..+|mask_features\..+)", r"pixel_decoder.\1"),
+    # predictor, both branches
+    (_PREDICTOR + r"query_feat\.weight", r"relation.regions.weight"),
+    (_PREDICTOR + r"query_embed\.weight", r"relation.region_positions.weight"),
+    (_PREDICTOR + r"level_embed\.weight", r"relation.scales.weight"),
+    (_PREDICTOR + r"lang_proj\.weight", r"relation.words.weight"),
+    (_PREDICTOR + r"decoder_norm\.(\w+)", r"relation.norm.\1"),
+    (_PREDICTOR + r"minimap_embed\.(\w+)", r"relation.minimap.\1"),
+    (_PREDICTOR + r"mask_embed\.layers\.(.+)", r"relation.filter.layers.\1"),
+    (_PREDICTOR + r"nt_embed\.layers\.(.+)", r"relation.no_target.layers.\1"),
+    (_PREDICTOR + r"transformer_ffn_layers\.(\d+)\.linear1\.(\w+)", r"relation.layers.\1.feed_forward.inner.\2"),
+    (_PREDICTOR + r"transformer_ffn_layers\.(\d+)\.linear2\.(\w+)", r"relation.layers.\1.feed_forward.outer.\2"),
+    (_PREDICTOR + r"transformer_ffn_layers\.(\d+)\.norm\.(\w+)", r"relation.layers.\1.norm.\2"),
+    (
+        _PREDICTOR + r"(?:RIA_layers|RIA_cross_attention)\.(\d+)\.multihead_attn" + _MHA,
+        r"relation.layers.\1.ria.attention.\2",
+    ),
+    (_PREDICTOR + r"(?:RIA_layers|RIA_cross_attention)\.(\d+)\.norm\.(\w+)", r"relation.layers.\1.ria.norm.\2"),
+    (
+        _PREDICTOR + r"(?:RLA_vision|self_attention_layers)\.(\d+)\.self_attn" + _MHA,
+        r"relation.layers.\1.regions.attention.\2",
+    ),
+    (_PREDICTOR + r"(?:RLA_vision|self_attention_layers)\.(\d+)\.norm\.(\w+)", r"relation.layers.\1.regions.norm.\2"),
+    # branch main
+    (_PREDICTOR + r"lang_weight", r"relation.first.gate"),
+    (_PREDICTOR + r"RLA_lang_att\.multihead_attn" + _MHA, r"relation.first.language.attention.\1"),
+    (_PREDICTOR + r"RLA_lang_att\.norm\.(\w+)", r"relation.first.language.norm.\1"),
+    # branch original
+    (_PREDICTOR + r"RLA_gate", r"relation.last.gate"),
+    (_PREDICTOR + r"RLA_proj\.weight", r"relation.last.project.weight"),
+    (_PREDICTOR + r"decoder_norm_2\.(\w+)", r"relation.last.norm.\1"),
+    (_PREDICTOR + r"RLA_lang\.multihead_attn" + _MHA, r"relation.last.language.attention.\1"),
+    (_PREDICTOR + r"RLA_lang\.norm\.(\w+)", r"relation.last.language.norm.\1"),
+    (_PREDICTOR + r"RLA_region\.self_attn" + _MHA, r"relation.last.regions.attention.\1"),
+    (_PREDICTOR + r"RLA_region\.norm\.(\w+)", r"relation.last.regions.norm.\1"),
+]
+# detectron2's ResNet: res2.0.conv1.weight, res2.0.conv1.norm.running_mean, res2.0.shortcut.weight, ...
+for _number, _ours in ((1, 0), (2, 1), (3, 2)):
+    for _stage in range(4):
+        _from, _to = rf"backbone\.res{_stage + 2}\.(\d+)\.conv{_number}", rf"vision.stages.{_stage}.\1.convs.{_ours}"
+        RULES += [(_from + r"\.weight", _to + ".conv.weight"), (_from + r"\.norm\.(\w+)", _to + r".norm.\2")]
+for _stage in range(4):
+    _from, _to = rf"backbone\.res{_stage + 2}\.(\d+)\.shortcut", rf"vision.stages.{_stage}.\1.shortcut"
+    RULES += [(_from + r"\.weight", _to + ".conv.weight"), (_from + r"\.norm\.(\w+)", _to + r".norm.\2")]
+RULES += [
+    (r"backbone\.stem\.conv1\.weight", "vision.stem.0.conv.weight"),
+    (r"backbone\.stem\.conv1\.norm\.(\w+)", r"vision.stem.0.norm.\1"),
+]
+
+
+def load_state(
+    state: Mapping[str, Tensor],
+    *,
+    input_size: int = 480,
+    max_words: int = 20,
+    heads: int = 8,
+    pixel_heads: int = 8,
+    text_heads: int | None = None,
+) -> nn.Module:
+    """The model of a published state dict, in eval mode.
+
+    `heads` are those of the region decoder, `pixel_heads` of the deformable pixel decoder, `text_heads` of BERT (None:
+    one for each 64 channels, as every published BERT has). `input_size` and `max_words` are kept with the model for
+    the pictures and sentences to come.
+    """
+    tensors = learned(state)
+    names, unexplained = rename(list(tensors), RULES)
+    ours: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    for published, name in names.items():
+        for key, value in _converted(name, tensors[published]).items():
+            ours[key], origin[key] = value, published
+    config = config_of(
+        tensors,
+        input_size=input_size,
+        max_words=max_words,
+        heads=heads,
+        pixel_heads=pixel_heads,
+        text_heads=text_heads,
+    )
+    model = build_rela(config)
+    fit(model, ours, origin, unexplained)
+    return model.eval()
+
+
+def config_of(
+    state: Mapping[str, Tensor],
+    *,
+    input_size: int,
+    max_words: int,
+    heads: int,
+    pixel_heads: int,
+    text_heads: int | None,
+) -> ReLAConfig:
+    """The configuration that the tensors' names and shapes tell. Raises `CheckpointError` when they are no ReLA's."""
+    try:
+        regions = math.isqrt(len(state["sem_seg_head.predictor.query_feat.weight"]))
+        width = state["sem_seg_head.predictor.query_feat.weight"].shape[1]
+        vision = _resnet_of(state) if "backbone.stem.conv1.weight" in state else _swin_of(state)
+        words = state["text_encoder.embeddings.word_embeddings.weight"]
+        attention = state["sem_seg_head.pixel_decoder.transformer.encoder.layers.0.self_attn.attention_weights.bias"]
+        return replace(
+            OFFICIAL,
+            input=replace(OFFICIAL.input, size=input_size),
+            vision=vision,
+            language_in_vision=any(".fusion." in name for name in state),
+            text=BertTextConfig(
+                vocabulary_size=len(words),
+                max_words=max_words,
+                width=words.shape[1],
+                layers=_count(state, "text_encoder.encoder.layer."),
+                heads=text_heads or words.shape[1] // 64,
+                feedforward=len(state["text_encoder.encoder.layer.0.intermediate.dense.bias"]),
+                positions=len(state["text_encoder.embeddings.position_embeddings.weight"]),
+            ),
+            pixel_decoder=DeformableConfig(
+                layers=_count(state, "sem_seg_head.pixel_decoder.transformer.encoder.layers."),
+                heads=pixel_heads,
+                points=len(attention) // (pixel_heads * 3),
+                feedforward=len(state["sem_seg_head.pixel_decoder.transformer.encoder.layers.0.linear1.bias"]),
+            ),
+            width=width,
+            regions=regions,
+            relation=MaskedRegionDecoderConfig(
+                layers=_count(state, "sem_seg_head.predictor.transformer_ffn_layers."),
+                heads=heads,
+                feedforward=len(state["sem_seg_head.predictor.transformer_ffn_layers.0.linear1.bias"]),
+                language="last" if "sem_seg_head.predictor.RLA_gate" in state else "first_layer",
+                filter_layers=_count(state, "sem_seg_head.predictor.mask_embed.layers."),
+                no_target_layers=_count(state, "sem_seg_head.predictor.nt_embed.layers."),
+            ),
+        )
+    except KeyError as error:
+        raise CheckpointError(f"not a checkpoint of ReLA: {error.args[0]} is not in it") from error
+    except (ConfigError, IndexError, ValueError) as error:
+        raise CheckpointError(f"not a checkpoint of ReLA: its sizes do not fit together ({error})") from error
+
+
+def _swin_of(state: Mapping[str, Tensor]) -> SwinConfig:
+    tables = [state[f"backbone.layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in range(4)]
+    width = len(state["backbone.patch_embed.proj.bias"])
+    first, second, third, fourth = (_count(state, f"backbone.layers.{stage}.blocks.") for stage in range(4))
+    return SwinConfig(
+        embed_dim=width,
+        depths=(first, second, third, fourth),
+        heads=(tables[0].shape[1], tables[1].shape[1], tables[2].shape[1], tables[3].shape[1]),
+        window=(math.isqrt(len(tables[0])) + 1) // 2,
+        mlp_ratio=len(state["backbone.layers.0.blocks.0.mlp.fc1.bias"]) / width,
+        qkv_bias="backbone.layers.0.blocks.0.attn.qkv.bias" in state,
+    )
+
+
+def _resnet_of(state: Mapping[str, Tensor]) -> ResNetConfig:
+    first, second, third, fourth = (len(state[f"backbone.res{stage}.0.conv3.weight"]) for stage in (2, 3, 4, 5))
+    depths = tuple(_count(state, f"backbone.res{stage}.") for stage in (2, 3, 4, 5))
+    return ResNetConfig(
+        widths=(first, second, third, fourth),
+        depths=depths,  # type: ignore[arg-type]
+        stem_width=len(state["backbone.stem.conv1.weight"]),
+    )
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbers follow `prefix` in the names: 0 to the largest."""
+    numbers = {name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)}
+    return len({number for number in numbers if number.isdigit()})
+
+
+def _converted(name: str, value: Tensor) -> dict[str, Tensor]:
+    """Our tensors for a renamed one: kernels of size 1 as matrices, the packed projection of attention in its parts."""
+    if name.startswith("language_stages.") and value.ndim == 3:
+        return {name: value[..., 0]}
+    stem, _, last = name.rpartition(".")
+    if last in ("in_proj_weight", "in_proj_bias"):
+        parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
+        return {f"{stem}.{part}.{last.removeprefix('in_proj_')}": piece for part, piece in parts}
+    return {name.replace(".out_proj.", ".output."): value}

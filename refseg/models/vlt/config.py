@@ -1,0 +1,345 @@
+"""VLT's configurations: the thesis' and journal's, the published code's, small ones, and the rows of the tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from refseg.data.transforms import InputConfig
+from refseg.encoders.text.bert import BertTextConfig
+from refseg.encoders.text.recurrent import RecurrentTextConfig
+from refseg.encoders.text.transformer import WordTransformerConfig
+from refseg.encoders.vision.darknet import DarkNetConfig
+from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.shufflenet import ShuffleNetConfig
+from refseg.encoders.vision.swin import SwinConfig
+from refseg.errors import ConfigError
+from refseg.models.rela.regions import RegionDecoderConfig
+from refseg.models.vlt.contrast import InterSampleConfig
+from refseg.models.vlt.fusion import FusionConfig
+
+__all__ = [
+    "ABLATIONS",
+    "PRESETS",
+    "ConvolutionsConfig",
+    "FusionConfig",
+    "InterSampleConfig",
+    "MaskDecoderConfig",
+    "QueryConfig",
+    "TransformerConfig",
+    "VLTConfig",
+    "VLTLosses",
+]
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """Where the decoder's queries F_q come from (section 4.2.2, tables 4.2 and 4.3)."""
+
+    kind: Literal["generated", "learnt", "words"] = "generated"
+    """generated: the Query Generation Module. learnt: vectors that are the same for every input. words: the word
+    vectors and the sentence's."""
+    number: int = 16
+    """N_q, 1 to 32; with kind words it is the number of word slots and one more, whatever this says."""
+    source: Literal["raw", "fused"] = "raw"
+    """The map that generated queries come from: F_vr, which knows no sentence (text, so that it is computed once a
+    picture), or the fused one (published code)."""
+    form: Literal["text", "code"] = "text"
+    """text: three convolutions and one attention map a query (equations 4.4 to 4.6). code: coordinates beside the map,
+    four convolutions, and multi-head attention with projections of its own and positions of words and queries."""
+    heads: int = 8
+    """Of the attention with form code."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= 32:
+            raise ConfigError(f"queries.number={self.number}: 1 to 32 is wanted")
+        if self.heads < 1:
+            raise ConfigError(f"queries.heads={self.heads}: 1 or more is wanted")
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Encoder and decoder (section 4.2.6)."""
+
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    heads: int = 8
+    feedforward: int = 256
+    """Hidden units of the feed-forward networks; 256 in the published code, where the text says "hidden layer size"."""
+    dropout: float = 0.1
+    norm_eps: float = 1e-5
+    """Added to variances by the layer normalisation; 1e-14 in the published code's library."""
+    attention_relu: bool = False
+    """Rectify queries, keys, values and output of every attention, as the published code's library does."""
+    causal: bool = False
+    """A query looks at itself and those before it alone in the decoder's self-attention, as in the published code."""
+    positions: Literal["sine2d", "sine1d"] = "sine2d"
+    """Of places: sines of row and column (text), or of the place's number in reading order (published code)."""
+    query_positions: bool = False
+    """Add sines of their number to the queries before the decoder, as the published code does."""
+
+    def __post_init__(self) -> None:
+        if min(self.encoder_layers, self.decoder_layers, self.heads, self.feedforward) < 1:
+            raise ConfigError("transformer: layers, heads and feedforward are 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"transformer.dropout={self.dropout}: a probability below 1 is wanted")
+        if self.norm_eps <= 0:
+            raise ConfigError(f"transformer.norm_eps={self.norm_eps}: a positive number is wanted")
+
+
+@dataclass(frozen=True)
+class ConvolutionsConfig:
+    """3x3 convolutions in the place of transformer, queries and balance (table 4.1)."""
+
+    depth: int = 7
+    hidden: int = 512
+    """Channels of each; the table gives about 16.6 million parameters for them."""
+
+    def __post_init__(self) -> None:
+        if min(self.depth, self.hidden) < 1:
+            raise ConfigError("transformer: depth and hidden are 1 or more")
+
+
+@dataclass(frozen=True)
+class MaskDecoderConfig:
+    """From responses to the mask (section 4.2.4)."""
+
+    source: Literal["kernel", "dense"] = "kernel"
+    """F_m: kernel applies the responses to the encoder's output (equation 4.7); dense makes each response a map by a
+    linear layer, without the encoder's output (published code)."""
+    layout: Literal["text", "code"] = "text"
+    """text: three 3x3 convolutions, each followed by an enlargement by 2, and a 1x1 one. code: three 3x3 convolutions,
+    one more after each enlargement, and a 3x3 one."""
+    channels: int = 256
+    output_stride: int = 2
+    """Pixels along a cell of the answer; a power of 2, at most the stride of the grid."""
+
+    def __post_init__(self) -> None:
+        if self.output_stride < 1 or self.output_stride & (self.output_stride - 1):
+            raise ConfigError(f"mask_decoder.output_stride={self.output_stride}: a power of 2 is wanted")
+        if self.channels < 1:
+            raise ConfigError(f"mask_decoder.channels={self.channels}: 1 or more is wanted")
+
+
+@dataclass(frozen=True)
+class VLTLosses:
+    """Weights of the losses; the defaults are the text's, which names binary cross entropy."""
+
+    mask: float = 1.0
+    reduction: Literal["mean", "sum"] = "mean"
+    """Of the cross entropy over pixels; the published code sums over them. Over sentences it is the mean."""
+    kernel_decay: float = 0.0
+    """Times the sum of the squares of all trained convolutions' kernels; 5e-4 in the published code."""
+    dice: float = 0.0
+    """Of the dice loss on the mask; neither text nor code has one."""
+    minimap: float = 1.0
+    """Of the minimap, where ReLA's block decodes."""
+    no_target: float = 1.0
+    """Of the verdict, where the model has such a head."""
+    tags: float = 0.3
+    """Of the tags (see `VLTConfig.tags`), where there are any."""
+
+    def __post_init__(self) -> None:
+        for name in ("mask", "kernel_decay", "dice", "minimap", "no_target", "tags"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"losses.{name}={getattr(self, name)}: 0 or more is wanted")
+
+
+# RGB from 0 to 1, the picture in the middle of a grey square.
+_LETTERBOX = InputConfig(
+    size=416,
+    resize="letterbox",
+    interpolation="bicubic",
+    mean=(0.0,) * 3,
+    std=(255.0,) * 3,
+    padding=(127.5,) * 3,
+    rasterise="original",
+)
+
+
+@dataclass(frozen=True)
+class VLTConfig:
+    """A whole VLT; the defaults are the thesis' with DarkNet-53 (chapter 4). The published threshold on
+    probabilities is .35 (`refseg segment --threshold 0.35`)."""
+
+    input: InputConfig = _LETTERBOX
+    vision: DarkNetConfig | SwinConfig | ResNetConfig | ShuffleNetConfig = field(default_factory=DarkNetConfig)
+    text: RecurrentTextConfig | BertTextConfig | WordTransformerConfig = field(
+        default_factory=lambda: RecurrentTextConfig(train_embedding=False)
+    )
+    width: int = 256
+    """C: channels of everything behind the encoders."""
+    stride: Literal[8, 16] = 16
+    """Of the grid on which places are fused; 16 in text and code. 8 lets small pictures have as many places."""
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    queries: QueryConfig = field(default_factory=QueryConfig)
+    balance: bool = True
+    """The Query Balance Module (section 4.2.3): responses times a confidence each."""
+    transformer: TransformerConfig | ConvolutionsConfig = field(default_factory=TransformerConfig)
+    mask_decoder: MaskDecoderConfig | RegionDecoderConfig = field(default_factory=MaskDecoderConfig)
+    """A `RegionDecoderConfig` puts ReLA's block behind the encoder, in the place of queries, decoder, balance and mask
+    decoder (GRES, table 5: VLT+ReLA)."""
+    regions: int = 10
+    """P of ReLA's block."""
+    inter_sample: InterSampleConfig = field(default_factory=InterSampleConfig)
+    slope: float = 0.0
+    """Of the rectification below 0 behind convolutions: text ReLU, published code .1."""
+    conv_eps: float = 1e-5
+    """Added to variances by batch normalisation; .001 in the published code."""
+    mask_padding: bool = True
+    """Padding words and padded places are never looked at. The published code looks at both."""
+    no_target_head: bool = False
+    """A verdict on "this means nothing here", which VLT has not; without it a mask of few pixels counts as none."""
+    tags: tuple[str, ...] = ()
+    """Words of which a linear map of F_vr says where they hold; see `refseg.nn.tags`."""
+    losses: VLTLosses = field(default_factory=VLTLosses)
+
+    def __post_init__(self) -> None:
+        if self.width < 4 or self.width % 4:
+            raise ConfigError(f"width={self.width}: a multiple of 4 is wanted")
+        if isinstance(self.transformer, TransformerConfig) and self.width % self.transformer.heads:
+            raise ConfigError(f"transformer.heads={self.transformer.heads} does not divide width={self.width}")
+        if self.queries.form == "code" and self.width % self.queries.heads:
+            raise ConfigError(f"queries.heads={self.queries.heads} does not divide width={self.width}")
+        if self.fusion.kind == "product" and self.stride != 16:
+            raise ConfigError(f"stride={self.stride}: the fusion of the published code is made for 16")
+        if self.inter_sample.kind == "mcl" and not self.generates:
+            raise ConfigError(
+                'inter_sample.kind: masked words need generated queries; choose "cl" or "none" with these queries'
+            )
+        if self.inter_sample.kind != "none" and isinstance(self.mask_decoder, RegionDecoderConfig):
+            raise ConfigError('inter_sample.kind: ReLA\'s block has no mask features F_m; choose "none"')
+        if isinstance(self.mask_decoder, MaskDecoderConfig):
+            if self.mask_decoder.output_stride > self.stride:
+                raise ConfigError(f"mask_decoder.output_stride: at most the grid's stride {self.stride} is possible")
+            ups = (self.stride // self.mask_decoder.output_stride).bit_length() - 1
+            if self.mask_decoder.layout == "text" and ups > 3:
+                raise ConfigError("mask_decoder: three convolutions enlarge 8 times at most; raise output_stride")
+        if self.losses.tags and self.tags and not self.has_raw_map:
+            raise ConfigError('tags: they are read off F_vr, which the fusion "product" does not make')
+
+    @property
+    def generates(self) -> bool:
+        """Whether queries come from the Query Generation Module."""
+        decodes = isinstance(self.transformer, TransformerConfig) and isinstance(self.mask_decoder, MaskDecoderConfig)
+        return decodes and self.queries.kind == "generated"
+
+    @property
+    def has_raw_map(self) -> bool:
+        """Whether F_vr is made."""
+        return self.fusion.kind != "product" or (self.generates and self.queries.source == "raw")
+
+    @property
+    def grid(self) -> int:
+        """Places along a side of the grid that linear layers over places are made for."""
+        return self.input.size // self.stride
+
+    @property
+    def contrast(self) -> InterSampleConfig | None:
+        """How training composes batches, where the losses want to know who shares an object; None where not."""
+        return self.inter_sample if self.inter_sample.kind != "none" else None
+
+
+PAPER = VLTConfig()
+
+_ALONE = InterSampleConfig(kind="none")
+
+PAPER_SWIN = replace(
+    PAPER,
+    input=InputConfig(size=480),
+    vision=SwinConfig(),
+    text=BertTextConfig(),
+)
+"""Swin-B and BERT, trained end to end (table 4.7); pictures warped to 480, since the text gives no other size."""
+
+OFFICIAL = VLTConfig(
+    text=RecurrentTextConfig(train_embedding=False, cell="keras_gru", mask_padding=False),
+    fusion=FusionConfig(kind="product"),
+    queries=QueryConfig(source="fused", form="code"),
+    transformer=TransformerConfig(
+        norm_eps=1e-14, attention_relu=True, causal=True, positions="sine1d", query_positions=True
+    ),
+    mask_decoder=MaskDecoderConfig(source="dense", layout="code"),
+    inter_sample=_ALONE,
+    slope=0.1,
+    conv_eps=1e-3,
+    mask_padding=False,
+    losses=VLTLosses(reduction="sum", kernel_decay=5e-4),
+)
+"""The published code (ICCV 2021, Keras): another fusion, other queries and another mask decoder, nothing between
+samples; see refseg/models/vlt/README.md."""
+
+RELA = replace(PAPER, mask_decoder=RegionDecoderConfig(), inter_sample=_ALONE)
+"""VLT+ReLA of GRES (table 5)."""
+
+_SMALL_VISION = ResNetConfig(
+    block="basic", widths=(48, 96, 192, 256), depths=(1, 2, 2, 1), stem="conv3", stem_width=32, norm="batch"
+)
+MINI = VLTConfig(
+    input=InputConfig(size=192),
+    vision=_SMALL_VISION,
+    text=RecurrentTextConfig(vocabulary_size=512, max_words=20, embedding=128, hidden=128),
+    width=96,
+    stride=8,
+    transformer=TransformerConfig(heads=3, feedforward=256, dropout=0.0),
+    mask_decoder=MaskDecoderConfig(layout="code", channels=64, output_stride=4),
+    inter_sample=_ALONE,
+    losses=VLTLosses(mask=2.0, dice=2.0, no_target=0.5),
+)
+"""The thesis' wiring at a size that trains on two CPU cores: a small ResNet, a GRU learnt from nothing, a grid of
+stride 8, which has as many places as 416 pixels at 16, and answers at stride 4, where the code's mask decoder still
+has a convolution; the text's ends before its last enlargement."""
+
+MINI_MCL = replace(MINI, inter_sample=InterSampleConfig(anchors="all", compose=False))
+"""MINI with masked contrastive learning; a batch has several sentences of each picture, each an initial sample."""
+
+PHOTO = replace(MINI, input=InputConfig(size=320), vision=ShuffleNetConfig(), stride=16, no_target_head=True)
+"""MINI on the encoder of `rela-photo`, to be compared with it."""
+
+PRESETS: dict[str, VLTConfig] = {
+    "MINI": MINI,
+    "PHOTO": PHOTO,
+    "MINI_MCL": MINI_MCL,
+    "PAPER": PAPER,
+    "PAPER_SWIN": PAPER_SWIN,
+    "OFFICIAL": OFFICIAL,
+    "RELA": RELA,
+}
+
+
+def _queries(**changes: object) -> VLTConfig:
+    return replace(PAPER, queries=replace(PAPER.queries, **changes))  # type: ignore[arg-type]
+
+
+def _between(**changes: object) -> VLTConfig:
+    return replace(PAPER, inter_sample=replace(PAPER.inter_sample, **changes))  # type: ignore[arg-type]
+
+
+_CL = replace(PAPER.inter_sample, kind="cl")
+
+ABLATIONS: dict[str, VLTConfig] = {
+    "table 4.1: 7 conv layers": replace(PAPER, transformer=ConvolutionsConfig(), inter_sample=_ALONE),
+    "table 4.1: transformer": PAPER,
+    # Masked words are words of generated queries: the two others learn between samples without them.
+    "table 4.2 #1: F_t": replace(PAPER, queries=QueryConfig("words"), inter_sample=_CL),
+    "table 4.2 #2: learnt": replace(PAPER, queries=QueryConfig("learnt"), inter_sample=_CL),
+    "table 4.2 #3: QGM": PAPER,
+    **{f"table 4.3: {number} queries": _queries(number=number) for number in (1, 2, 4, 8, 16, 32)},
+    "table 4.3: 16 queries, no QBM": replace(PAPER, balance=False),
+    "table 4.4: tile": replace(PAPER, fusion=FusionConfig("tile")),
+    "table 4.4: tile + conv x 4": replace(PAPER, fusion=FusionConfig("tile_conv4")),
+    "table 4.4: SDF": PAPER,
+    "table 4.5: without CL": replace(PAPER, inter_sample=_ALONE),
+    "table 4.5: CL": replace(PAPER, inter_sample=_CL),
+    "table 4.5: MCL": PAPER,
+    "table 4.6: none": replace(PAPER, inter_sample=_CL),
+    "table 4.6: random": _between(word_select="random"),
+    "table 4.6: threshold": _between(word_select="threshold"),
+    "table 4.6: p_m": PAPER,
+    **{f"figure 4.13: N_DO {share:.0%}": _between(other_object=share) for share in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
+    "table 4.7: Darknet-53": PAPER,
+    "table 4.7: Swin-B": PAPER_SWIN,
+    "table 4.8: video, frames apart": replace(PAPER_SWIN, inter_sample=replace(PAPER.inter_sample, frames=0)),
+    "table 4.8: video, 2 frames each way": replace(PAPER_SWIN, inter_sample=replace(PAPER.inter_sample, frames=2)),
+    "GRES table 5: VLT+ReLA": RELA,
+}

@@ -1,0 +1,337 @@
+r"""VLT: the sentence becomes queries, each a reading of it that the picture suggests, and a transformer answers them.
+
+Ding, Liu, Wang, Jiang: Vision-Language Transformer and Query Generation for Referring Segmentation, ICCV 2021; VLT,
+TPAMI 2022. Equations are numbered as in chapter 4 of Chang Liu's thesis, which has the text of the journal version.
+
+    picture -> maps -> F_vr --.--> fusion (SDF) -> F_fused -> encoder -> F_ve ---.----------> F_m -> mask decoder
+                              |      |                                  decoder -'-> F_r        \
+    sentence -> words F_t ----|------'                                     |          \          masked contrastive
+                              `----> query generation (QGM) -> F_q --------'           balance   learning, in training
+                                                                \---------------------> (QBM) -> F_b
+
+Ours <-> the paper: `fused` F_fused, `queries` F_q, `memory` F_ve, `responses` F_r, `balanced` F_b, `mask_features` F_m,
+`attention` A_qd, `confidence` C_q. What the published code (Keras, 2021) does otherwise is a field of `vlt_config.py`,
+preset OFFICIAL. The parts: `vlt_fusion.py`, `vlt_queries.py`, `vlt_transformer.py`, `vlt_decoder.py`,
+`vlt_contrast.py`, and `vlt_rela.py` for VLT+ReLA.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refseg.encoders.build import build_text, build_vision
+from refseg.errors import RefsegError
+from refseg.models.rela.regions import RegionDecoderConfig
+from refseg.models.vlt.config import ConvolutionsConfig, VLTConfig
+from refseg.models.vlt.contrast import contrastive_loss, select_word
+from refseg.models.vlt.decoder import ConvolutionStack, MaskDecoder, MaskFeatures
+from refseg.models.vlt.fusion import ConvSettings, ProductFusion, RawVision, SpatialDynamicFusion, TileFusion
+from refseg.models.vlt.queries import Queries, QueryBalance, QueryGeneration
+from refseg.models.vlt.rela import RegionHead
+from refseg.models.vlt.transformer import Transformer, numbered
+from refseg.nn.losses import dice_loss, minimap_targets, resize_masks
+from refseg.nn.no_target import NoTargetHead, no_target_loss
+from refseg.nn.positions import PixelPositions
+from refseg.nn.tags import tag_head, tag_losses
+from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+
+__all__ = ["VLT", "VLTState", "build_vlt"]
+
+
+class VLTState(NamedTuple):
+    """N pictures, encoded once for all their sentences."""
+
+    visual: tuple[Float[Tensor, "N _ _ _"], ...]
+    """What the fusion keeps of a picture."""
+    raw: Float[Tensor, "N C h w"] | None
+    """F_vr, where it is made."""
+    visual_queries: Float[Tensor, "N Q C"] | None
+    """relu(F_vq W_v), where queries come from F_vr."""
+    mask: Bool[Tensor, "N h w"] | None
+    """True on places of the grid with a real pixel; None where all may be looked at."""
+    size: tuple[int, int]
+    """Height and width of the input."""
+    tag_logits: Float[Tensor, "N t h w"] | None = None
+
+
+class VLT(nn.Module):
+    """The model; `build_vlt` wires its parts. Pictures are encoded without the sentence."""
+
+    late_fusion = True
+
+    def __init__(self, config: VLTConfig, vision: Any, text: Any) -> None:
+        super().__init__()
+        self.config, self.vision, self.text = config, vision, text
+        width, stride, part = config.width, config.stride, config.mask_decoder
+        settings = ConvSettings(config.slope, config.conv_eps)
+        self.raw_vision = RawVision(vision.channels, width, stride, settings) if config.has_raw_map else None
+        self.fusion: Any  # one of the three, which read different maps
+        if config.fusion.kind == "product":
+            self.fusion = ProductFusion(vision.channels, text.width, width, settings)
+        else:
+            kind = SpatialDynamicFusion if config.fusion.kind == "sdf" else TileFusion
+            self.fusion = kind(config.fusion, width, settings)
+        own_words = config.generates and config.queries.form == "code"
+        product = config.fusion.kind == "product"
+        # F_t; the published code's modules read the text encoder's vectors as they are.
+        self.project_text = None if product and (own_words or not self._reads_words) else nn.Linear(text.width, width)
+        self.positions = PixelPositions(width)
+        self.convolutions: ConvolutionStack | None = None
+        self.transformer: Transformer | None = None
+        if isinstance(config.transformer, ConvolutionsConfig):
+            self.convolutions = ConvolutionStack(config.transformer, width, settings)
+        else:
+            self.transformer = Transformer(config.transformer, width, decodes=self._decodes)
+        self.query_generation: QueryGeneration | None = None
+        if config.generates:
+            raw = config.queries.source == "raw"
+            channels = width if raw else self.fusion.source_channels
+            self.query_generation = QueryGeneration(
+                config.queries, channels, text.width if own_words else width, width, config.grid, settings
+            )
+        learnt = self._decodes and config.queries.kind == "learnt"
+        self.learnt_queries = nn.Parameter(torch.rand(config.queries.number, width)) if learnt else None
+        self.query_balance = QueryBalance(width) if self._decodes and config.balance else None
+        self.mask_features: MaskFeatures | None = None
+        self.mask_decoder: MaskDecoder | None = None
+        self.regions: RegionHead | None = None
+        if isinstance(part, RegionDecoderConfig):
+            self.regions = RegionHead(part, text.width, width, config.regions, stride, settings)
+        else:
+            ups = (stride // part.output_stride).bit_length() - 1
+            inputs = self._query_number()
+            if isinstance(config.transformer, ConvolutionsConfig):
+                inputs = config.transformer.hidden
+            else:
+                self.mask_features = MaskFeatures(part, width, config.grid)
+            self.mask_decoder = MaskDecoder(part, inputs, ups, settings)
+        self.no_target = NoTargetHead(width) if config.no_target_head and self.regions is None else None
+        self.tags = tag_head(width, config.tags)
+
+    @property
+    def _decodes(self) -> bool:
+        """Whether queries are decoded: neither convolutions nor ReLA's block stand in the decoder's place."""
+        config = self.config
+        return not isinstance(config.transformer, ConvolutionsConfig) and not isinstance(
+            config.mask_decoder, RegionDecoderConfig
+        )
+
+    @property
+    def _reads_words(self) -> bool:
+        """Whether queries are made of F_t."""
+        return self._decodes and self.config.queries.kind != "learnt"
+
+    def _query_number(self) -> int:
+        queries = self.config.queries
+        return self.config.text.max_words + 1 if queries.kind == "words" else queries.number
+
+    def forward(self, batch: Batch) -> Output:
+        """Mask logits, and `auxiliary`, where they exist: `attention` (B, Q, L) of the queries over words (with other
+        queries (B, L) of the places), `confidence` (B, Q), `minimap_logits` (B, R), `tag_logits` (N, t, h, w); for
+        learning between samples `mask_features` (B, Q, h, w), `masked_features`, the same of the sentence without
+        `masked_word` (B), -1 where no word was masked."""
+        state = self.encode_image(batch.images, batch.pixel_mask)
+        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+
+    def encode_text(self, tokens: Tokens) -> TextFeatures:
+        """One vector a word, and the sentence's."""
+        return self.text(tokens)
+
+    def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> VLTState:
+        """What no sentence changes."""
+        maps = self.vision(images)
+        raw = None if self.raw_vision is None else self.raw_vision(maps)
+        visual = self.fusion.encode(maps if isinstance(self.fusion, ProductFusion) else raw)
+        queries = None
+        if self.query_generation is not None and self.config.queries.source == "raw" and raw is not None:
+            queries = self.query_generation.visual_queries(raw)
+        mask = None
+        if self.config.mask_padding and self.config.input.resize != "warp":
+            grid = maps[self.config.stride].shape[2:]
+            mask = F.adaptive_max_pool2d(pixel_mask[:, None].float(), (grid[0], grid[1]))[:, 0] > 0
+        tags = None if self.tags is None else self.tags(raw)
+        return VLTState(visual, raw, queries, mask, (images.shape[2], images.shape[3]), tags)
+
+    def decode(self, state: VLTState, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
+        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
+        if picture is not None:
+            state = VLTState(
+                tuple(level[picture] for level in state.visual),
+                None if state.raw is None else state.raw[picture],
+                None if state.visual_queries is None else state.visual_queries[picture],
+                None if state.mask is None else state.mask[picture],
+                state.size,
+                state.tag_logits,
+            )
+        return self._decode(state, text, clip=False)
+
+    def decode_clip(self, state: VLTState, text: TextFeatures) -> Output:
+        """The answer to one sentence in each of F frames of a clip, whose pictures `state` holds (section 4.3.5).
+
+        The queries come from the frames' mean features, so that they are the same in all of them.
+        """
+        frames = len(state.visual[0])
+        if len(text.words) != 1:
+            raise RefsegError(f"one sentence for a clip is wanted, not {len(text.words)}")
+        words, sentence, mask = (
+            value.expand(frames, *value.shape[1:]) for value in (text.words, text.sentence, text.mask)
+        )
+        return self._decode(state, TextFeatures(words, sentence, mask), clip=True)
+
+    def _decode(self, state: VLTState, text: TextFeatures, clip: bool) -> Output:
+        mask = text.mask if self.config.mask_padding else torch.ones_like(text.mask)
+        words, sentence = text.words, text.sentence
+        if self.project_text is not None:
+            words, sentence = self.project_text(words), self.project_text(sentence)
+        plain = isinstance(self.fusion, ProductFusion)
+        fused, source, looked = self.fusion.decode(state.visual, words, text.sentence if plain else sentence, mask)
+        auxiliary: dict[str, Any] = {} if looked is None else {"attention": looked}
+        if state.tag_logits is not None:
+            auxiliary["tag_logits"] = state.tag_logits
+        size = (fused.shape[2], fused.shape[3])
+        if self.convolutions is not None:
+            verdict = self._verdict(fused.flatten(2).transpose(1, 2), state.mask)
+            return Output(self._mask(self.convolutions(fused), state.size), verdict, auxiliary=auxiliary)
+        memory = self._encode(fused, state.mask)
+        if self.regions is not None:
+            real = state.mask if state.mask is not None else fused.new_ones(len(fused), *size, dtype=torch.bool)
+            found = self.regions(memory.transpose(1, 2).unflatten(2, size), real, text)
+            auxiliary["minimap_logits"] = found.last.minimap_logits
+            if found.attention is not None:
+                auxiliary["attention"] = found.attention
+            logits = self._cropped(found.last.mask_logits, state.size, stride=4)
+            return Output(logits, found.last.no_target_logits, auxiliary=auxiliary)
+        read = TextFeatures(words, sentence, mask)
+        own = text.words if self.query_generation is not None and self.config.queries.form == "code" else words
+        visual = self._visual_queries(state, source, clip)
+        queries = self._queries(visual, own, read, mask)
+        if queries.attention is not None:
+            auxiliary["attention"] = queries.attention
+        features, confidence = self._answer(queries, memory, state.mask, size)
+        if confidence is not None:
+            auxiliary["confidence"] = confidence
+        kind = self.config.inter_sample.kind
+        if kind != "none":
+            auxiliary["mask_features"] = features
+        if kind == "mcl":
+            assert queries.attention is not None
+            word = select_word(queries.attention, text.mask, self.config.inter_sample, self.training)
+            places = torch.arange(mask.shape[1], device=mask.device)
+            less = self._queries(visual, own, read, mask & (places != word[:, None]))
+            auxiliary["masked_word"] = word
+            auxiliary["masked_features"] = self._answer(less, memory, state.mask, size)[0]
+        return Output(self._mask(features, state.size), self._verdict(memory, state.mask), auxiliary=auxiliary)
+
+    def _encode(self, fused: Float[Tensor, "B C h w"], mask: Bool[Tensor, "B h w"] | None) -> Float[Tensor, "B T C"]:
+        assert self.transformer is not None
+        places = fused.flatten(2).transpose(1, 2)
+        if self.transformer.config.positions == "sine1d":
+            places = places + numbered(places)
+        else:
+            real = mask if mask is not None else fused.new_ones(1, *fused.shape[2:], dtype=torch.bool)
+            places = places + self.positions(real).flatten(2).transpose(1, 2).to(places.dtype)
+        return self.transformer.encode(places, None if mask is None else mask.flatten(1))
+
+    def _visual_queries(self, state: VLTState, source: Tensor, clip: bool) -> Float[Tensor, "B Q C"] | None:
+        """relu(F_vq W_v), of a clip from the mean of its frames."""
+        generation = self.query_generation
+        if generation is None:
+            return None
+        if self.config.queries.source == "raw":
+            if not clip:
+                return state.visual_queries
+            assert state.raw is not None
+            source = state.raw
+        if not clip:
+            return generation.visual_queries(source)
+        return generation.visual_queries(source.mean(dim=0, keepdim=True)).expand(len(source), -1, -1)
+
+    def _queries(self, visual: Tensor | None, own: Tensor, text: TextFeatures, mask: Bool[Tensor, "B L"]) -> Queries:
+        if self.query_generation is not None:
+            assert visual is not None
+            return self.query_generation(visual, own, mask)
+        if self.learnt_queries is not None:
+            return Queries(self.learnt_queries.expand(len(mask), -1, -1), None)
+        room = self.config.text.max_words - mask.shape[1]
+        real = F.pad(F.pad(mask, (0, room)), (0, 1), value=True)
+        vectors = torch.cat([F.pad(text.words, (0, 0, 0, room)), text.sentence[:, None]], dim=1)
+        return Queries(vectors * real[..., None].to(vectors.dtype), None, real)
+
+    def _answer(
+        self, queries: Queries, memory: Float[Tensor, "B T C"], mask: Tensor | None, size: tuple[int, int]
+    ) -> tuple[Float[Tensor, "B Q h w"], Float[Tensor, "B Q"] | None]:
+        """F_m, and the queries' confidences."""
+        assert self.transformer is not None
+        assert self.mask_features is not None
+        seen = None if mask is None else mask.flatten(1)
+        responses, confidence = self.transformer.decode(queries.vectors, memory, seen, queries.mask), None
+        if self.query_balance is not None:
+            responses, confidence = self.query_balance(queries.vectors, responses)
+        if queries.mask is not None:
+            responses = responses * queries.mask[..., None].to(responses.dtype)
+        return self.mask_features(responses, memory, size), confidence
+
+    def _mask(self, features: Float[Tensor, "B Q h w"], size: tuple[int, int]) -> Float[Tensor, "B u v"]:
+        assert self.mask_decoder is not None
+        return self._cropped(self.mask_decoder(features), size, self.config.mask_decoder.output_stride)  # type: ignore[union-attr]
+
+    @staticmethod
+    def _cropped(logits: Float[Tensor, "B u v"], size: tuple[int, int], stride: int) -> Float[Tensor, "B h w"]:
+        """Without what lies beyond the picture's border, where the grid's last places do."""
+        return logits[:, : -(-size[0] // stride), : -(-size[1] // stride)]
+
+    def _verdict(
+        self, places: Float[Tensor, "B T C"], mask: Bool[Tensor, "B h w"] | None
+    ) -> Float[Tensor, " B"] | None:
+        if self.no_target is None:
+            return None
+        return self.no_target(places, None if mask is None else mask.flatten(1))
+
+    def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
+        """Cross entropy of the mask, learning between samples (equation 4.8), and what the configuration adds."""
+        config, logits = self.config.losses, output.mask_logits
+        masks = resize_masks(targets.masks, (logits.shape[1], logits.shape[2]))
+        entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction=config.reduction)
+        parts = {"mask": config.mask * (entropy / len(logits) if config.reduction == "sum" else entropy)}
+        if config.dice:
+            parts["dice"] = config.dice * dice_loss(logits, masks)
+        if config.kernel_decay:
+            parts["kernel_decay"] = config.kernel_decay * self._kernel_squares()
+        if "minimap_logits" in output.auxiliary and config.minimap:
+            cells = minimap_targets(targets.masks, self.config.regions, "area")
+            entropy = F.binary_cross_entropy_with_logits(output.auxiliary["minimap_logits"], cells)
+            parts["minimap"] = config.minimap * entropy
+        if "mask_features" in output.auxiliary:
+            parts["between"] = self._between(output, targets)
+        if output.no_target_logits is not None:
+            parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
+        return parts | tag_losses(output.auxiliary.get("tag_logits"), targets.tags, config.tags)
+
+    def _between(self, output: Output, targets: Targets) -> Float[Tensor, ""]:
+        if targets.groups is None:
+            raise RefsegError("Targets.groups is missing: learning between samples needs to know who shares an object")
+        config, given = self.config.inter_sample, output.auxiliary
+        masked, word = given.get("masked_features"), given.get("masked_word")
+        return config.weight * contrastive_loss(
+            given["mask_features"].flatten(1),
+            targets.groups[:, 0],
+            targets.groups[:, 1],
+            config.temperature,
+            None if masked is None else masked.flatten(1),
+            None if word is None else (word >= 0) & ~targets.no_target,
+            config.anchors,
+        )
+
+    def _kernel_squares(self) -> Float[Tensor, ""]:
+        kernels = [m.weight for m in self.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
+        return torch.stack([kernel.square().sum() for kernel in kernels]).sum()
+
+
+def build_vlt(config: VLTConfig) -> VLT:
+    """The model of a configuration, with fresh weights; nothing is downloaded."""
+    return VLT(config, build_vision(config.vision), build_text(config.text))

@@ -1,0 +1,96 @@
+r"""Every pixel reads the words: the pixel-word attention of LAVT (Yang et al., CVPR 2022, section 3.2).
+
+ReLA's published code runs it after all four stages of its Swin transformer.
+
+    pixels x --> Wvis --GELU------------------.
+       \                                        * --> Wo --GELU--> fused r --> out
+        `-> IN(Wq x) -- softmax over words --> IN(Ww ...)                \
+    words T --> Wk, Wv --^                                      x + tanh(gate(r)) * r --> next stage
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refseg.encoders.vision.swin import AfterStage
+from refseg.types import TextFeatures
+
+__all__ = ["LanguageGate", "LanguageStages", "PixelWordAttention"]
+
+FAR_AWAY = 1e4
+"""Taken from the score of a padding word, as in the published code."""
+
+
+class PixelWordAttention(nn.Module):
+    """PWAM: pixels (C channels) times what they gather from the words (D channels); one head."""
+
+    def __init__(self, channels: int, text_width: int) -> None:
+        super().__init__()
+        self.vision = nn.Linear(channels, channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(text_width, channels)
+        self.value = nn.Linear(text_width, channels)
+        self.gathered = nn.Linear(channels, channels)
+        self.output = nn.Linear(channels, channels)
+
+    def forward(
+        self, pixels: Float[Tensor, "B T C"], words: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"]
+    ) -> Float[Tensor, "B T C"]:
+        """The fused pixels r (LAVT, equations 1 to 5)."""
+        real = mask.float()[..., None]
+        queries = _instance_norm(self.query(pixels))
+        keys = self.key(words) * real
+        # A pixel's weights sum to 1, so the linear layer may come first: on a few words instead of all pixels.
+        values = self.gathered(self.value(words) * real)
+        # What pixels gather differs little, and the normalisation enlarges the difference: never in low precision.
+        with torch.autocast(pixels.device.type, enabled=False):
+            scores = queries @ keys.float().transpose(1, 2) / math.sqrt(queries.shape[-1])
+            scores = scores + (FAR_AWAY * real - FAR_AWAY).transpose(1, 2)
+            gathered = _instance_norm(scores.softmax(dim=-1) @ values.float())
+        return F.gelu(self.output(F.gelu(self.vision(pixels)) * gathered))
+
+
+class LanguageGate(nn.Module):
+    """How much of the fused pixels goes on into the next stage; nothing at the start (LAVT, section 3.3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(channels, channels, bias=False)
+        self.outer = nn.Linear(channels, channels, bias=False)
+        nn.init.zeros_(self.inner.weight)
+        nn.init.zeros_(self.outer.weight)
+
+    def forward(self, fused: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        """tanh(W2 relu(W1 r)) * r."""
+        return torch.tanh(self.outer(F.relu(self.inner(fused)))) * fused
+
+
+class LanguageStages(nn.Module):
+    """The pixel-word attention of each stage, and the gates between stages; the last stage has none."""
+
+    def __init__(self, channels: dict[int, int], text_width: int) -> None:
+        super().__init__()
+        widths = list(channels.values())
+        self.fusions = nn.ModuleList(PixelWordAttention(width, text_width) for width in widths)
+        self.gates = nn.ModuleList(LanguageGate(width) for width in widths[:-1])
+
+    def after_stage(self, text: TextFeatures) -> AfterStage:
+        """What `Swin.forward` calls after each stage: the fused map goes out, the gated sum goes on."""
+
+        def fuse(stage: int, pixels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+            fused = self.fusions[stage](pixels, text.words, text.mask)
+            return fused, pixels + self.gates[stage](fused) if stage < len(self.gates) else pixels
+
+        return fuse
+
+
+def _instance_norm(pixels: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+    """Mean 0 and variance 1 over the pixels of each picture and channel (eps 1e-5), without learnt factors; float32."""
+    pixels = pixels.float()
+    centred = pixels - pixels.mean(dim=1, keepdim=True)
+    return centred * (centred.square().mean(dim=1, keepdim=True) + 1e-5).rsqrt()

@@ -1,0 +1,36 @@
+"""refseg models: what there is."""
+
+from __future__ import annotations
+
+import json
+
+from refseg.cli.main import main
+from refseg.config import read_toml
+from refseg.models import MODELS, config_from_dict, preset, preset_names
+
+
+def test_overview_names_every_preset_and_row(capsys) -> None:
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    for name in preset_names():
+        assert name in printed
+    for row in MODELS["rela"].ablations:
+        assert row in printed
+    assert main(["models", "--json"]) == 0
+    systems = json.loads(capsys.readouterr().out)["systems"]
+    assert sorted(systems["rela"]["presets"]) == sorted(name for name in preset_names() if name.startswith("rela-"))
+
+
+def test_one_configuration_can_be_read_back(capsys, tmp_path) -> None:
+    assert main(["models", "rela-mini"]) == 0
+    (tmp_path / "mini.toml").write_text(capsys.readouterr().out)
+    assert config_from_dict({"system": "rela", **read_toml(tmp_path / "mini.toml")}) == preset("rela-mini")
+
+
+def test_unknown_names_get_a_hint(capsys) -> None:
+    assert main(["models", "rela-mimi"]) == 2
+    assert "rela-mini" in capsys.readouterr().err
+
+
+def test_preset_names_forgive_case_and_underscores() -> None:
+    assert preset("RELA_CAMERA_READY") == preset("rela-camera-ready")

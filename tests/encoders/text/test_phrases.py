@@ -1,0 +1,69 @@
+"""Phrases: their own tokens, their places among the sentence's, and the errors that name both."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+
+from refseg.encoders.text.phrases import place_phrases
+from refseg.encoders.text.tokenizer import WordPieceTokenizer, WordTokenizer
+from refseg.errors import RefsegError
+
+TEXT = "A man with a red hat, beside a man"
+WORDS = WordTokenizer(["a", "man", "with", "red", "hat", "beside"], max_words=10)
+
+
+def pieces(max_words: int = 14) -> WordPieceTokenizer:
+    names = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "man", "with", "red", "ha", "##t", ",", "beside"]
+    tokenizer = Tokenizer(WordPiece({name: number for number, name in enumerate(names)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), BertPreTokenizer()
+    tokenizer.post_processor = BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    return WordPieceTokenizer(tokenizer, max_words)
+
+
+def test_words() -> None:
+    found = place_phrases([TEXT, "red hat"], [["a man", "a red hat", "A man"], ["hat"]], WORDS, max_words=4)
+    assert found.mask.tolist() == [[True, True, True], [True, False, False]]
+    assert [(int(a), int(b)) for a, b in zip(found.start[0], found.stop[0], strict=True)] == [(0, 2), (3, 6), (8, 10)]
+    assert (int(found.start[1, 0]), int(found.stop[1, 0])) == (1, 2)
+    assert found.ids.shape == (2, 3, 4)
+    assert found.ids[0, 1].tolist() == [2, 5, 6, 0]
+    assert found.word_mask[0, 1].tolist() == [True, True, True, False]
+    # Missing phrases are a sentence without a word, at the first token.
+    assert found.word_mask[1, 1].tolist() == [True, False, False, False]
+    assert (int(found.start[1, 1]), int(found.stop[1, 1])) == (0, 1)
+
+
+def test_pieces() -> None:
+    found = place_phrases([TEXT], [["a man", "a red hat", "a man", "hat"]], pieces(), most=5)
+    spans = [(int(a), int(b)) for a, b in zip(found.start[0], found.stop[0], strict=True)]
+    # [CLS] a man with a red ha ##t , beside a man [SEP]
+    assert spans == [(1, 3), (4, 8), (10, 12), (6, 8), (0, 1)]
+    assert found.ids[0, 3, :5].tolist() == [1, 8, 9, 2, 0]
+    assert found.ids[0, 4, :3].tolist() == [1, 2, 0]
+    assert found.mask.tolist() == [[True, True, True, True, False]]
+    assert torch.equal(found.word_mask[0].sum(dim=1), torch.tensor([4, 6, 4, 4, 2]))
+
+
+@pytest.mark.parametrize("tokenizer", [WORDS, pieces()], ids=["words", "pieces"])
+def test_errors_name_phrase_and_sentence(tokenizer: WordTokenizer | WordPieceTokenizer) -> None:
+    for phrase in ("a dog", "ed hat", "man a", " "):
+        message = f"{phrase!r} is not in its sentence 'A man with a red hat, beside a man'"
+        with pytest.raises(RefsegError, match=message):
+            place_phrases([TEXT], [[phrase]], tokenizer)
+    with pytest.raises(RefsegError, match=r"2 phrases in .* room for 1"):
+        place_phrases([TEXT], [["a man", "hat"]], tokenizer, most=1)
+    with pytest.raises(RefsegError, match="1 sentences have 2 lists"):
+        place_phrases([TEXT], [[], []], tokenizer)
+
+
+def test_phrases_behind_the_words_that_are_read() -> None:
+    with pytest.raises(RefsegError, match="'beside' stands behind the first 6 words of 'A man"):
+        place_phrases([TEXT], [["beside"]], WordTokenizer(["a"], max_words=6))
+    with pytest.raises(RefsegError, match="'hat' stands behind the first 7 words"):
+        place_phrases([TEXT], [["hat"]], pieces(max_words=7))

@@ -1,0 +1,243 @@
+"""Evaluation of a model whose answers are known: it finds the colour that a sentence names."""
+
+import json
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from refseg.data.sample import Instance, ReferringDataset, Sample
+from refseg.data.transforms import InputConfig
+from refseg.errors import DataError
+from refseg.evaluation.evaluate import Writers, evaluate_model, evaluate_protocols, native_protocol
+from refseg.metrics import PROTOCOLS, Row, rescore, score
+from refseg.types import Output, TextFeatures, Tokens
+
+COLOURS = {"red": 0, "green": 1, "blue": 2}
+
+
+@dataclass(frozen=True)
+class Config:
+    input: InputConfig = field(
+        default_factory=lambda: InputConfig(size=32, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
+    )
+
+
+class Finder(nn.Module):
+    """mask logits: the named channel's brightness; no target: the channel is dark everywhere. Counts pictures."""
+
+    def __init__(self, late_fusion, config=None):
+        super().__init__()
+        self.config = config or Config()
+        self.late_fusion = late_fusion
+        self.scale = nn.Parameter(torch.tensor(10.0))
+        self.pictures = 0
+
+    def forward(self, batch):
+        batch = batch if self.late_fusion else batch.expanded()
+        state = self.encode_image(batch.images, batch.pixel_mask)
+        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+
+    def encode_image(self, images, pixel_mask):
+        assert not torch.is_grad_enabled()
+        self.pictures += len(images)
+        return nn.functional.avg_pool2d(images, 2) - 0.5
+
+    def encode_text(self, tokens):
+        words = nn.functional.one_hot(tokens.ids[:, 0], 3).float()
+        return TextFeatures(words[:, None], words, tokens.mask)
+
+    def decode(self, state, text, picture=None):
+        state = state if picture is None else state[picture]
+        logits = torch.einsum("bchw,bc->bhw", state, text.sentence) * self.scale
+        return Output(logits, -logits.flatten(1).max(dim=1).values)
+
+
+def tokenizer(texts):
+    ids = torch.tensor([[COLOURS[text.split()[1]]] for text in texts])
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def picture_of(rectangles, size=(40, 60)):
+    picture = np.zeros((*size, 3), dtype=np.uint8)
+    masks = {}
+    for colour, (left, top, right, bottom) in rectangles.items():
+        picture[top:bottom, left:right, COLOURS[colour]] = 255
+        masks[colour] = [np.array([left, top, right, top, right, bottom, left, bottom], dtype=float)]
+    return picture, masks
+
+
+@pytest.fixture
+def dataset():
+    samples = []
+    layouts = [
+        {"red": (4, 4, 30, 30), "blue": (36, 8, 56, 36)},
+        {"green": (10, 2, 50, 38)},
+        {"red": (0, 0, 20, 20), "green": (30, 10, 60, 40), "blue": (2, 22, 18, 38)},
+    ]
+    for number, rectangles in enumerate(layouts):
+        picture, masks = picture_of(rectangles)
+        for colour in COLOURS:
+            there = colour in masks
+            box = tuple(float(value) for value in rectangles.get(colour, (0, 0, 0, 0)))
+            samples.append(
+                Sample(
+                    id=f"{number}_{colour}",
+                    text=f"the {colour} thing",
+                    image_id=number,
+                    size=(40, 60),
+                    objects=(Instance(len(samples), colour, box, masks[colour]),) if there else (),
+                    no_target=not there,
+                    image=picture,
+                    kind="attribute" if there else "no target",
+                    split="val",
+                    dataset="drawn",
+                )
+            )
+    return ReferringDataset(samples, name="drawn", split="val")
+
+
+def test_a_model_that_finds_the_colour_scores_high(dataset):
+    result = evaluate_model(Finder(True), tokenizer, dataset)
+    assert result.protocol.name == "native"
+    assert result["gIoU"] > 0.9
+    assert result["N_acc"] == result["T_acc"] == result["pointing"] == result["none_AP"] == 1.0
+    assert result.counts["sentences"] == 9
+    assert result.counts["no_target"] == 3
+    assert result.counts["pictures"] == 3
+    assert result.breakdowns["kind"]["no target"]["gIoU"] == 1.0
+    assert result.breakdowns["targets"]["1"]["sentences"] == 6
+    assert result.breakdowns["length"]["3-5 words"]["sentences"] == 9
+
+
+def test_a_wrong_model_scores_low(dataset):
+    wrong = Finder(True)
+    wrong.scale.data.neg_()
+    assert evaluate_model(wrong, tokenizer, dataset)["gIoU"] < 0.1
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 64])
+def test_late_fusion_encodes_each_picture_once_and_early_fusion_agrees(dataset, batch_size):
+    late, early = Finder(True), Finder(False)
+    results = [evaluate_model(model, tokenizer, dataset, batch_size=batch_size) for model in (late, early)]
+    assert late.pictures == 3
+    assert early.pictures == 9
+    assert results[0].rows == results[1].rows
+    assert results[0].rows == evaluate_model(Finder(True), tokenizer, dataset).rows
+
+
+def test_the_mode_of_the_model_is_put_back(dataset):
+    model = Finder(True).train()
+    evaluate_model(model, tokenizer, dataset)
+    assert model.training
+    evaluate_model(model.eval(), tokenizer, dataset)
+    assert not model.training
+
+
+def test_shards_together_are_the_whole(dataset):
+    whole = evaluate_model(Finder(True), tokenizer, dataset, "rela")
+    rows = []
+    for number in range(2):
+        evaluate_model(Finder(True), tokenizer, dataset, "rela", shard=(number, 2), on_row=rows.append)
+    assert {row["id"] for row in rows} == {row["id"] for row in whole.rows}
+    assert rescore(rows, "rela").compute() == dict(whole)
+
+
+def test_saved_lines_are_scored_to_the_same_numbers(dataset):
+    """What --rows, --predictions and --targets write is enough for every number, without the model."""
+    rows, predictions, targets = [], [], []
+    writers = Writers(
+        *(
+            lambda line, lines=lines: lines.append(json.loads(json.dumps(line)))
+            for lines in (rows, predictions, targets)
+        )
+    )
+    for protocol in ("native", "rela", "vlt"):
+        for lines in (rows, predictions, targets):
+            lines.clear()
+        result = evaluate_model(Finder(True), tokenizer, dataset, protocol, writers=writers)
+        again = score(predictions, targets, protocol)
+        assert {name: again[name] for name in again} == {name: result[name] for name in again}
+        assert rescore(rows, protocol).compute() == dict(result)
+        assert [row["iou"] for row in again.rows] == [row["iou"] for row in result.rows]
+
+
+def test_several_protocols_share_one_run(dataset):
+    model = Finder(True)
+    names = [name for name, entry in PROTOCOLS.items() if entry.task == "masks"]
+    scores = evaluate_protocols(model, tokenizer, dataset, names)
+    assert model.pictures == 3
+    assert [entry.protocol.name for entry in scores] == names
+    for entry in scores:
+        assert dict(entry) == dict(evaluate_model(Finder(True), tokenizer, dataset, entry.protocol))
+    sizes = {entry.protocol.name: tuple(entry.rows[0]["size"]) for entry in scores}
+    assert sizes["native"] == sizes["vlt"] == (40, 60)
+    assert sizes["rela"] == sizes["lavt"] == (32, 32)
+
+
+def test_stored_thresholds_are_natives(dataset):
+    protocol = native_protocol({"threshold": 0.9999, "no_target_threshold": 0.0})
+    result = evaluate_model(Finder(True), tokenizer, dataset, protocol)
+    assert result["T_acc"] == 0.0
+    assert evaluate_model(Finder(True), tokenizer, dataset, replace(protocol, no_target_threshold=0.5))["cIoU"] == 0.0
+    assert native_protocol({}) == PROTOCOLS["native"]
+
+
+def test_pictures_that_cannot_be_read_are_counted_and_named(dataset, tmp_path):
+    broken = [replace(sample, image=None, image_path=tmp_path / "gone.jpg") for sample in dataset[3:6]]
+    mixed = ReferringDataset([*dataset[:3], *broken, *dataset[6:]])
+    result = evaluate_model(Finder(True), tokenizer, mixed)
+    assert (result.counts["sentences"], result.counts["unreadable"]) == (6, 3)
+    assert result.problems[0].startswith("1_red: ")
+    assert "gone.jpg" in result.problems[0]
+    with pytest.raises(DataError, match="no sentence could be evaluated"):
+        evaluate_model(Finder(True), tokenizer, ReferringDataset(broken))
+
+
+def test_pictures_of_several_sizes(dataset):
+    tall = [
+        replace(
+            sample,
+            id=f"tall_{sample.id}",
+            image_id=9,
+            image=picture_of({"red": (2, 5, 30, 50)}, (64, 32))[0],
+            size=(64, 32),
+            objects=(),
+            no_target=True,
+        )
+        for sample in dataset[1:2]
+    ]
+    config = Config(replace(Config().input, resize="longest"))
+    result = evaluate_model(Finder(True, config), tokenizer, [*dataset, *tall], "reftr", batch_size=64)
+    assert tuple(result.rows[-1]["size"]) == (32, 16)
+    assert tuple(result.rows[0]["size"]) == (21, 32)
+
+
+def test_workers_read_the_same(dataset):
+    plain = evaluate_model(Finder(True), tokenizer, dataset)
+    assert evaluate_model(Finder(True), tokenizer, dataset, workers=1).rows == plain.rows
+
+
+def test_progress_and_wrong_requests(dataset):
+    seen = []
+    evaluate_model(
+        Finder(True), tokenizer, dataset, batch_size=4, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen[-1] == (9, 9)
+    with pytest.raises(DataError, match="not masks"):
+        evaluate_model(Finder(True), tokenizer, dataset, "davis")
+    with pytest.raises(DataError, match="batch_size"):
+        evaluate_model(Finder(True), tokenizer, dataset, batch_size=0)
+
+
+def test_low_precision_is_close(dataset):
+    exact = evaluate_model(Finder(True), tokenizer, dataset)
+    low = evaluate_model(Finder(True), tokenizer, dataset, precision="bfloat16")
+    assert low["gIoU"] == pytest.approx(exact["gIoU"], abs=0.02)
+
+
+def test_rows_hold_what_breakdowns_need(dataset):
+    row = Row.from_dict(evaluate_model(Finder(True), tokenizer, dataset).rows[0])
+    assert (row.picture, row.category, row.split, row.dataset, row.targets) == ("0", "red", "val", "drawn", 1)

@@ -1,0 +1,199 @@
+"""Changed pictures keep their sentences true, and sentences keep what they mean."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refseg.data.sample import Instance, Sample
+from refseg.errors import ConfigError
+from refseg.generation.augment import RARE, AugmentConfig, Augmenter
+from refseg.generation.language.paraphrase import mirror_words, mistype, reword
+
+SIZE = (60, 100)
+BOXES = {1: (8, 10, 28, 40), 2: (60, 20, 90, 50)}
+COLOURS = {1: (250, 10, 10), 2: (10, 10, 250)}
+
+
+def samples() -> list[Sample]:
+    """A red cat at the left, a blue dog at the right."""
+    picture = np.full((*SIZE, 3), 120, dtype=np.uint8)
+    objects = {}
+    for key, (left, top, right, bottom) in BOXES.items():
+        mask = np.zeros(SIZE, dtype=bool)
+        mask[top:bottom, left:right] = True
+        picture[mask] = COLOURS[key]
+        box = (float(left), float(top), float(right), float(bottom))
+        objects[key] = Instance(key, {1: "cat", 2: "dog"}[key], box, mask)
+    around = tuple(objects.values())
+    said = [("the cat on the left", (1,)), ("right dog", (2,)), ("the cat and the dog", (1, 2)), ("the bus", ())]
+    return [
+        Sample(
+            f"0_{number}",
+            text,
+            1,
+            SIZE,
+            tuple(objects[key] for key in keys),
+            no_target=not keys,
+            image=picture,
+            kind="location",
+            surroundings=around,
+        )
+        for number, (text, keys) in enumerate(said)
+    ]
+
+
+def colour_under(sample: Sample, item: Instance) -> np.ndarray:
+    return np.asarray(sample.read_image())[item.mask(sample.size)].mean(axis=0)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None, max_examples=60)
+def test_masks_follow_their_objects_and_sides_stay_true(seed: int) -> None:
+    config = AugmentConfig(mirror=0.5, window=0.8)
+    before = samples()
+    changed = Augmenter(config)(before, before, random.Random(seed))
+    assert len(changed) == len(before)
+    for sample in changed:
+        height, width = sample.size
+        assert sample.read_image().size == (width, height)
+        for item in sample.objects:
+            np.testing.assert_allclose(colour_under(sample, item), COLOURS[item.ann_id], atol=1)
+            left, _, right, _ = item.bbox
+            side = "left" if (left + right) / 2 < width / 2 else "right"
+            if len(sample.objects) == 1:
+                assert side in sample.text
+        assert {item.ann_id for item in sample.surroundings} == {1, 2}
+    areas = [int(item.mask(changed[0].size).sum()) for item in changed[2].objects]
+    assert areas == [600, 900]  # nothing of an object is ever cut off
+
+
+def test_a_mirrored_picture_is_the_mirror_image_with_left_and_right_exchanged() -> None:
+    before = samples()
+    changed = Augmenter(AugmentConfig(mirror=1.0))(before[:2], before, random.Random(0))
+    np.testing.assert_array_equal(np.asarray(changed[0].read_image()), np.asarray(before[0].read_image())[:, ::-1])
+    assert [sample.text for sample in changed] == ["the cat on the right", "left dog"]
+    assert changed[0].objects[0].bbox == (72.0, 10.0, 92.0, 40.0)
+
+
+def test_colours_stay_where_a_sentence_names_one() -> None:
+    before = samples()
+    named = [replace(before[0], text="the red cat")]
+    for seed in range(8):
+        picture = Augmenter(AugmentConfig(colour=1.0))(named, before, random.Random(seed))[0].read_image()
+        red, green, blue = np.asarray(picture)[20, 15].astype(int)
+        assert red > 1.5 * green
+        assert red > 1.5 * blue
+    plain = [Augmenter(AugmentConfig(colour=1.0))(before[:1], before, random.Random(seed))[0] for seed in range(8)]
+    spread = [np.asarray(sample.read_image())[20, 15].astype(int) for sample in plain]
+    assert min(red - green for red, green, _ in spread) < 170  # saturation changes too
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_strange_noun_means_nothing_and_is_not_in_the_picture(seed: int) -> None:
+    before = samples()
+    changed = Augmenter(AugmentConfig(strange=1.0))(before, before, random.Random(seed))
+    for old, new in zip(before, changed, strict=True):
+        assert new.no_target or old.text == new.text
+        assert new.no_target or not old.objects
+        if old.objects:
+            assert new.objects == ()
+            assert "cat" not in new.text.split() or "dog" not in new.text.split()
+            assert any(word in new.text for word in RARE) or new.text
+
+
+def test_gibberish_means_nothing() -> None:
+    before = samples()
+    changed = Augmenter(AugmentConfig(gibberish=1.0), words=["stone", "river"])(before, before, random.Random(3))
+    assert all(sample.no_target and not sample.objects and sample.text for sample in changed)
+
+
+def test_superlatives_become_plain_only_where_nothing_else_is_said() -> None:
+    before = [
+        replace(sample, text=f"the biggest {name}") for sample, name in zip(samples(), ("cat", "dog"), strict=False)
+    ]
+    config, rng = AugmentConfig(plain=1.0), random.Random(0)
+    alone = [replace(sample, kind="comparison") for sample in before]
+    assert Augmenter(config)(alone, alone, rng)[0].text == "the cat"
+    assert Augmenter(config)(before, before, rng)[0].text == "the biggest cat"
+
+
+def test_the_same_random_numbers_give_the_same_samples() -> None:
+    config = AugmentConfig(0.5, 0.5, 0.5, 0.5, 0.5, 0.3, 0.1)
+    one, other = (Augmenter(config)(samples(), samples(), random.Random(7)) for _ in range(2))
+    assert [sample.text for sample in one] == [sample.text for sample in other]
+    np.testing.assert_array_equal(np.asarray(one[0].read_image()), np.asarray(other[0].read_image()))
+
+
+def test_shares_are_checked() -> None:
+    with pytest.raises(ConfigError, match=r"data\.augment\.mirror"):
+        AugmentConfig(mirror=1.5)
+    assert not AugmentConfig()
+    assert AugmentConfig(colour=0.1)
+
+
+@given(text=st.text("abcdefg LRleftrightmost", max_size=40))
+def test_mirroring_words_twice_changes_nothing(text: str) -> None:
+    assert mirror_words(mirror_words(text.lower())) == text.lower()
+
+
+def test_mirroring_takes_whole_words() -> None:
+    assert mirror_words("leftmost cat, left of the right-hand one") == "rightmost cat, right of the left-hand one"
+    assert mirror_words("a bright leftover") == "a bright leftover"
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=60)
+def test_a_slip_is_one_slip(seed: int) -> None:
+    slipped = mistype("the elephant", random.Random(seed))
+    assert slipped.startswith("the ")
+    assert abs(len(slipped) - len("the elephant")) <= 1
+    assert len(set(slipped) - set("the elephant")) == 0
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    side=st.sampled_from(("left", "right")),
+    form=st.sampled_from(("the cat on the {}", "{} cat", "{}most cat", "the cat on the far {}")),
+)
+@settings(max_examples=120)
+def test_rewording_keeps_the_side_and_never_names_the_other(seed: int, side: str, form: str) -> None:
+    said = reword(form.format(side), random.Random(seed), slips=0.0)
+    other = {"left": "right", "right": "left"}[side]
+    assert side in said
+    assert other not in said.replace("bright", "")
+
+
+def test_people_are_called_by_other_names_only_where_that_is_allowed() -> None:
+    said = {reword("the person on the left", random.Random(seed), slips=0.0) for seed in range(200)}
+    assert any("guy" in text for text in said)
+    assert any("lady" in text for text in said)
+    kept = {reword("the person on the left", random.Random(seed), photograph=False, slips=0.0) for seed in range(200)}
+    assert all("person" in text for text in kept)
+
+
+def test_the_noun_is_left_out_only_where_all_are_of_one_kind() -> None:
+    bare = {"left", "left one", "far left", "very left"}
+    alone = {reword("left cat", random.Random(seed), alone=True, slips=0.0) for seed in range(300)}
+    others = {reword("left cat", random.Random(seed), slips=0.0) for seed in range(300)}
+    assert alone & bare
+    assert not others & bare
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("the second cat from the left", "2nd cat from the left"),
+        ("cat number two from left", "2nd cat from left"),
+        ("closest bus", "bus closest to us"),
+        ("the person who is wearing a dress", "woman in dress"),
+        ("person in red", "red shirt guy"),
+    ],
+)
+def test_what_people_write_comes_up(text: str, short: str) -> None:
+    assert short in {reword(text, random.Random(seed), slips=0.0) for seed in range(6000)}
