@@ -319,10 +319,9 @@ def test_selected_words():
 
 @torch.no_grad()
 def test_a_masked_word_is_not_looked_at_and_the_rest_is_normalised_anew():
-    from tests.models.test_vlt import tiny
-
     from refseg.models import build
     from refseg.models.vlt.config import PAPER
+    from tests.models.test_vlt import tiny
 
     config = replace(tiny(PAPER), inter_sample=InterSampleConfig(least_words=2))
     model = filled(build(config)).eval()

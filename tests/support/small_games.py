@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from refseg.apps.annotate import people
@@ -26,6 +27,7 @@ from refseg.apps.annotate.migrate import migrate
 from refseg.apps.annotate.settings import Settings
 from refseg.apps.annotate.sources import Found
 from refseg.apps.annotate.submitting import Submission, submit
+from refseg.apps.annotate.tables import Object
 from refseg.data.masks import bounding_box
 from refseg.data.sample import Instance
 
