@@ -1,38 +1,49 @@
 """The central types: what travels between the rooms of the package.
 
 Masks are True where something is real: a real word, a real pixel (not padding), a target's pixel. Letters in the
-shapes: B sentences, N pictures (N = B unless `Batch.picture` says which sentence belongs to which picture), L word
-slots, H W the network's input size, h w the size of a feature map, C channels, P phrases of one sentence.
+shapes: B expressions, N images (N = B unless `Batch.image_index` says which expression asks about which image), L word
+slots, H W the network's input size, h w the size of a feature map, C channels, P phrases of one expression, K predicted
+instances of one image.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from refseg.inference.segmentation import Geometry, Segmentation
+from refseg.geometry import Geometry
 
 __all__ = [
     "Batch",
+    "ContrastNeeds",
     "Geometry",
+    "InstancePredictions",
+    "Needs",
     "Output",
     "Phrases",
-    "Segmentation",
+    "ReferringModel",
     "Targets",
+    "TextEncoder",
     "TextFeatures",
     "Tokens",
+    "VisionEncoder",
     "VisualFeatures",
 ]
+
+M = TypeVar("M", bound="_Movable")
+
+VisualFeatures: TypeAlias = dict[int, Tensor]
+"""Feature maps by stride: {4: "N C h w", 8: ...}."""
 
 
 class _Movable:
     """Adds `.to(device)` to a dataclass whose fields are tensors, such dataclasses, dicts of them, or anything else."""
 
-    def to(self, device: torch.device | str) -> Any:
+    def to(self: M, device: torch.device | str) -> M:
         """The same object with every tensor on `device`."""
         values = {item.name: _move(getattr(self, item.name), device) for item in fields(self)}  # type: ignore[arg-type]
         return type(self)(**values)
@@ -50,7 +61,7 @@ def _move(value: Any, device: torch.device | str) -> Any:
 
 @dataclass(frozen=True)
 class Tokens(_Movable):
-    """Sentences as vocabulary numbers; `mask` is True on real words."""
+    """Expressions as vocabulary numbers; `mask` is True on real words."""
 
     ids: Int[Tensor, "B L"]
     mask: Bool[Tensor, "B L"]
@@ -61,9 +72,9 @@ class Tokens(_Movable):
 
 @dataclass(frozen=True)
 class Phrases(_Movable):
-    """Up to P phrases of each sentence, tokenised on their own, and where each stands in the sentence's tokens.
+    """Up to P phrases of each expression, tokenised on their own, and where each stands in the expression's tokens.
 
-    `mask` is True where a phrase is real; `start` and `stop` (exclusive) are token bounds inside the sentence.
+    `mask` is True where a phrase is real; `start` and `stop` (exclusive) are token bounds inside the expression.
     """
 
     ids: Int[Tensor, "B P K"]
@@ -75,32 +86,32 @@ class Phrases(_Movable):
 
 @dataclass(frozen=True)
 class Batch(_Movable):
-    """What a model reads: normalised pictures, which of their pixels are real, and sentences.
+    """A model's input: normalised images, which of their pixels are real, and expressions.
 
-    `picture[b]` is the picture of sentence b, so that one picture with many sentences is stored and encoded once;
-    None means that sentence b belongs to picture b.
+    `image_index[b]` is the image of expression b, so that one image with many expressions is stored and encoded once;
+    None means that expression b belongs to image b.
     """
 
     images: Float[Tensor, "N 3 H W"]
     pixel_mask: Bool[Tensor, "N H W"]
     tokens: Tokens
     phrases: Phrases | None = None
-    picture: Int[Tensor, " B"] | None = None
+    image_index: Int[Tensor, " B"] | None = None
 
     def expanded(self) -> Batch:
-        """The same batch with one picture a sentence (for models that fuse language into the picture encoder)."""
-        if self.picture is None:
+        """The same batch with one image an expression (for models that fuse language into the vision encoder)."""
+        if self.image_index is None:
             return self
-        return Batch(self.images[self.picture], self.pixel_mask[self.picture], self.tokens, self.phrases)
+        return Batch(self.images[self.image_index], self.pixel_mask[self.image_index], self.tokens, self.phrases)
 
 
 @dataclass(frozen=True)
 class Targets(_Movable):
-    """What a sentence means: the union of its targets at the network's input size, and whether there is none.
+    """The union of an expression's targets at the network's input size, and whether there is none.
 
-    `boxes` are cxcywh, 0 to 1 of the picture without padding (RefTR: one a phrase). `instances[b]` holds the targets'
-    masks one by one, or one a phrase, "K H W", when a loss needs them apart. `tags` says of each picture at a quarter
-    of its size where each of T words holds ("red", "person"), for losses on what a picture shows whatever the sentence.
+    `boxes` are cxcywh, 0 to 1 of the image without padding (RefTR: one a phrase). `instances[b]` holds the targets'
+    masks one by one, or one a phrase, "K H W". `tags` says of each image at stride 4 where each of T words holds. The
+    three, and `groups`, are None unless the model's `Needs` name them.
     """
 
     masks: Bool[Tensor, "B H W"]
@@ -109,37 +120,146 @@ class Targets(_Movable):
     instances: list[Tensor] | None = None
     tags: Bool[Tensor, "N T h w"] | None = None
     groups: Int[Tensor, "B 2"] | None = None
-    """For losses between sentences: a number for the objects that are meant, equal for sentences about the same ones
-    (each sentence without target has its own), and a number for the picture."""
-
-
-@dataclass(frozen=True)
-class VisualFeatures(_Movable):
-    """Feature maps by stride ({4: "B C h w", 8: ...}), and which input pixels are real ("B H W")."""
-
-    maps: dict[int, Shaped[Tensor, ...]]
-    mask: Bool[Tensor, "B H W"]
+    """For losses between expressions: a number for the targets, equal for expressions about the same ones (each
+    expression without target has its own), and a number for the image."""
 
 
 @dataclass(frozen=True)
 class TextFeatures(_Movable):
-    """One vector a word, one a sentence, and which words are real."""
+    """One vector a word, one an expression, and which words are real."""
 
     words: Float[Tensor, "B L C"]
     sentence: Float[Tensor, "B C"]
     mask: Bool[Tensor, "B L"]
+    concepts: Float[Tensor, "B K"] | None = None
+    """The expression's share in each of K named concepts (classes, tags, colours), where the encoder has such shares:
+    the sum of its words'."""
+    word_concepts: Float[Tensor, "B L K"] | None = None
+    """Each word's share in them; 0 for padding."""
+
+    def select(self, rows: Int[Tensor, " S"]) -> TextFeatures:
+        """The features of the expressions with these numbers, which may repeat."""
+        concepts, word_concepts = self.concepts, self.word_concepts
+        return TextFeatures(
+            self.words[rows],
+            self.sentence[rows],
+            self.mask[rows],
+            None if concepts is None else concepts[rows],
+            None if word_concepts is None else word_concepts[rows],
+        )
+
+
+@dataclass(frozen=True)
+class InstancePredictions(_Movable):
+    """The instances that a model chose, apart: one entry an expression in each list, K of them varying."""
+
+    boxes: list[Tensor]
+    """"K 4" each, cxcywh, 0 to 1 of the image without padding."""
+    scores: list[Tensor]
+    """" K" each, 0 to 1."""
+    mask_logits: list[Tensor]
+    """"K h w" each; above 0 is foreground."""
 
 
 @dataclass(frozen=True)
 class Output(_Movable):
-    """What every system answers, the same in training and in evaluation.
+    """A system's answer, the same in training and in evaluation.
 
-    `mask_logits` > 0 is foreground; `no_target_logits` > 0 says that nothing is meant. `boxes` are cxcywh, 0 to 1 of
-    the picture without padding. `auxiliary` holds what one system alone has: minimap logits, attention, grids, the
-    predictions of earlier layers.
+    `mask_logits` above 0 are foreground, `no_target_logits` above 0 say that there is no target. `boxes` are cxcywh,
+    0 to 1 of the image without padding.
     """
 
     mask_logits: Float[Tensor, "B h w"]
     no_target_logits: Float[Tensor, " B"] | None = None
     boxes: Float[Tensor, "B P 4"] | None = None
     auxiliary: dict[str, Any] = field(default_factory=dict)
+    """What one system alone has and its losses or its documentation name: minimap logits, grids, the predictions of
+    earlier layers."""
+    instances: InstancePredictions | None = None
+    attention_maps: dict[str, Tensor] = field(default_factory=dict)
+    """Attention by what is attended: "words" (B, ..., L), "pixels" (B, ..., h, w), rows summing to 1 unless the system
+    says otherwise."""
+
+
+@dataclass(frozen=True)
+class ContrastNeeds:
+    """How training composes batches for a loss between expressions (VLT, section 4.2.5 of the thesis)."""
+
+    compose: bool
+    """An initial sample, others about its targets, others about its image, and the rest from other images; otherwise
+    batches are the recipe's."""
+    same_object: int
+    """At most so many further expressions about the initial sample's targets."""
+    other_object: float
+    """At most so many expressions about other objects of its image, as a share of the batch, 0 to 1."""
+    frames: int
+    """Of a video: how many frames before and after count as its image for those."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model's losses want beside masks and no-target labels; training loads these and nothing more."""
+
+    boxes: bool = False
+    """`Targets.boxes`, one around all targets of an expression."""
+    instances: bool = False
+    """`Targets.instances`."""
+    phrases: int = 0
+    """`Batch.phrases`, up to so many an expression, with a box each; 0 has none."""
+    tags: tuple[str, ...] = ()
+    """`Targets.tags` for these words."""
+    contrast: ContrastNeeds | None = None
+    """`Targets.groups`, and batches composed for them."""
+
+
+@runtime_checkable
+class VisionEncoder(Protocol):
+    """A module from normalised images to feature maps by stride."""
+
+    channels: dict[int, int]
+    """Stride -> channels of the map."""
+
+    def __call__(self, images: Float[Tensor, "N 3 H W"], /) -> VisualFeatures:
+        """{stride: map}."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """A module from tokens to text features."""
+
+    width: int
+    """Channels of a word and of the sentence."""
+
+    def __call__(self, tokens: Tokens, /) -> TextFeatures:
+        """One vector a word and one a sentence."""
+
+
+@runtime_checkable
+class ReferringModel(Protocol):
+    """What every system meets; it is a `torch.nn.Module` besides.
+
+    Where `late_fusion` is True, `forward(batch)` equals `decode(encode_image(...), encode_text(...), image_index)`, so
+    that an image is encoded once for all its expressions; otherwise `encode_image` raises `RefsegError`.
+    """
+
+    needs: Needs
+    late_fusion: bool
+
+    @property
+    def config(self) -> Any:
+        """The system's frozen configuration, with `input` (`InputConfig`), `text` and `needs`."""
+
+    def __call__(self, batch: Batch, /) -> Output:
+        """The answers to the batch's B expressions."""
+
+    def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
+        """Weighted losses by name, scalars; their sum is what training descends."""
+
+    def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> Any:
+        """What no expression changes of N images: a state for `decode`."""
+
+    def encode_text(self, tokens: Tokens) -> TextFeatures:
+        """Features of B expressions."""
+
+    def decode(self, state: Any, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
+        """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""

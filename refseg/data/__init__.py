@@ -21,19 +21,19 @@ def open_dataset(
     sentence: Literal["raw", "sent"] = "raw",
     need_pictures: bool = True,
 ) -> ReferringDataset:
-    """The samples of a data set in its published form: one sentence a sample, whichever the data set.
+    """The samples of a data set in its published format: one sentence a sample, whichever the data set.
 
     RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO, RefCLEF/ReferIt, Flickr30k Entities, Visual Genome regions, PhraseCut,
-    Ref-DAVIS17, Ref-YouTube-VOS, MeViS (one sample a frame), drawn scenes, and the derived forms of MDETR, SeqTR,
+    Ref-DAVIS17, Ref-YouTube-VOS, MeViS (one sample a frame), drawn scenes, and the derived formats of MDETR, SeqTR,
     SimREC and Hugging Face parquet. `docs/data.md` says what each looks like on disk.
 
     Args:
         root: the folder above `refcoco/`, `grefcoco/`, `images/train2014/`, or one data set's own folder; or a .jsonl
-            file of the generic form (`refseg.data.formats.jsonl`).
+            file of the generic format (`refseg.data.formats.jsonl`).
         dataset: "refcoco", "refcoco+", "refcocog", "grefcoco", "refclef", ...; None for the folder's only one.
         split: "train", "val", "testA", ...; None for all. "test" takes testA and testB together.
-        split_by: who made the split, or the form, where a data set has several ("unc", "umd", "google", "mdetr");
-            None for the usual one.
+        split_by: who made the split, or the derived format, where a data set has several ("unc", "umd", "google",
+            "mdetr"); None for the usual one.
         sentence: read each sentence as typed ("raw", as ReLA and LAVT do) or as cleaned by the makers ("sent"), in the
             RefCOCO family.
         need_pictures: leave out sentences whose picture is not there.
@@ -46,15 +46,15 @@ def open_dataset(
 
     if is_jsonl(root):
         return read_jsonl(root, split, need_pictures=need_pictures, name=dataset)
-    from refseg.data.layout import choose
-    from refseg.data.readers import ReadOptions, open_samples
+    from refseg.data.catalog import choose, open_samples
+    from refseg.data.source import ReadOptions
 
     files = choose(root, dataset, split_by)
     samples, problems = open_samples(files, ReadOptions(split, sentence, need_pictures))
     if not len(samples):
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind for item in problems).most_common(3))
         first = next((str(item) for item in reversed(problems) if item.lost), "the file holds no sentences")
-        raise DataError(f"{files.refs}: no usable sentence ({kinds or 'empty'}); {first}; see refseg data check {root}")
+        raise DataError(f"{files.main}: no usable sentence ({kinds or 'empty'}); {first}; see refseg data check {root}")
     return ReferringDataset(
-        samples, name=files.name, split=split, split_by=files.split_by, root=files.refs.parent, problems=problems
+        samples, name=files.name, split=split, split_by=files.split_by, root=files.main.parent, problems=problems
     )

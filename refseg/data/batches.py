@@ -1,27 +1,25 @@
 """Samples to batches: pictures placed and normalised, sentences tokenised, targets drawn at the network's input size.
 
-Sentences about the same picture share it: the picture is stored once and `Batch.picture` says which one each sentence
-belongs to, so that late-fusion systems encode it once.
+Sentences about the same picture share it: the picture is stored once and `Batch.image_index` says which one each
+sentence image_index to, so that late-fusion systems encode it once.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from refseg.data.groups import group_numbers
-from refseg.data.phrase_targets import enclosing_boxes, phrase_boxes, phrase_masks, placed_phrases
-from refseg.data.sample import ReferringDataset, Sample
-from refseg.data.transforms import InputConfig, place_image, place_objects
+from refseg.data.phrase_targets import PlacePhrases, enclosing_boxes, phrase_boxes, phrase_masks, phrases_of
+from refseg.data.sample import Sample
+from refseg.data.transforms import place_image, place_objects
 from refseg.errors import DataError, RefsegError
-from refseg.inference.segmentation import Geometry
+from refseg.geometry import Geometry, InputConfig
 from refseg.types import Batch, Targets, Tokens
 
 _LOG = logging.getLogger(__name__)
@@ -48,6 +46,7 @@ def collate(
     boxes: bool = False,
     tags: Sequence[str] = (),
     phrases: int = 0,
+    place_phrases: PlacePhrases | None = None,
     groups: Literal["picture", "folder"] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> tuple[Batch, Targets]:
@@ -60,6 +59,7 @@ def collate(
         boxes=boxes,
         tags=tags,
         phrases=phrases,
+        place_phrases=place_phrases,
         groups=groups,
         on_error=on_error,
     )
@@ -75,6 +75,7 @@ def load_batch(
     boxes: bool = False,
     tags: Sequence[str] = (),
     phrases: int = 0,
+    place_phrases: PlacePhrases | None = None,
     groups: Literal["picture", "folder"] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> Loaded:
@@ -92,7 +93,9 @@ def load_batch(
         phrases: with P > 0 also give up to P phrases of each sentence that have objects (`Batch.phrases`; the whole
             sentence where none is annotated), in `Targets.boxes`, (B, P, 4), the box around each one's objects, and in
             `Targets.instances` the mask of each one where the masks of all are known, otherwise None.
-        groups: also give which sentences mean the same objects and which share a picture (`Targets.groups`); with
+        place_phrases: finds phrases among a sentence's tokens (`refseg.encoders.text.phrases.place_phrases`); needed
+            with `phrases`.
+        groups: also give which sentences refer to the same objects and which share a picture (`Targets.groups`); with
             "folder" pictures of one folder count as one, as the frames of a video.
         on_error: what a picture or mask that cannot be read does: end in its `RefsegError`, or leave its sentences out
             with a line in the log.
@@ -101,11 +104,13 @@ def load_batch(
     """
     if not samples:
         raise DataError("a batch needs at least one sample")
+    if phrases and place_phrases is None:
+        raise DataError("phrases need place_phrases, which finds them among a sentence's tokens")
     pictures: dict[Hashable, int] = {}
     placed: list[tuple[Tensor, Tensor, Geometry]] = []
     failed: dict[Hashable, RefsegError] = {}
     kept: list[Sample] = []
-    belongs: list[int] = []
+    image_index: list[int] = []
     masks: dict[Hashable, Tensor] = {}
     for sample in samples:
         key = _picture_key(sample)
@@ -118,9 +123,9 @@ def load_batch(
                 placed.append(item)
             if phrases and not sample.objects and not sample.no_target:
                 raise DataError(f"sample {sample.id}: no phrase of {sample.text!r} has a box")
-            if phrases:
+            if phrases and place_phrases is not None:
                 # Here, so that a phrase that cannot be placed costs its own sentence alone.
-                placed_phrases([sample], tokenizer, phrases)
+                place_phrases([sample.text], [phrases_of(sample, phrases)], tokenizer, max_phrases=phrases)
             geometry = placed[pictures[key]][2]
             for instance in sample.objects:
                 mask_key = (key, instance.ann_id, instance.bbox)
@@ -136,46 +141,47 @@ def load_batch(
                 failed[key] = error
             continue
         kept.append(sample)
-        belongs.append(pictures[key])
+        image_index.append(pictures[key])
     if not kept:
         raise DataError(f"none of the {len(samples)} samples of a batch can be read (the first: {samples[0].id})")
     images, pixel_mask, geometries = _stack(placed, input_config)
-    one_each = belongs == list(range(len(placed)))
-    own_geometries = [geometries[index] for index in belongs]
-    parts, boxes_of = None, enclosing_boxes(kept, own_geometries) if boxes else None
-    if phrases:
-        parts = placed_phrases(kept, tokenizer, phrases)
-        boxes_of = phrase_boxes(kept, own_geometries, phrases)
+    one_each = image_index == list(range(len(placed)))
+    each_geometry = [geometries[index] for index in image_index]
+    parts, boxes_of = None, enclosing_boxes(kept, each_geometry) if boxes else None
+    if phrases and place_phrases is not None:
+        texts = [sample.text for sample in kept]
+        parts = place_phrases(texts, [phrases_of(sample, phrases) for sample in kept], tokenizer, max_phrases=phrases)
+        boxes_of = phrase_boxes(kept, each_geometry, phrases)
     batch = Batch(
         images,
         pixel_mask,
         tokenizer([sample.text for sample in kept]),
         parts,
-        picture=None if one_each else torch.tensor(belongs),
+        image_index=None if one_each else torch.tensor(image_index),
     )
     size = images.shape[2:]
-    apart = [
+    target_masks = [
         [_extend(masks[_picture_key(sample), item.ann_id, item.bbox], size) for item in sample.objects]
         for sample in kept
     ]
     empty = torch.zeros(*size, dtype=torch.bool)
-    singly = [torch.stack(own) if own else empty[None][:0] for own in apart] if instances else None
+    singly = [torch.stack(own) if own else empty[None][:0] for own in target_masks] if instances else None
     if phrases:
-        singly = phrase_masks(kept, apart, empty, phrases)
+        singly = phrase_masks(kept, target_masks, empty, phrases)
     targets = Targets(
-        masks=torch.stack([torch.stack(own).any(dim=0) if own else empty for own in apart]),
+        masks=torch.stack([torch.stack(own).any(dim=0) if own else empty for own in target_masks]),
         no_target=torch.tensor([sample.no_target for sample in kept]),
         boxes=boxes_of,
         instances=singly,
-        tags=_tag_maps(kept, belongs, geometries, input_config, tags, size) if tags else None,
+        tags=_tag_maps(kept, image_index, geometries, input_config, tags, size) if tags else None,
         groups=group_numbers(kept, [_picture_key(item) for item in kept], groups) if groups else None,
     )
-    return Loaded(batch, targets, tuple(kept), tuple(own_geometries))
+    return Loaded(batch, targets, tuple(kept), tuple(each_geometry))
 
 
 def _tag_maps(
     samples: Sequence[Sample],
-    belongs: Sequence[int],
+    image_index: Sequence[int],
     geometries: Sequence[Geometry],
     input_config: InputConfig,
     tags: Sequence[str],
@@ -184,7 +190,7 @@ def _tag_maps(
     """Where each word holds, at stride 4, of each picture; None when the objects of one of them are not all known."""
     numbers = {tag: number for number, tag in enumerate(tags)}
     maps = torch.zeros(len(geometries), len(tags), -(-size[0] // 4), -(-size[1] // 4), dtype=torch.bool)
-    first = dict(zip(reversed(belongs), reversed(samples), strict=True))
+    first = dict(zip(reversed(image_index), reversed(samples), strict=True))
     for picture, sample in first.items():
         if not sample.surroundings:
             return None
@@ -196,78 +202,21 @@ def _tag_maps(
     return maps
 
 
-class PictureBatches(Sequence[list[int]]):
-    """One epoch as batches of sample indices, grouped by picture; a pure function of data set, seed and epoch.
+def group_numbers(
+    samples: Sequence[Sample], pictures: Sequence[Hashable], by: Literal["picture", "folder"]
+) -> Int[Tensor, "B 2"]:
+    """A number for each sentence's set of objects and one for its picture, as `Targets.groups` has them.
 
-    A picture's sentences are cut into groups of at most `sentences`; a batch holds `pictures` groups, so every sentence
-    comes once an epoch. Of `world` processes each takes every world-th group; all have equally many batches: groups
-    that would make the last batches uneven are left for the next epoch's order (with one process nothing is left out
-    unless `drop_last`).
+    `pictures` are what tells the samples' pictures apart. With "folder" pictures of one folder count as one, as the
+    frames of a video, whose objects keep their numbers from frame to frame.
     """
-
-    def __init__(
-        self,
-        dataset: ReferringDataset,
-        pictures: int,
-        sentences: int,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        shuffle: bool = True,
-        drop_last: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        if min(pictures, sentences, world) < 1 or not 0 <= rank < world:
-            raise DataError(f"batches of {pictures} pictures x {sentences} sentences, process {rank} of {world}")
-        order = np.random.default_rng([seed, epoch])
-        groups: list[list[int]] = []
-        for indices in dataset.by_picture().values():
-            own = [int(value) for value in order.permutation(indices)] if shuffle else indices
-            groups += [own[start : start + sentences] for start in range(0, len(own), sentences)]
-        if shuffle:
-            groups = [groups[index] for index in order.permutation(len(groups))]
-        groups = groups[: len(groups) // world * world][rank::world]
-        if drop_last:
-            groups = groups[: len(groups) // pictures * pictures]
-        self.batches = [
-            [index for group in groups[start : start + pictures] for index in group]
-            for start in range(0, len(groups), pictures)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> list[int]:  # type: ignore[override]
-        return self.batches[index]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-
-class BatchDataset(torch.utils.data.Dataset[Loaded]):
-    """Each item is a whole loaded batch, so that a `DataLoader` with `batch_size=None` reads batches in its workers."""
-
-    def __init__(
-        self,
-        dataset: ReferringDataset,
-        batches: Sequence[list[int]],
-        tokenizer: Tokenizer,
-        input_config: InputConfig,
-        **options: Any,
-    ) -> None:
-        self.dataset = dataset
-        self.batches = batches
-        self.tokenizer = tokenizer
-        self.input_config = input_config
-        self.options = options
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> Loaded:
-        samples = [self.dataset[position] for position in self.batches[index]]
-        return load_batch(samples, self.tokenizer, self.input_config, **self.options)
+    first: dict[Hashable, int] = {}
+    rows = []
+    for number, (sample, key) in enumerate(zip(samples, pictures, strict=True)):
+        picture = sample.image_path.parent if by == "folder" and sample.image_path is not None else key
+        targets: Hashable = frozenset(item.ann_id for item in sample.objects) or number
+        rows.append([first.setdefault(entry, number) for entry in ((picture, targets), (picture, None))])
+    return torch.tensor(rows)
 
 
 def _picture_key(sample: Sample) -> Hashable:

@@ -2,8 +2,7 @@
 
 The cached file is named by a hash over everything that it depends on: the annotation files' paths, sizes and times, the
 picture folders' times, the options and this package's version. Changed files give another name; a damaged cache is
-built anew. `REFSEG_CACHE` moves the folder (default: `~/.cache/refseg`), `REFSEG_CACHE=off` turns it off. No torch in
-this file.
+built anew. `REFSEG_CACHE` moves the folder (default: `~/.cache/refseg`), `REFSEG_CACHE=off` turns it off.
 """
 
 from __future__ import annotations
@@ -11,30 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from refseg import __version__
 from refseg.data.sample import Problem, Sample
-from refseg.data.table import FORMAT, SampleTable, TableBuilder, load_table, save_table
+from refseg.data.table import FORMAT, TableBuilder, load_table, save_table
 from refseg.errors import DataError, RefsegError
+from refseg.files import cache_folder
 
 _LOG = logging.getLogger(__name__)
 
 # Smaller annotation files are read again as quickly as a cache would be.
 MIN_BYTES = 4_000_000
-
-
-def cache_folder() -> Path | None:
-    """The folder for cached data, or None when the cache is turned off."""
-    named = os.environ.get("REFSEG_CACHE")
-    if named is not None and named.lower() in ("off", "0", "no", ""):
-        return None
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refseg"
 
 
 def cached(
@@ -43,7 +32,7 @@ def cached(
     folders: Iterable[Path],
     options: dict[str, Any],
     build: Callable[[list[Problem]], Iterable[Sample]],
-) -> tuple[SampleTable, list[Problem]]:
+) -> tuple[Sequence[Any], list[Problem]]:
     """The samples that `build` gives, from the cache when the same were built before.
 
     Args:
@@ -52,14 +41,19 @@ def cached(
         folders: folders whose contents matter by name (pictures); their times are part of the key.
         options: whatever else the samples depend on.
         build: gives the samples and adds to the list of problems.
+
+    Returns: a list of samples where the files are small; otherwise a `SampleTable`, cached unless that is turned off.
     """
+    sources = list(sources)
+    problems: list[Problem] = []
+    if sum(path.stat().st_size for path in sources if path.is_file()) < MIN_BYTES:
+        return list(build(problems)), problems
     path = _file(dataset, sources, folders, options)
     if path is not None and path.exists():
         try:
             return load_table(path)
         except DataError as error:
             _LOG.warning("the cached index is built anew: %s", error)
-    problems: list[Problem] = []
     builder = TableBuilder(dataset)
     for sample in build(problems):
         builder.add(sample)
@@ -72,17 +66,9 @@ def cached(
     return table, problems
 
 
-def is_worth_it(sources: Iterable[Path]) -> bool:
-    """Whether the annotation files are large enough to be cached, and the cache is on."""
-    if cache_folder() is None:
-        return False
-    return sum(path.stat().st_size for path in sources if path.is_file()) >= MIN_BYTES
-
-
 def _file(dataset: str, sources: Iterable[Path], folders: Iterable[Path], options: dict[str, Any]) -> Path | None:
-    sources = list(sources)
     home = cache_folder()
-    if home is None or not is_worth_it(sources):
+    if home is None:
         return None
     key: list[Any] = [__version__, FORMAT, dataset, sorted(options.items())]
     for path in [*sources, *folders]:

@@ -1,234 +1,30 @@
-"""What exists: the data sets of the field by name, and the counts that their authors published. No torch in this file.
-
-Where the files are and under which licence: `refseg.data.releases`. `counted` is the number of sentences that was
-counted for this package over a list of all sentences of that split; None where nobody has counted here, not even where
-a number is printed everywhere. For gRefCOCO's public file the split sizes are those commonly quoted, which nobody has
-printed in a paper.
-"""
+"""Which data sets a folder holds, how one is opened, and what is published of each; over all of `FORMATS`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
+from refseg.data.cache import cached
+from refseg.data.formats import FORMATS
+from refseg.data.published import Published, Release
+from refseg.data.sample import Problem, Sample
+from refseg.data.source import DatasetFiles, ReadOptions, check_split, split_matches
+from refseg.errors import DataError, did_you_mean
 
-@dataclass(frozen=True)
-class SplitCounts:
-    """Published numbers of one split and what was counted here; None where unknown. A video counts as a picture."""
+# Which annotation file is taken when a folder holds several and nobody says: the split of most papers.
+_FIRST_CHOICE = ("unc", "umd", "google", "scenes", "templates", "converted")
 
-    expressions: int | None
-    referents: int | None = None
-    pictures: int | None = None
-    objects: int | None = None
-    counted: int | None = None
-
-
-@dataclass(frozen=True)
-class Published:
-    """One data set with one split: numbers, source, and what one should know before comparing with them."""
-
-    dataset: str
-    split_by: str
-    splits: dict[str, SplitCounts]
-    pictures: int | None
-    objects: int | None
-    expressions: int | None
-    source: str
-    note: str = ""
-
-
-PUBLISHED: tuple[Published, ...] = (
-    Published(
-        "refcoco",
-        "unc",
-        {
-            "train": SplitCounts(120_624, 42_404, 16_994),
-            "val": SplitCounts(10_834, 3_811, 1_500, counted=10_834),
-            "testA": SplitCounts(5_657, 1_975, 750, counted=5_657),
-            "testB": SplitCounts(5_095, 1_810, 750, counted=5_095),
-        },
-        pictures=19_994,
-        objects=50_000,
-        expressions=142_210,
-        source="Yu et al., Modeling Context in Referring Expressions, ECCV 2016, and its repository",
-        note="testA: people, testB: everything else; the splits add up to 142,210, papers also print 142,209",
-    ),
-    Published(
-        "refcoco+",
-        "unc",
-        {
-            "train": SplitCounts(120_191, 42_278, 16_992),
-            "val": SplitCounts(10_758, 3_805, 1_500, counted=10_758),
-            "testA": SplitCounts(5_726, 1_975, 750, counted=5_726),
-            "testB": SplitCounts(4_889, 1_798, 750, counted=4_889),
-        },
-        pictures=19_992,
-        objects=49_856,
-        expressions=141_564,
-        source="Yu et al., Modeling Context in Referring Expressions, ECCV 2016, and its repository",
-        note="sentences without words of location",
-    ),
-    Published(
-        "refcocog",
-        "umd",
-        {
-            "train": SplitCounts(80_512, 42_226, 21_899),
-            "val": SplitCounts(4_896, 2_573, 1_300, counted=4_896),
-            "test": SplitCounts(9_602, 5_023, 2_600, counted=9_602),
-        },
-        pictures=26_711,
-        objects=54_822,
-        expressions=104_560,
-        source="Mao et al., CVPR 2016; split by Nagaraja et al., ECCV 2016",
-        note="totals count the whole set, 95,010 of its sentences are in the splits; LTS calls this the UNC partition",
-    ),
-    Published(
-        "refcocog",
-        "google",
-        {"train": SplitCounts(85_474, 44_822, 24_698), "val": SplitCounts(9_536, 5_000, 4_650, counted=9_536)},
-        pictures=26_711,
-        objects=54_822,
-        expressions=104_560,
-        source="Mao et al., Generation and Comprehension of Unambiguous Object Descriptions, CVPR 2016",
-        note="split by objects: train and val share pictures; the test part was never published",
-    ),
-    Published(
-        "grefcoco",
-        "unc",
-        {
-            "train": SplitCounts(209_344),
-            "val": SplitCounts(16_870),
-            "testA": SplitCounts(18_712),
-            "testB": SplitCounts(14_933),
-        },
-        pictures=19_994,
-        objects=60_287,
-        expressions=259_859,
-        source="Liu, Ding, Jiang, GRES, CVPR 2023, and the public file of 2023-08-29",
-        note="the paper counts 278,232 sentences (80,022 several targets, 32,202 none); the public file holds fewer",
-    ),
-    Published(
-        "refcoco",
-        "google",
-        {
-            "train": SplitCounts(None, 40_000, 19_213),
-            "val": SplitCounts(None, 5_000, 4_559),
-            "test": SplitCounts(None, 5_000, 4_527),
-        },
-        pictures=19_994,
-        objects=50_000,
-        expressions=142_210,
-        source="TensorFlow Datasets, ref_coco; Yu et al., ECCV 2016",
-        note="split by objects: the parts share pictures; hardly used",
-    ),
-    Published(
-        "refclef",
-        "berkeley",
-        {"train": SplitCounts(54_127), "val": SplitCounts(5_842), "test": SplitCounts(60_103)},
-        pictures=19_894,
-        objects=96_654,
-        expressions=130_525,
-        source="Kazemzadeh et al., EMNLP 2014; split by Hu et al., CVPR 2016",
-        note="totals count the whole game; two pictures of training and one of the test are missing from UNC's copy",
-    ),
-    Published(
-        "refclef",
-        "referit",
-        {"train": SplitCounts(54_127), "val": SplitCounts(5_842), "test": SplitCounts(60_103)},
-        pictures=19_894,
-        objects=96_654,
-        expressions=130_525,
-        source="Kazemzadeh et al., EMNLP 2014; split by Hu et al., CVPR 2016",
-        note="the same split as berkeley, with one MATLAB mask a region",
-    ),
-    Published(
-        "refclef",
-        "unc",
-        {},
-        pictures=None,
-        objects=None,
-        expressions=None,
-        source="Yu et al., ECCV 2016, and its repository",
-        note="train, val, testA (people), testB (animals), testC (other things); records may belong to two test parts",
-    ),
-    Published(
-        "flickr30k",
-        "plummer",
-        {
-            "train": SplitCounts(148_915, pictures=29_783),
-            "val": SplitCounts(5_000, pictures=1_000),
-            "test": SplitCounts(5_000, pictures=1_000),
-        },
-        pictures=31_783,
-        objects=None,
-        expressions=158_915,
-        source="Plummer et al., IJCV 2017, and its repository",
-        note="five captions a picture; 276,000 boxes, 244,000 coreference chains, about 427,000 phrases",
-    ),
-    Published(
-        "visual-genome",
-        "regions",
-        {"all": SplitCounts(None, pictures=108_077)},
-        pictures=108_077,
-        objects=None,
-        expressions=None,
-        source="Krishna et al., IJCV 2017",
-        note="5.4 million regions; about half of the pictures are COCO's: leave out those of the evaluation splits",
-    ),
-    Published(
-        "phrasecut",
-        "wu",
-        {
-            "train": SplitCounts(310_816, pictures=71_746),
-            "val": SplitCounts(20_316, pictures=2_971),
-            "test": SplitCounts(14_354, pictures=2_545),
-            "miniv": SplitCounts(821, pictures=100),
-        },
-        pictures=77_262,
-        objects=None,
-        expressions=345_486,
-        source="Wu et al., PhraseCut, CVPR 2020, and its repository",
-        note="by its total, the printed val counts miniv too, which refer_val.json does not hold; a first version of "
-        "the files held 348,233 phrases",
-    ),
-    Published(
-        "ref-davis17",
-        "khoreva",
-        {"train": SplitCounts(None, pictures=60), "val": SplitCounts(None, pictures=30)},
-        pictures=90,
-        objects=205,
-        expressions=1_544,
-        source="Khoreva et al., ACCV 2018",
-        note="pictures are videos; two annotators, each from the first frame and from the whole video",
-    ),
-    Published(
-        "ref-youtube-vos",
-        "meta",
-        {
-            "train": SplitCounts(12_913, pictures=3_471, objects=6_388),
-            "valid": SplitCounts(None, pictures=202),
-            "test": SplitCounts(None, pictures=305),
-        },
-        pictures=3_978,
-        objects=7_451,
-        expressions=15_009,
-        source="Seo et al., URVOS, ECCV 2020; the challenge's split of the validation part",
-        note="pictures are videos; the masks of valid and test are not public",
-    ),
-    Published(
-        "mevis",
-        "meta",
-        {
-            "train": SplitCounts(27_502, pictures=1_662),
-            "valid_u": SplitCounts(907, pictures=50),
-            "valid": SplitCounts(2_523, pictures=140),
-        },
-        pictures=2_006,
-        objects=8_171,
-        expressions=33_072,
-        source="Ding et al., MeViS, TPAMI 2025 (version 2), and its repository",
-        note="pictures are videos; version 1 (ICCV 2023) holds 28,570 sentences; valid's masks are not public",
-    ),
-)
+PUBLISHED: tuple[Published, ...] = tuple(entry for format_ in FORMATS for entry in format_.counts)
+RELEASES: dict[str, Release] = {entry.name: entry for format_ in FORMATS for entry in format_.releases}
+NUMBERED_BY: dict[str, str] = {name: source for format_ in FORMATS for name, source in format_.pictures_of.items()}
+"""Data set's name -> whose numbers its pictures carry."""
+PICTURE_TABLES: dict[str, tuple[str, ...]] = {
+    entry.dataset: format_.picture_table for format_ in FORMATS for entry in format_.counts if format_.picture_table
+}
+"""Data set's name -> names of the file that gives its pictures' numbers in other sources."""
 
 
 def published(dataset: str, split_by: str) -> Published | None:
@@ -237,3 +33,104 @@ def published(dataset: str, split_by: str) -> Published | None:
         if (entry.dataset, entry.split_by) == (dataset, split_by):
             return entry
     return None
+
+
+def release(name: str) -> Release:
+    """How the data set called `name` is published. Raises `DataError` that names the nearest ones."""
+    if name not in RELEASES:
+        raise DataError(f"no data set {name!r} is known; {did_you_mean(name, list(RELEASES))}")
+    return RELEASES[name]
+
+
+def find_datasets(root: str | os.PathLike[str]) -> list[DatasetFiles]:
+    """Every data set under `root`, by name and split's maker. Raises `DataError` when `root` is no folder."""
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root}: no such folder")
+    if not root.is_dir():
+        raise DataError(f"{root}: a file; the folder that holds a data set is wanted")
+    found: list[DatasetFiles] = []
+    for folder in (root, *(entry for entry in sorted(root.iterdir()) if entry.is_dir())):
+        known = {(files.format.name, files.main) for files in found}  # some formats look one folder deeper
+        here = [files for format_ in FORMATS for files in format_.find(folder)]
+        found += [files for files in here if (files.format.name, files.main) not in known]
+    return sorted(found, key=lambda files: (files.name, _rank(files.split_by)))
+
+
+def require_datasets(root: str | os.PathLike[str]) -> list[DatasetFiles]:
+    """As `find_datasets`; raises `DataError` also when there is none."""
+    found = find_datasets(root)
+    if not found:
+        alone = (
+            "; instances.json alone has no sentences: refseg data templates makes some, refseg data convert reads it"
+        )
+        raise DataError(
+            f"{root}: no data set here; wanted is a folder with refs(unc).p or grefs(unc).json and instances.json, "
+            "or another published format (docs/data.md), or the folder above it"
+            + (alone if (Path(root) / "instances.json").is_file() else "")
+        )
+    return found
+
+
+def choose(root: str | os.PathLike[str], dataset: str | None, split_by: str | None) -> DatasetFiles:
+    """The one data set under `root` that is asked for.
+
+    Without `dataset` the folder's only one; without `split_by` the first of unc, umd, google, scenes.
+    Raises `DataError` that lists what is there.
+    """
+    found = require_datasets(root)
+    names = sorted({files.name for files in found})
+    if dataset is None:
+        if len(names) > 1:
+            raise DataError(f"{root}: holds {', '.join(names)}; say which with --dataset (dataset=...)")
+        dataset = names[0]
+    if dataset not in names:
+        raise DataError(f"{root}: no data set {dataset!r} here; {did_you_mean(dataset, names)}")
+    candidates = [files for files in found if files.name == dataset]
+    if split_by is None:
+        return candidates[0]
+    for files in candidates:
+        if files.split_by == split_by:
+            return files
+    makers = [files.split_by for files in candidates]
+    raise DataError(f"{root}: {dataset} has no split by {split_by!r}; {did_you_mean(split_by, makers)}")
+
+
+def open_samples(files: DatasetFiles, options: ReadOptions) -> tuple[Sequence[Any], list[Problem]]:
+    """The samples of a data set and split, from the cache where that helps, and what could not be used.
+
+    The samples are `Sequence[Sample]`; a checker of types at run time is not to build one.
+    Raises `DataError` when there is no such split, or a file is unreadable.
+    """
+    problems: list[Problem] = []
+    if files.format.on_demand:
+        samples = files.format.read(files, options, problems)
+        assert isinstance(samples, Sequence)
+        return samples, problems
+    keys = {"format": files.format.name, "split_by": files.split_by, "split": options.split}
+    keys |= {"sentence": options.sentence, "need_pictures": str(options.need_pictures)}
+    watched = files.format.watched
+    folders = files.picture_folders if watched is None else watched(files)
+    return cached(
+        files.name,
+        files.sources(),
+        [folder for folder in dict.fromkeys(folders) if folder.is_dir()],
+        keys,
+        lambda faults: _of_split(files, options, faults),
+    )
+
+
+def _of_split(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterable[Sample]:
+    if files.parts and not files.format.rows_have_splits:
+        check_split(options.split, (name for name, _ in files.parts), files.main)
+    seen: set[str] = set()
+    for sample in files.format.read(files, options, problems):
+        seen.add(sample.split)
+        if split_matches(sample.split, options.split):
+            yield sample
+    if seen:
+        check_split(options.split, seen, files.main)
+
+
+def _rank(maker: str) -> tuple[int, str]:
+    return (_FIRST_CHOICE.index(maker) if maker in _FIRST_CHOICE else len(_FIRST_CHOICE), maker)

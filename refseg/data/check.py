@@ -1,167 +1,251 @@
-"""What is in a data folder: every data set counted by split, compared with what was published, every problem named.
-
-No torch in this file: a folder can be checked on a machine that only holds the data.
-"""
+"""What is in a data folder: every data set counted by split, compared with what was published, every problem named."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from refseg.data.catalog import open_samples, published, require_datasets
 from refseg.data.formats.clips import FrameSamples
-from refseg.data.formats.coco import Instances, read_instances
-from refseg.data.formats.grefcoco import read_grefs
 from refseg.data.formats.jsonl import JsonLines, is_jsonl
-from refseg.data.formats.refcoco import Referent, read_refs
-from refseg.data.index import SampleIndex, build_index
-from refseg.data.layout import DatasetFiles, find_datasets, plain_coco
-from refseg.data.readers import ReadOptions, open_samples, picture_finder
-from refseg.data.report import Counts, DatasetReport, Report, against_published
-from refseg.data.sample import Problem
-from refseg.data.tally import Tally, check_clips, clip_samples, picture_fault
-from refseg.errors import DataError, RefsegError
+from refseg.data.images import image_size, read_image
+from refseg.data.sample import Problem, Sample
+from refseg.data.source import DatasetFiles, ReadOptions, Referent
+from refseg.errors import RefsegError
+
+_SPLITS = ("train", "trainval", "val", "valid", "valid_u", "test", "testA", "testB", "testC")
+
+
+@dataclass
+class Counts:
+    """What one split holds. `usable` expressions can be trained on and scored; `published` is their number in print."""
+
+    expressions: int = 0
+    usable: int = 0
+    referents: int = 0
+    pictures: int = 0
+    objects: int = 0
+    one_target: int = 0
+    several_targets: int = 0
+    no_target: int = 0
+    published: int | None = None
+    completeness: str = ""
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class DatasetReport:
+    """One data set: its main file, counts by split, problems; `error` when a file could not be read at all."""
+
+    name: str
+    split_by: str
+    main: str
+    splits: dict[str, Counts] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    pictures_found: int = 0
+    pictures_missing: int = 0
+    note: str = ""
+    error: str = ""
+
+    @property
+    def usable(self) -> int:
+        """Expressions that can be used."""
+        return sum(counts.usable for counts in self.splits.values())
+
+
+@dataclass
+class Report:
+    """A checked folder."""
+
+    root: str
+    datasets: list[DatasetReport]
+
+    @property
+    def usable(self) -> bool:
+        """Whether any expression can be used."""
+        return any(dataset.usable for dataset in self.datasets)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values, all problems included."""
+        plain = asdict(self)
+        plain["usable"] = self.usable
+        for entry, dataset in zip(plain["datasets"], self.datasets, strict=True):
+            entry["usable"] = dataset.usable
+            entry["problem_counts"] = dict(Counter(problem.kind for problem in dataset.problems).most_common())
+        return plain
 
 
 def check(root: str | os.PathLike[str], *, deep: bool = False) -> Report:
-    """Check every data set under `root`, or a .jsonl file of the generic form.
+    """Check every data set under `root`, or a .jsonl file of the generic format.
 
-    The headers of all pictures that a sentence needs are read and their sizes compared; with `deep` every picture and
-    every outline is decoded as well. Raises `DataError` when there is no data set at all.
+    The headers of all pictures that an expression needs are read and their sizes compared; with `deep` every picture
+    and every outline is decoded as well. Raises `DataError` when there is no data set at all.
     """
+    pictures: dict[tuple[Path, tuple[int, int]], str] = {}
     if is_jsonl(root):
-        return Report(str(root), [_check_lines(Path(root), deep)])
-    found = find_datasets(root)
-    if not found:
-        raise DataError(
-            f"{root}: no data set here; wanted is a folder with refs(unc).p or grefs(unc).json and instances.json, "
-            "or another published form (docs/data.md), or the folder above it" + plain_coco(root)
-        )
-    instances: dict[Path, Instances] = {}
-    sizes: dict[Path, str] = {}
-    return Report(str(root), [_check_one(files, instances, sizes, deep) for files in found])
+        path = Path(root)
+        report = DatasetReport(path.stem, "jsonl", str(path))
+        try:
+            lines = JsonLines(path, need_pictures=False, name=path.stem)
+            report.problems = list(lines.problems)
+            _Tally(report, pictures, deep).count(lines)
+        except RefsegError as error:
+            report.error = str(error)
+        return Report(str(root), [report])
+    return Report(str(root), [_check_dataset(files, pictures, deep) for files in require_datasets(root)])
 
 
-def _check_one(
-    files: DatasetFiles, cache: dict[Path, Instances], pictures: dict[Path, str], deep: bool
-) -> DatasetReport:
-    report = DatasetReport(files.name, files.split_by, str(files.refs))
-    if files.form != "refs":
-        return _check_form(report, files, pictures, deep)
+def _check_dataset(files: DatasetFiles, pictures: dict[tuple[Path, tuple[int, int]], str], deep: bool) -> DatasetReport:
+    report = DatasetReport(files.name, files.split_by, str(files.main))
     try:
-        referents, problems = (read_grefs if files.generalised else read_refs)(files.refs)
-        if files.instances not in cache:
-            cache[files.instances] = read_instances(files.instances)
-        instances = cache[files.instances]
-        index, found = build_index(
-            files.name,
-            referents,
-            instances,
-            picture_finder(files),
-            drop_crowd=files.generalised,
-            need_pictures=False,
-        )
+        samples, report.problems = open_samples(files, ReadOptions(need_pictures=False))
+        clips = samples if isinstance(samples, FrameSamples) else None
+        _Tally(report, pictures, deep).count(samples if clips is None else clips.first_frames(report.problems))
+        if clips is not None and deep:
+            clips.read_everything(report.problems)
+        if files.format.referents is not None:
+            _count_referents(report, files.format.referents(files))
     except RefsegError as error:
         report.error = str(error)
         return report
-    report.problems = [*problems, *instances.problems, *found]
-    broken = _check_pictures(index, pictures, report.problems, deep)
-    if deep:
-        _check_masks(index, report.problems)
-    report.pictures_missing = sum(path is None for path in index.paths.values())
-    report.pictures_found = len(index.paths) - report.pictures_missing
-    _count(report, referents, index, broken)
-    return against_published(report)
-
-
-def _check_lines(path: Path, deep: bool) -> DatasetReport:
-    """A .jsonl file: every faulty line is a problem, sentences are counted as they would be read."""
-    report = DatasetReport(path.stem, "jsonl", str(path))
-    try:
-        lines = JsonLines(path, need_pictures=False, name=path.stem)
-    except RefsegError as error:
-        report.error = str(error)
-        return report
-    report.problems = list(lines.problems)
-    tally = Tally(report, {}, deep)
-    for sample in lines:
-        tally.add(sample)
-    tally.finish()
+    entry = published(report.name, report.split_by)
+    if entry is not None:
+        report.note = entry.note
+        for split, numbers in entry.splits.items():
+            _compare(report.splits.setdefault(split, Counts()), numbers.expressions)
+    report.splits = dict(sorted(report.splits.items(), key=lambda item: _split_order(item[0])))
     return report
 
 
-def _check_form(report: DatasetReport, files: DatasetFiles, known: dict[Path, str], deep: bool) -> DatasetReport:
-    """As `_check_one` for every other form, which gives samples: sentences are counted as they would be read."""
-    try:
-        samples, report.problems = open_samples(files, ReadOptions(need_pictures=False))
-        clips = samples.clips if isinstance(samples, FrameSamples) else None
-        tally = Tally(report, known, deep)
-        for sample in samples if clips is None else clip_samples(clips, report.problems):
-            tally.add(sample)
-        tally.finish()
-        if clips is not None and deep:
-            check_clips(clips, report.problems)
-    except RefsegError as error:
-        report.error = str(error)
-        return report
-    return against_published(report)
+def _split_order(split: str) -> tuple[int, str]:
+    return (_SPLITS.index(split) if split in _SPLITS else len(_SPLITS), split)
 
 
-def _count(report: DatasetReport, referents: list[Referent], index: SampleIndex, broken: set[int]) -> None:
+def _compare(counts: Counts, expressions: int | None) -> None:
+    counts.published = expressions
+    if expressions is None:
+        return
+    if counts.expressions == expressions:
+        counts.completeness = "complete"
+    elif counts.expressions == 0:
+        counts.completeness = "absent"
+    elif counts.expressions < expressions:
+        counts.completeness = f"{100 * counts.expressions / expressions:.3g} %"
+    else:
+        counts.completeness = f"{counts.expressions - expressions} too many"
+
+
+def _count_referents(report: DatasetReport, referents: list[Referent]) -> None:
+    """Put the numbers of all records in place of those of the samples; what is usable stays."""
+    for counts in report.splits.values():
+        for name in ("expressions", "referents", "pictures", "objects", "one_target", "several_targets", "no_target"):
+            setattr(counts, name, 0)
     pictures: dict[str, set[int]] = {}
     objects: dict[str, set[int]] = {}
-    kinds: dict[str, Counter[str]] = {}
     for referent in referents:
         counts = report.splits.setdefault(referent.split, Counts())
+        counts.expressions += len(referent.sentences)
+        _count_targets(counts, len(referent.ann_ids), len(referent.sentences))
         if referent.sentences:
             counts.referents += 1
             pictures.setdefault(referent.split, set()).add(referent.image_id)
             objects.setdefault(referent.split, set()).update(referent.ann_ids)
-        counts.expressions += len(referent.sentences)
-        targets = len(referent.ann_ids)
-        name = "no_target" if not targets else "one_target" if targets == 1 else "several_targets"
-        setattr(counts, name, getattr(counts, name) + len(referent.sentences))
-        kinds.setdefault(referent.split, Counter()).update(s.kind for s in referent.sentences if s.kind is not None)
-    for sample in index:
-        if sample.image_path is not None and sample.image_id not in broken:
-            report.splits[sample.split].usable += 1
     for split, counts in report.splits.items():
-        counts.pictures = len(pictures.get(split, ()))
-        counts.objects = len(objects.get(split, ()))
-        counts.kinds = dict(kinds.get(split, Counter()).most_common())
+        counts.pictures, counts.objects = len(pictures.get(split, ())), len(objects.get(split, ()))
 
 
-def _check_pictures(index: SampleIndex, known: dict[Path, str], problems: list[Problem], deep: bool) -> set[int]:
-    """Name the pictures that cannot be read or have another size; returns their numbers. `known` spares rereading."""
-    lost = Counter(index.referents[row].image_id for row, _ in index.pairs.tolist())
-    broken: set[int] = set()
-    for image_id, path in index.paths.items():
-        if path is None:
-            continue
-        size = index.instances[image_id].size
-        key = path / f"{size[0]}x{size[1]}"
-        if key not in known:
-            known[key] = picture_fault(path, size, deep)
-        if known[key]:
-            broken.add(image_id)
-            problems.append(Problem("bad_picture", f"picture {image_id}", known[key], lost[image_id]))
-    return broken
+def _count_targets(counts: Counts, targets: int, expressions: int) -> None:
+    name = "no_target" if not targets else "one_target" if targets == 1 else "several_targets"
+    setattr(counts, name, getattr(counts, name) + expressions)
 
 
-def _check_masks(index: SampleIndex, problems: list[Problem]) -> None:
-    """Decode every outline; name those that are damaged or cover no pixel."""
-    done: set[int] = set()
-    for row in sorted({row for row, _ in index.pairs.tolist()}):
-        referent = index.referents[row]
-        for key in referent.ann_ids:
-            if key in done or key not in index.objects:
-                continue
-            done.add(key)
+class _Tally:
+    """Counts samples into a report, and reads their pictures and outlines; `known` spares reading a picture twice."""
+
+    def __init__(self, report: DatasetReport, known: dict[tuple[Path, tuple[int, int]], str], deep: bool) -> None:
+        self.report, self.known, self.deep = report, known, deep
+        self.lost: dict[int, tuple[str, int]] = {}
+        self.outlines: dict[tuple[int, int, tuple[float, ...]], bool] = {}
+
+    def count(self, samples: Iterable[Sample]) -> None:
+        """Count every sample; damaged pictures and outlines become problems."""
+        report = self.report
+        pictures: dict[str, set[int]] = {}
+        objects: dict[str, set[tuple[int, int]]] = {}
+        referents: dict[str, set[int]] = {}
+        kinds: dict[str, Counter[str]] = {}
+        there: dict[int, bool] = {}
+        for sample in samples:
+            split = sample.split
+            counts = report.splits.setdefault(split, Counts())
+            counts.expressions += 1
+            if sample.objects or sample.no_target:
+                _count_targets(counts, len(sample.objects), 1)
+            pictures.setdefault(split, set()).add(sample.image_id)
+            objects.setdefault(split, set()).update((sample.image_id, item.ann_id) for item in sample.objects)
+            referents.setdefault(split, set()).add(sample.ref_id)
+            if sample.kind is not None:
+                kinds.setdefault(split, Counter())[sample.kind] += 1
+            there[sample.image_id] = sample.image_path is not None or sample.stored is not None
+            readable = there[sample.image_id] and self._picture(sample)
+            counts.usable += self._outlines(sample) and readable
+        for split, counts in report.splits.items():
+            counts.pictures, counts.objects = len(pictures[split]), len(objects[split])
+            counts.referents = len(referents[split])
+            counts.kinds = dict(kinds.get(split, Counter()).most_common())
+        report.pictures_found = sum(there.values())
+        report.pictures_missing = len(there) - report.pictures_found
+        for image_id, (fault, lost) in self.lost.items():
+            report.problems.append(Problem("bad_picture", f"picture {image_id}", fault, lost))
+
+    def _picture(self, sample: Sample) -> bool:
+        """Whether the picture can be read and has the annotated size."""
+        fault = ""
+        if sample.image_path is not None:
+            key = (sample.image_path, sample.size)
+            if key not in self.known:
+                self.known[key] = _picture_fault(sample.image_path, sample.size, self.deep)
+            fault = self.known[key]
+        elif self.deep:
             try:
-                fault = (
-                    "" if index.objects[key].mask(index.instances[referent.image_id].size).any() else "covers no pixel"
-                )
+                sample.read_image()
             except RefsegError as error:
                 fault = str(error)
-            if fault:
-                problems.append(Problem("bad_outline", f"object {key}", fault))
+        if fault:
+            self.lost[sample.image_id] = (fault, self.lost.get(sample.image_id, ("", 0))[1] + 1)
+        return not fault
+
+    def _outlines(self, sample: Sample) -> bool:
+        """Whether every outline can be drawn; drawn with `deep` only, each once. Empty ones are named too."""
+        sound = True
+        for item in sample.objects if self.deep else ():
+            key = (sample.image_id, item.ann_id, item.bbox)
+            if item.segmentation is not None and key not in self.outlines:
+                fault, self.outlines[key] = "", True
+                try:
+                    fault = "" if item.mask(sample.size).any() else "covers no pixel"
+                except RefsegError as error:
+                    fault, self.outlines[key] = str(error), False
+                if fault:
+                    where = f"sample {sample.id} object {item.ann_id}"
+                    self.report.problems.append(Problem("bad_outline", where, fault))
+            sound = sound and self.outlines.get(key, True)
+        return sound
+
+
+def _picture_fault(path: Path, size: tuple[int, int], deep: bool) -> str:
+    """What is wrong with the picture at `path`, annotated at (height, width) `size`; "" for nothing."""
+    try:
+        stored = image_size(path)
+        # An orientation in the header may turn it.
+        sizes = [stored, stored[::-1]]
+        if deep:
+            upright = read_image(path)
+            sizes = [stored, (upright.height, upright.width)]
+    except RefsegError as error:
+        return str(error)
+    return "" if size in sizes else f"{path}: is {stored[1]} x {stored[0]}, annotated at {size[1]} x {size[0]}"

@@ -1,4 +1,4 @@
-"""Masks as polygons that hold exactly the same pixels. No torch in this file.
+"""Masks as polygons that hold exactly the same pixels.
 
 Outlines run along the edges of pixels, so that COCO's filling routine gives the mask back to the pixel. A mask of
 several parts or with holes becomes one polygon whose loops are joined by lines that are walked there and back.

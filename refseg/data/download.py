@@ -2,7 +2,7 @@
 
 A download grows beside its target as `<name>.part` with `<name>.part.json` (address and the server's mark of the file's
 version); the next run asks for the rest and starts anew when the server's file has changed. Size and checksum are
-checked before the file takes its name. Archives are unpacked with their paths checked. No torch in this file.
+checked before the file takes its name. Archives are unpacked with their paths checked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from refseg import __version__
-from refseg.data.releases import RemoteFile
+from refseg.data.published import RemoteFile
 from refseg.errors import DataError
 from refseg.files import write_text
 
@@ -207,9 +207,9 @@ def _verify(part: Path, target: Path, wanted: RemoteFile) -> None:
         faults.append(f"{size:,} bytes came, {wanted.size:,} were published")
     for name, published in (("sha256", wanted.sha256), ("md5", wanted.md5)):
         if published is not None and not faults:
-            found = checksum(part, name)
-            if found != published:
-                faults.append(f"its {name} is {found}, published is {published}")
+            own = checksum(part, name)
+            if own != published:
+                faults.append(f"its {name} is {own}, published is {published}")
     if wanted.unpack is not None and not faults and not (zipfile.is_zipfile(part) or tarfile.is_tarfile(part)):
         faults.append("neither a zip nor a tar archive came")
     if faults:

@@ -1,30 +1,33 @@
 """Reading fields of records from files that nobody checked: each function returns a usable value or raises ValueError.
 
-The message says what is wrong in words; the reader adds file, index and id. No torch in this file.
+The message says what is wrong in words; the reader adds file, index and id.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from refseg.data.formats.coco import read_json
+from refseg.data.masks import SegmentationSource, clean_segmentation
 from refseg.data.sample import Problem
-from refseg.errors import DataError
 
 Box = tuple[float, float, float, float]
 Result = TypeVar("Result")
+
+
+def is_integer(value: Any) -> bool:
+    """Whether it is an int and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def integer(value: Any, name: str) -> int:
     """An integer, also written as text ("12"), as video data sets do."""
     if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**62:
+    if not is_integer(value) or abs(value) > 2**62:
         raise ValueError(f"{name} is an integer, not {_shown(value)}")
     return value
 
@@ -58,20 +61,37 @@ def table(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def read_table(path: Path) -> dict[str, Any]:
-    """A JSON file that is one table; raises `DataError` that names it."""
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: a table is wanted, not {type(content).__name__}")
-    return content
-
-
 def size(height: Any, width: Any) -> tuple[int, int]:
     """(height, width) in pixels, both positive."""
     sides = (integer(height, "height"), integer(width, "width"))
     if min(sides) < 1 or sides[0] * sides[1] > 100_000_000:
         raise ValueError(f"a picture of {sides[0]} x {sides[1]} pixels is not usable")
     return sides
+
+
+def finite_numbers(value: Any, count: int) -> tuple[float, ...] | None:
+    """`count` finite numbers (below 1e7), or None."""
+    if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != count:
+        return None
+    if not all(  # NaN fails the comparison too
+        isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and -1e7 < v < 1e7 for v in value
+    ):
+        return None
+    return tuple(float(v) for v in value)
+
+
+def optional_box(value: Any) -> Box | None:
+    """Four finite numbers as they are, or None."""
+    known = finite_numbers(value, 4)
+    return None if known is None else (known[0], known[1], known[2], known[3])
+
+
+def numbers(value: Any, name: str) -> Box:
+    """Four finite numbers."""
+    known = optional_box(value)
+    if known is None:
+        raise ValueError(f"{name} is four finite numbers, not {_shown(value)}")
+    return known
 
 
 def box_xywh(value: Any, name: str = "bbox") -> Box:
@@ -90,15 +110,13 @@ def box_xyxy(value: Any, name: str = "bbox") -> Box:
     return left, top, right, bottom
 
 
-def numbers(value: Any, name: str) -> Box:
-    """Four finite numbers."""
-    if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != 4:
-        raise ValueError(f"{name} is four numbers, not {_shown(value)}")
-    if not all(
-        isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and abs(float(v)) < 1e7 for v in value
-    ):
-        raise ValueError(f"{name} is four finite numbers, not {_shown(value)}")
-    return float(value[0]), float(value[1]), float(value[2]), float(value[3])
+def outline(value: Any, sides: tuple[int, int], where: str, problems: list[Problem]) -> SegmentationSource:
+    """A segmentation that must be usable; polygons of it that are not are left out and become problems."""
+    segmentation, faults = clean_segmentation(value, sides)
+    if segmentation is None:
+        raise ValueError(f"no usable outline ({faults[0]})")
+    problems.extend(Problem("bad_polygon", where, fault) for fault in faults)
+    return segmentation
 
 
 def attempt(
@@ -114,17 +132,29 @@ def attempt(
     return None
 
 
-class Missing:
-    """Counts sentences by picture that is not there, to be told once a picture and not once a sentence."""
+def category_names(records: Any) -> dict[int, str]:
+    """COCO's `categories` as number -> name; whatever is not one is passed over."""
+    return {
+        record["id"]: record["name"]
+        for record in (records if isinstance(records, Sequence) else ())
+        if isinstance(record, dict) and is_integer(record.get("id")) and isinstance(record.get("name"), str)
+    }
 
-    def __init__(self) -> None:
+
+class Missing:
+    """Counts the expressions lost by picture that is not there: one problem a picture, not one an expression."""
+
+    def __init__(self, needed: bool) -> None:
+        self.needed = needed
         self.counts: Counter[str] = Counter()
 
-    def add(self, picture: str, lost: int = 1) -> None:
-        """One more group of sentences that is lost for want of `picture`."""
-        self.counts[picture] += lost
+    def skips(self, there: object, picture: object, lost: int = 1) -> bool:
+        """Whether `lost` expressions are to be left out: `there` is None and pictures are needed."""
+        if there is None:
+            self.counts[str(picture)] += lost
+        return there is None and self.needed
 
-    def tell(self, problems: list[Problem]) -> None:
+    def report(self, problems: list[Problem]) -> None:
         """One problem a picture."""
         for picture, lost in self.counts.items():
             problems.append(Problem("missing_picture", f"picture {picture}", "was not found", lost))

@@ -2,7 +2,7 @@
 
 Sources are paths, encoded bytes, open binary files, PIL pictures and arrays. What a viewer would show is what is read:
 the EXIF orientation is applied, 16-bit values are scaled to 8 bits, palettes are resolved, transparency is laid over
-white, CMYK becomes RGB, the first frame of an animation is taken. No torch in this file.
+white, CMYK becomes RGB, the first frame of an animation is taken.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """Pictures that a training source shares with an evaluation split: by number where both have one, else by looks.
 
-Three ways, each told with every find:
+Three ways, each named with every shared picture:
 
-- the same COCO picture: RefCOCO's family and its derived forms carry COCO's numbers; Visual Genome and PhraseCut say in
-  image_data.json which of their pictures are COCO's; ReferIt's two forms share the numbers of IAPR TC-12;
+- the same COCO picture: RefCOCO's family and its derived formats carry COCO's numbers; Visual Genome and PhraseCut
+  say in image_data.json which of their pictures are COCO's; ReferIt's two formats share the numbers of IAPR TC-12;
 - the same Flickr picture: Flickr30k's numbers are Flickr's, Visual Genome's image_data.json has them too;
 - the same looks: a hash of 64 bits of each picture's coarse gradient (dHash) and one of its low frequencies (pHash),
   both within a few bits. For pictures without numbers, and on request for all.
-
-No torch in this file.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from refseg.data.catalog import NUMBERED_BY, PICTURE_TABLES
 from refseg.data.formats.visual_genome import read_pictures
 from refseg.data.sample import Problem, ReferringDataset, Sample
 from refseg.errors import DataError, RefsegError
@@ -31,11 +30,6 @@ from refseg.errors import DataError, RefsegError
 # two data sets were within both limits. Two different photographs differ in 32 bits on average.
 DHASH_BITS = 8
 PHASH_BITS = 10
-
-_COCO = ("refcoco", "refcoco+", "refcocog", "grefcoco")
-_FLICKR = ("flickr30k", "flickr30k-phrases")
-_GENOME = ("visual-genome", "phrasecut")
-_ABOUT = ("image_data.json", "image_data_split3000.json", "image_data_split.json")
 
 
 @dataclass(frozen=True)
@@ -155,10 +149,7 @@ def near_pairs(first: NDArray[np.uint64], second: NDArray[np.uint64], bits: NDAr
 
 
 def _compare_looks(
-    first: dict[int, Sample],
-    second: dict[int, Sample],
-    report: LeakReport,
-    progress: Callable[[int, int], None] | None,
+    first: dict[int, Sample], second: dict[int, Sample], report: LeakReport, progress: Callable[[int, int], None] | None
 ) -> None:
     done, total = 0, len(first) + len(second)
     hashes: list[tuple[list[int], NDArray[np.uint64]]] = []
@@ -175,11 +166,11 @@ def _compare_looks(
             if progress is not None:
                 progress(done, total)
         hashes.append((names, np.asarray(rows, dtype=np.uint64).reshape(-1, 2)))
-    found = {(item.train_id, item.evaluation_id) for item in report.shared}
+    known = {(item.train_id, item.evaluation_id) for item in report.shared}
     (names, rows_), (others, columns) = hashes
     for row, column in near_pairs(rows_, columns, np.array([DHASH_BITS, PHASH_BITS])):
         pair = (names[row], others[column])
-        if pair not in found:
+        if pair not in known:
             bits = int(_ones(rows_[row] ^ columns[column]).sum())
             report.shared.append(_shared("looks", "", first[pair[0]], second[pair[1]], bits))
 
@@ -190,13 +181,14 @@ def _numbers(
     """Source -> picture -> its number there."""
     # Records of a converted file say which data set they come from.
     names = {sample.dataset for sample in pictures.values()} or {dataset.name}
-    for source, known_names in (("COCO", _COCO), ("Flickr", _FLICKR), ("IAPR TC-12", ("refclef",))):
-        if names <= set(known_names):
-            return {source: {image_id: image_id for image_id in pictures}}
-    if dataset.name not in _GENOME:
+    sources = {NUMBERED_BY.get(name) for name in names}
+    if len(sources) == 1 and (source := sources.pop()) is not None:
+        return {source: {image_id: image_id for image_id in pictures}}
+    if dataset.name not in PICTURE_TABLES:
         return {}
     folder = dataset.root or Path()
-    path = genome or next((folder / name for name in _ABOUT if (folder / name).is_file()), None)
+    tables = (folder / name for name in PICTURE_TABLES[dataset.name])
+    path = genome or next((table for table in tables if table.is_file()), None)
     if path is None or not path.is_file():
         report.skipped.append(
             f"{dataset.name}: image_data.json is not there (--genome), its pictures have no COCO numbers"

@@ -1,10 +1,10 @@
-"""What the phrases of sentences mean, as tokens, boxes and masks of a batch."""
+"""The phrases of sentences as texts, boxes and masks of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,23 +12,31 @@ from torch import Tensor
 
 from refseg.data.sample import Instance, Phrase, Sample
 from refseg.data.transforms import place_boxes
-from refseg.encoders.text.phrases import place_phrases
-from refseg.inference.segmentation import Geometry
+from refseg.geometry import Geometry
 from refseg.types import Phrases
 
-__all__ = ["enclosing_boxes", "phrase_boxes", "phrase_masks", "placed_phrases"]
+__all__ = ["PlacePhrases", "enclosing_boxes", "phrase_boxes", "phrase_masks", "phrases_of"]
+
+
+@runtime_checkable
+class PlacePhrases(Protocol):
+    """Phrases as tokens with their places among the sentences' tokens; it knows the kinds of tokenizers."""
+
+    def __call__(
+        self, texts: Sequence[str], phrases: Sequence[Sequence[str]], tokenizer: Any, *, most: int | None = None
+    ) -> Phrases:
+        """B sentences and the phrases of each, at most `most`; raises `RefsegError` for one that is not in it."""
+        ...
+
+
+def phrases_of(sample: Sample, most: int) -> list[str]:
+    """The texts of up to `most` phrases that have objects; the whole sentence where there is none."""
+    return [phrase.text for phrase in _phrases_of(sample, most)]
 
 
 def _phrases_of(sample: Sample, most: int) -> list[Phrase]:
-    """Up to `most` phrases of a sentence that have objects; the whole sentence where there is none."""
     known = [phrase for phrase in sample.phrases if phrase.objects][:most]
     return known or [Phrase(sample.text, 0, len(sample.text), sample.objects)]
-
-
-def placed_phrases(samples: Sequence[Sample], tokenizer: Any, most: int) -> Phrases:
-    """The phrases of each sentence as tokens."""
-    texts = [[phrase.text for phrase in _phrases_of(sample, most)] for sample in samples]
-    return place_phrases([sample.text for sample in samples], texts, tokenizer, most=most)
 
 
 def phrase_boxes(samples: Sequence[Sample], geometries: Sequence[Geometry], most: int) -> Float[Tensor, "B P 4"]:
@@ -43,7 +51,7 @@ def phrase_boxes(samples: Sequence[Sample], geometries: Sequence[Geometry], most
 
 def phrase_masks(
     samples: Sequence[Sample],
-    apart: Sequence[Sequence[Bool[Tensor, "H W"]]],
+    target_masks: Sequence[Sequence[Bool[Tensor, "H W"]]],
     empty: Bool[Tensor, "H W"],
     most: int,
 ) -> list[Tensor] | None:
@@ -51,10 +59,10 @@ def phrase_masks(
     if any(item.segmentation is None for sample in samples for item in sample.objects):
         return None
     result = []
-    for sample, own in zip(samples, apart, strict=True):
+    for sample, own in zip(samples, target_masks, strict=True):
         mask_of = {(item.ann_id, item.bbox): mask for item, mask in zip(sample.objects, own, strict=True)}
-        meant = [[mask_of[item.ann_id, item.bbox] for item in phrase.objects] for phrase in _phrases_of(sample, most)]
-        result.append(torch.stack([torch.stack(masks).any(dim=0) if masks else empty for masks in meant]))
+        masks = [[mask_of[item.ann_id, item.bbox] for item in phrase.objects] for phrase in _phrases_of(sample, most)]
+        result.append(torch.stack([torch.stack(each).any(dim=0) if each else empty for each in masks]))
     return result
 
 

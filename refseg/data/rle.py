@@ -37,7 +37,7 @@ def decode(rle: dict[str, Any], size: tuple[int, int] | None = None) -> NDArray[
 
 
 def compressed(rle: dict[str, Any], size: tuple[int, int] | None = None) -> dict[str, Any]:
-    """The encoding in pycocotools' own form, {"size": [H, W], "counts": bytes}, checked as `validate` does."""
+    """The encoding as pycocotools keeps it, {"size": [H, W], "counts": bytes}, checked as `validate` does."""
     from pycocotools import mask as coco
 
     height, width = validate(rle, size)

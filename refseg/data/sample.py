@@ -1,4 +1,4 @@
-"""One sentence about one picture, with what it means; and the data set as a sequence of them. No torch in this file."""
+"""One expression about one picture with its targets, and a data set as a sequence of them."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class StoredPicture(Protocol):
 
 @dataclass(frozen=True)
 class Phrase:
-    """A part of a sentence and what it means: `text` stands at characters start to stop (exclusive) of the sentence.
+    """A part of a sentence and its objects: `text` stands at characters start to stop (exclusive) of the sentence.
 
-    `objects` may be empty: the phrase means nothing that could be boxed. `kinds` are its coarse categories ("people",
+    `objects` may be empty: nothing that could be boxed. `kinds` are its coarse categories ("people",
     "clothing"), `chain` the number of the coreference chain where the data set has them, -1 otherwise.
     """
 
@@ -70,25 +70,17 @@ class Phrase:
     kinds: tuple[str, ...] = ()
     chain: int = -1
 
-    def merged_box(self) -> tuple[float, float, float, float] | None:
-        """The box xyxy around all its objects, as RefTR and others train and score on; None without objects."""
-        if not self.objects:
-            return None
-        boxes = np.asarray([item.bbox for item in self.objects], dtype=np.float64)
-        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
-
 
 @dataclass(frozen=True)
 class Sample:
-    """A sentence, its picture, and the objects that it means (none for a sentence without target).
+    """An expression, its picture, and the objects that it refers to (none for an expression without target).
 
     `id` is "<ref_id>_<sent_id>" or the data set's own name for the pair, unique in its data set. `size` is the
     picture's (height, width) as annotated. The picture is a file (`image_path`), a part of a file (`stored`) or, for
     drawn scenes, an array in memory (`image`, (H, W, 3) uint8). `phrases` are the sentence's parts with their objects
     where a data set annotates them (Flickr30k Entities); `objects` then are all of theirs. A sample that is not
     `no_target` and has no objects has no annotation (a hidden test set). `kind` says what sort of sentence it is where
-    the data set records that ("relation", "counting", ...). `surroundings` are all objects of the picture, meant or
+    the data set records that ("relation", "counting", ...). `surroundings` are all objects of the picture, targets or
     not, where every one is known; empty otherwise.
     """
 
@@ -226,9 +218,8 @@ class ReferringDataset(Sequence[Sample]):
         )
 
     def texts(self) -> list[str]:
-        """All sentences in order, to learn a vocabulary from."""
-        fast = getattr(self.samples, "texts", None)
-        return fast() if fast is not None else [sample.text for sample in self.samples]
+        """All expressions in order, to learn a vocabulary from."""
+        return _column(self.samples, "texts", "text")
 
     def problem_counts(self) -> dict[str, int]:
         """How many problems of each kind were met, the most frequent first."""
@@ -237,9 +228,7 @@ class ReferringDataset(Sequence[Sample]):
     @cached_property
     def _by_picture(self) -> dict[int, list[int]]:
         groups: dict[int, list[int]] = {}
-        fast = getattr(self.samples, "image_ids", None)
-        numbers = fast() if fast is not None else [sample.image_id for sample in self.samples]
-        for index, number in enumerate(numbers):
+        for index, number in enumerate(_column(self.samples, "image_ids", "image_id")):
             groups.setdefault(number, []).append(index)
         return groups
 
@@ -258,15 +247,16 @@ class _Chosen(Sequence[Sample]):
         return self.samples[self.indices[index]]
 
     def texts(self) -> list[str]:
-        fast = getattr(self.samples, "texts", None)
-        if fast is None:
-            return [sample.text for sample in self]
-        every = fast()
-        return [every[index] for index in self.indices]
+        return _column(self.samples, "texts", "text", self.indices)
 
     def image_ids(self) -> list[int]:
-        fast = getattr(self.samples, "image_ids", None)
-        if fast is None:
-            return [sample.image_id for sample in self]
-        every = fast()
-        return [every[index] for index in self.indices]
+        return _column(self.samples, "image_ids", "image_id", self.indices)
+
+
+def _column(samples: Sequence[Any], fast: str, attribute: str, indices: Sequence[int] | None = None) -> list[Any]:
+    """An attribute of all samples, or of those at `indices`; by the sequence's own method `fast` where it has it."""
+    method = getattr(samples, fast, None)
+    if method is None:
+        return [getattr(samples[index], attribute) for index in (range(len(samples)) if indices is None else indices)]
+    every = method()
+    return every if indices is None else [every[index] for index in indices]

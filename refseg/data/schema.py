@@ -1,7 +1,7 @@
 """Checks records against the JSON Schema files that the package ships, so that what is documented is what is enforced.
 
 Understood are the words that those files use: type, required, properties, items, minItems, maxItems, minLength, minimum
-(JSON Schema, draft 2020-12). `faults` finds everything that is wrong, not only the first. No torch in this file.
+(JSON Schema, draft 2020-12). `faults` finds everything that is wrong, not only the first.
 """
 
 from __future__ import annotations

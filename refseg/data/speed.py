@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +40,8 @@ dataset.by_picture(), dataset.texts(), dataset[len(dataset) - 1]
 try:  # getrusage would count the parent's memory before exec as well
     with open("/proc/self/status") as status:
         peak = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-except (OSError, StopIteration):
-    try:
-        import resource
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    except ImportError:
-        peak = 0
+except OSError:
+    peak = 0
 print(json.dumps([len(dataset), processor, clock, peak, "torch" in sys.modules]))
 """
 
@@ -89,7 +85,7 @@ class Rate:
     processor: float
     clock: float
     size: int
-    kilobytes: float = field(default=0.0)
+    kilobytes: float = 0.0
 
     @property
     def a_second(self) -> float:
@@ -103,17 +99,17 @@ def measure_opening(root: Path, **names: str | None) -> tuple[Opening, Opening]:
     names: `dataset`, `split`, `split_by` of `refseg.data.open_dataset`. Raises `DataError` when it cannot be opened.
     """
     with tempfile.TemporaryDirectory(prefix="refseg-speed-") as cache:
-        environment = {**os.environ, "REFSEG_CACHE": cache}
-        return _open(root, names, environment), _open(root, names, environment)
-
-
-def _open(root: Path, names: dict[str, str | None], environment: dict[str, str]) -> Opening:
-    words = [sys.executable, "-c", _OPENING, str(root), json.dumps(names)]
-    answer = subprocess.run(words, env=environment, capture_output=True, text=True)
-    if answer.returncode:
-        last = answer.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise DataError(f"{root}: cannot be opened ({last[0].removeprefix('refseg.errors.DataError: ')})")
-    return Opening(*json.loads(answer.stdout))
+        openings = []
+        for _ in range(2):
+            command = [sys.executable, "-c", _OPENING, str(root), json.dumps(names)]
+            result = subprocess.run(
+                command, env={**os.environ, "REFSEG_CACHE": cache}, capture_output=True, text=True, check=False
+            )
+            if result.returncode:
+                last = result.stderr.strip().splitlines()[-1:] or ["no reason given"]
+                raise DataError(f"{root}: cannot be opened ({last[0].removeprefix('refseg.errors.DataError: ')})")
+            openings.append(Opening(*json.loads(result.stdout)))
+    return openings[0], openings[1]
 
 
 def measure_rate(samples: Sequence[Sample], size: int = 480) -> Rate:
@@ -121,20 +117,25 @@ def measure_rate(samples: Sequence[Sample], size: int = 480) -> Rate:
     import torch
 
     from refseg.data.batches import load_batch
-    from refseg.data.transforms import InputConfig
-    from refseg.encoders.text.tokenizer import WordTokenizer
+    from refseg.geometry import InputConfig
+    from refseg.types import Tokens
+
+    def tokens(texts: list[str]) -> Tokens:
+        ids = torch.tensor(
+            [[len(word) for word in text.split()[:20]] + [0] * (20 - len(text.split())) for text in texts]
+        )
+        return Tokens(ids, ids > 0)
 
     if not samples:
         raise DataError("there is no sample to load")
     config = InputConfig(size=size)
-    tokenizer = WordTokenizer.learn([sample.text for sample in samples], max_words=20)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        load_batch(samples[:4], tokenizer, config)  # the first call loads modules
+        load_batch(samples[:4], tokens, config)  # the first call loads modules
         clock, processor = time.perf_counter(), time.process_time()
         for start in range(0, len(samples), BATCH):
-            load_batch(samples[start : start + BATCH], tokenizer, config)
+            load_batch(samples[start : start + BATCH], tokens, config)
         processor, clock = time.process_time() - processor, time.perf_counter() - clock
     finally:
         torch.set_num_threads(threads)
@@ -161,7 +162,7 @@ def noise_samples(folder: Path, count: int = 64) -> list[Sample]:
 
 
 def write_refcoco(root: Path, numbers: MadeUp = FULL) -> None:
-    """A data set in RefCOCO's form with as many records, outlines as long as COCO's; its pictures are empty files."""
+    """A data set in RefCOCO's format with as many records, outlines as long as COCO's; its pictures are empty files."""
     random = np.random.default_rng(0)
     home, folder = root / "refcoco", root / "images" / "train2014"
     home.mkdir(parents=True)
@@ -169,26 +170,24 @@ def write_refcoco(root: Path, numbers: MadeUp = FULL) -> None:
     ids = np.sort(random.choice(581_929, numbers.pictures, replace=False)) + 1
     more = random.integers(0, numbers.pictures, numbers.objects - numbers.pictures)
     owner = ids[np.concatenate([np.arange(numbers.pictures), more])].tolist()
-    images = [
-        {"id": key, "file_name": f"COCO_train2014_{key:012d}.jpg", "height": 480, "width": 640, "license": 1}
-        for key in ids.tolist()
-    ]
+    images = []
+    for key in ids.tolist():
+        (folder / f"COCO_train2014_{key:012d}.jpg").touch()
+        images.append({"id": key, "file_name": f"COCO_train2014_{key:012d}.jpg", "height": 480, "width": 640})
     annotations = [_annotation(number + 1, owner[number], random) for number in range(numbers.objects)]
     table = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
     (home / "instances.json").write_text(json.dumps(table))
-    refs, key = [], 0
+    refs: list[dict[str, object]] = []
+    sent_id = 0
     for number, target in enumerate(random.permutation(numbers.objects)[: numbers.referents].tolist()):
         sentences = []
         for _ in range(3 if number < numbers.sentences - 2 * numbers.referents else 2):
             words = [f"word{word}" for word in random.integers(0, 9000, random.integers(1, 8))]
-            sentences.append({"sent_id": key, "raw": " ".join(words), "sent": " ".join(words), "tokens": words})
-            key += 1
-        about = {"ref_id": number, "image_id": owner[target], "ann_id": target + 1, "category_id": 1, "split": "train"}
-        sent_ids = [entry["sent_id"] for entry in sentences]
-        refs.append({**about, "sent_ids": sent_ids, "sentences": sentences, "file_name": ""})
+            sentences.append({"sent_id": sent_id, "raw": " ".join(words), "sent": " ".join(words), "tokens": words})
+            sent_id += 1
+        record = {"ref_id": number, "image_id": owner[target], "ann_id": target + 1, "split": "train"}
+        refs.append({**record, "sentences": sentences})
     (home / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=0))
-    for number in ids.tolist():
-        (folder / f"COCO_train2014_{number:012d}.jpg").touch()
 
 
 def _annotation(key: int, picture: int, random: np.random.Generator) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a data set is like: sentences, words, targets, kinds, areas. No torch in this file."""
+"""What a data set is like: sentences, words, targets, kinds, areas."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from refseg.data.formats.clips import FrameSamples
-from refseg.data.mask_files import MaskFile
-from refseg.data.masks import outline_area
+from refseg.data.masks import MaskFile, outline_area
 from refseg.data.sample import ReferringDataset, Sample
-from refseg.data.tally import clip_samples
 from refseg.errors import RefsegError
 
 # A word is letters and digits with what stands inside them: "man's", "t-shirt", "2nd".
@@ -85,13 +83,13 @@ def describe(dataset: ReferringDataset, *, frequent: int = 30) -> Stats:
     referents: set[tuple[str, int]] = set()
     texts: set[str] = set()
     lengths, targets, areas = [], [], []
-    clips = dataset.samples.clips if isinstance(dataset.samples, FrameSamples) else None
+    clips = dataset.samples if isinstance(dataset.samples, FrameSamples) else None
     # Of a video every sentence counts once and not once a frame; areas would need every mask.
-    for sample in dataset if clips is None else clip_samples(clips, []):
-        found = words_of(sample.text)
-        vocabulary.update(found)
-        lengths.append(len(found))
-        texts.add(" ".join(found))
+    for sample in dataset if clips is None else clips.first_frames([]):
+        words = words_of(sample.text)
+        vocabulary.update(words)
+        lengths.append(len(words))
+        texts.add(" ".join(words))
         pictures[sample.image_id] += 1
         splits[sample.split] += 1
         referents.add((sample.split, sample.ref_id))
@@ -139,22 +137,22 @@ def _share(sample: Sample) -> float | None:
 
 def _of_integers(values: list[int]) -> Distribution:
     """One group a value, from 20 on groups of ten, from 100 on one group."""
-    found = _numbers(values)
+    result = _numbers(values)
     groups: Counter[str] = Counter()
     for value in sorted(values):
         low = value // 10 * 10
         groups[str(value) if value < 20 else f"{low}-{low + 9}" if value < 100 else "100+"] += 1
-    found.histogram = dict(groups)
-    return found
+    result.histogram = dict(groups)
+    return result
 
 
 def _of_shares(values: list[float]) -> Distribution:
-    found = _numbers(values)
+    result = _numbers(values)
     places = np.searchsorted(AREAS, values, side="left")
     groups = Counter(int(min(place, len(AREAS) - 1)) for place in places)
     borders = (0.0, *AREAS)
-    found.histogram = {f"{borders[g]:g}-{borders[g + 1]:g}": groups[g] for g in sorted(groups)}
-    return found
+    result.histogram = {f"{borders[g]:g}-{borders[g + 1]:g}": groups[g] for g in sorted(groups)}
+    return result
 
 
 def _numbers(values: list[int] | list[float]) -> Distribution:

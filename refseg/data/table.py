@@ -2,7 +2,7 @@
 
 A data set of 142,000 sentences takes about 60 MB as columns (most of it outlines) and loads in well under a second; as
 Python objects it takes ten times as much. `TableBuilder` packs samples one by one, `SampleTable` reads them back equal,
-and `save_table`, `load_table` keep them in a safetensors file. No torch in this file.
+and `save_table`, `load_table` keep them in a safetensors file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from refseg.data import rle
 from refseg.data.formats.parquet import ParquetPicture
-from refseg.data.mask_files import MaskFile
-from refseg.data.masks import SegmentationSource
+from refseg.data.masks import MaskFile, SegmentationSource
 from refseg.data.sample import Instance, Phrase, Problem, Sample
 from refseg.errors import DataError
+from refseg.files import replacing
 
 FORMAT = 1
 
@@ -127,7 +127,7 @@ class TableBuilder:
         return self._pictures[key]
 
     def _object(self, picture: int, item: Instance, size: tuple[int, int]) -> int:
-        key = (picture, item.ann_id, item.bbox, item.segmentation is None)
+        key = (picture, item.ann_id, item.bbox, type(item.segmentation))
         if key not in self._objects:
             self._objects[key] = len(self._objects)
             self._append("ann_id", item.ann_id)
@@ -266,8 +266,6 @@ class SampleTable(Sequence[Sample]):
 def save_table(table: SampleTable, problems: Sequence[Problem], path: Path) -> None:
     """Write table and problems to a safetensors file, whole or not at all."""
     from safetensors.numpy import save_file
-
-    from refseg.files import replacing
 
     metadata = {
         "format": str(FORMAT),

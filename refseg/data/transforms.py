@@ -10,8 +10,7 @@ Three ways, by `InputConfig.resize`:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,46 +22,10 @@ from torch import Tensor
 from refseg.data.images import read_image
 from refseg.data.masks import resize_nearest
 from refseg.data.sample import Instance, Sample
-from refseg.errors import ConfigError, DataError
-from refseg.inference.segmentation import Geometry
+from refseg.errors import DataError
+from refseg.geometry import Geometry, InputConfig
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-@dataclass(frozen=True)
-class InputConfig:
-    """How a picture becomes a network's input.
-
-    size: side of the square (warp, letterbox) or length of the longer side (longest), in pixels.
-    resize: "warp", "letterbox" or "longest"; see the file's head.
-    interpolation: how colours are resized (PIL's filters, which average when they make smaller).
-    mean, std: per channel R, G, B in units of 0 to 255; the input is (value - mean) / std.
-    padding: colour of padding, R, G, B of 0 to 255, before normalisation; None pads with the mean: zeros after it.
-    divisor: height and width of the input are multiples of this (warp, letterbox: `size` must be one).
-    rasterise: "model" fills polygons at the input's size for training targets, as ReLA's published mapper does;
-        "original" fills them at the picture's size and resizes by the nearest pixel; "touched" resizes linearly and
-        takes every pixel that has a share, which widens masks a little, as ReSTR's published loader does.
-    """
-
-    size: int = 480
-    resize: Literal["warp", "letterbox", "longest"] = "warp"
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    padding: tuple[float, float, float] | None = None
-    divisor: int = 32
-    rasterise: Literal["model", "original", "touched"] = "model"
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.divisor < 1:
-            raise ConfigError(f"input.size and input.divisor are positive, not {self.size} and {self.divisor}")
-        if self.resize != "longest" and self.size % self.divisor:
-            near = max(1, round(self.size / self.divisor)) * self.divisor
-            raise ConfigError(f"input.size: {self.size} is not a multiple of input.divisor {self.divisor}; {near} is")
-        if min(self.std) <= 0:
-            raise ConfigError(f"input.std must be positive, not {self.std}")
-        if self.padding is not None and not all(0 <= value <= 255 for value in self.padding):
-            raise ConfigError(f"input.padding is a colour of 0 to 255, not {self.padding}")
 
 
 def geometry_of(size: tuple[int, int], config: InputConfig) -> Geometry:

@@ -1,4 +1,4 @@
-"""Small data sets in the published files' form, written anew for each test."""
+"""Small data sets in the published files' format, written anew for each test."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ def test_counts(refcoco: Path, grefcoco: Path) -> None:
     assert (train.expressions, train.usable, train.referents, train.pictures) == (3, 3, 3, 1)
     assert (train.one_target, train.several_targets, train.no_target, train.objects) == (1, 1, 1, 3)
     assert train.kinds == {"location": 1, "group": 1, "no_target": 1}
-    assert (train.published, train.verdict) == (209_344, "0.00143 %")
+    assert (train.published, train.completeness) == (209_344, "0.00143 %")
     val = report.datasets[0].splits["val"]
     assert (val.expressions, val.referents) == (1, 1)
-    assert report.datasets[0].splits["testA"].verdict == "absent"
+    assert report.datasets[0].splits["testA"].completeness == "absent"
     assert list(report.datasets[0].splits) == ["train", "val", "testA", "testB"]
     assert [data.pictures_found for data in report.datasets] == [2, 2]
 
@@ -34,10 +34,10 @@ def test_as_many_as_published_is_complete(tmp_path: Path, monkeypatch: pytest.Mo
     assert entry is not None
     refs = [referent(0, 1, 100, "val", [sentence(k, f"word {k}") for k in range(10_834)])]
     home = write_dataset(tmp_path, "refcoco", "refs(unc).p", refs, [annotation(100, 1)])
-    assert check(tmp_path).datasets[0].splits["val"].verdict == "complete"
+    assert check(tmp_path).datasets[0].splits["val"].completeness == "complete"
     refs[0]["sentences"].append(sentence(10_834, "one more"))
     write_dataset(tmp_path, home.name, "refs(unc).p", refs, [annotation(100, 1)])
-    assert check(tmp_path).datasets[0].splits["val"].verdict == "1 too many"
+    assert check(tmp_path).datasets[0].splits["val"].completeness == "1 too many"
 
 
 def test_published_numbers_fit_together() -> None:

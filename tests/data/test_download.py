@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from refseg.cli.main import main
-from refseg.data import releases
+from refseg.data import catalog
+from refseg.data.catalog import RELEASES, release
 from refseg.data.download import Unreachable, checksum, fetch, fetch_all, unpack
-from refseg.data.releases import RELEASES, Release, RemoteFile, release
+from refseg.data.published import Release, RemoteFile
 from refseg.errors import DataError
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
@@ -258,12 +259,12 @@ def test_the_command(
     server.files["/a.zip"] = zipped({"mine/instances.json": b"{}"})
     files = (RemoteFile((f"{server.url}/a.zip",), "archives/a.zip", ""),)
     mine = Release("mine", "Mine", "A paper", "https://x", "CC0", files, ("mine/instances.json",))
-    monkeypatch.setitem(releases.RELEASES, "mine", mine)
+    monkeypatch.setitem(catalog.RELEASES, "mine", mine)
     assert main(["data", "get", "mine", "-o", str(tmp_path)]) == 0
     assert "everything is there" in capsys.readouterr().out
     assert (tmp_path / "mine" / "instances.json").is_file()
     form = (RemoteFile((), "y", manual="fill in the form at X"),)
-    monkeypatch.setitem(releases.RELEASES, "mine", Release("mine", "Mine", "P", "https://x", "CC0", form, ("y",)))
+    monkeypatch.setitem(catalog.RELEASES, "mine", Release("mine", "Mine", "P", "https://x", "CC0", form, ("y",)))
     assert main(["data", "get", "mine", "-o", str(tmp_path)]) == 1
     assert "fill in the form at X" in capsys.readouterr().out
     assert main(["data", "get", "refcoco", "--dry-run"]) == 0
@@ -272,7 +273,7 @@ def test_the_command(
     assert "Ref-YouTube-VOS" in capsys.readouterr().out
     assert main(["data", "get", "refcocoo"]) == 2
     (tmp_path / "file").write_text("")
-    monkeypatch.setitem(releases.RELEASES, "mine", mine)
+    monkeypatch.setitem(catalog.RELEASES, "mine", mine)
     assert main(["data", "get", "mine", "-o", str(tmp_path / "file")]) == 2
 
 

@@ -10,7 +10,7 @@ from refseg.data import open_dataset
 from refseg.data.formats.flickr30k import read_boxes, read_captions
 from refseg.data.sample import Problem
 from refseg.errors import DataError
-from tests.support.form_files import text, write_flickr30k
+from tests.support.format_files import text, write_flickr30k
 
 
 def test_captions_with_their_phrases(tmp_path: Path) -> None:
@@ -28,8 +28,7 @@ def test_captions_with_their_phrases(tmp_path: Path) -> None:
             assert sample.text[phrase.start : phrase.stop] == phrase.text
     # published boxes are counted from 1 and both ends are inside
     assert first.phrases[0].objects[0].bbox == (0, 0, 10, 20)
-    assert first.phrases[0].merged_box() == (0, 0, 30, 20)
-    assert first.phrases[2].merged_box() is None
+    assert first.phrases[0].objects[1].bbox == (20, 5, 30, 15)
     assert second.phrases[0].kinds == ("people", "clothing")
     assert (first.kind, second.kind) == (None, "unrelated")
     assert first.image_id == 36979

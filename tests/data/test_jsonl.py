@@ -1,4 +1,4 @@
-"""The generic form: reading, writing, and every fault named with line and id."""
+"""The generic format: reading, writing, and every fault named with line and id."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from PIL import Image
 from refseg.cli.main import main
 from refseg.data import ReferringDataset, Sample, open_dataset
 from refseg.data.leak import DHASH_BITS, PHASH_BITS, dhash, leak, near_pairs, phash, without
-from tests.support.form_files import table, write_flickr30k, write_mdetr, write_referit, write_visual_genome
+from tests.support.format_files import table, write_flickr30k, write_mdetr, write_referit, write_visual_genome
 from tests.support.published_files import annotation, referent, sentence, write_dataset
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from refseg.data import Instance, ReferringDataset, Sample, open_dataset
-from refseg.data.batches import BatchDataset, PictureBatches, collate, load_batch
-from refseg.data.transforms import InputConfig, place_image, place_mask
+from refseg.data import Instance, Sample, open_dataset
+from refseg.data.batches import collate, load_batch
+from refseg.data.transforms import place_image, place_mask
 from refseg.errors import DataError, ImageError
+from refseg.geometry import InputConfig
 from refseg.types import Tokens
 
 CONFIG = InputConfig(size=64)
@@ -42,7 +43,7 @@ def test_sentences_share_their_picture(grefcoco: Path) -> None:
     dataset = open_dataset(grefcoco)
     loaded = load_batch(list(dataset), tokenizer, CONFIG, instances=True, boxes=True)
     assert loaded.batch.images.shape == (2, 3, 64, 64)
-    assert loaded.batch.picture.tolist() == [0, 0, 0, 1]
+    assert loaded.batch.image_index.tolist() == [0, 0, 0, 1]
     assert loaded.batch.tokens.mask.sum(dim=1).tolist() == [2, 2, 3, 2]
     assert loaded.targets.no_target.tolist() == [False, False, True, False]
     assert [len(own) for own in loaded.targets.instances] == [1, 2, 0, 1]
@@ -61,7 +62,7 @@ def test_sentences_share_their_picture(grefcoco: Path) -> None:
 
 def test_one_sentence_a_picture_needs_no_table() -> None:
     batch, targets = collate(in_memory(1, (10, 20)) + in_memory(2, (30, 7)), tokenizer, CONFIG)
-    assert batch.picture is None
+    assert batch.image_index is None
     assert targets.boxes is None
     assert targets.instances is None
     assert targets.masks[:, :, :27].all()
@@ -95,60 +96,13 @@ def test_what_cannot_be_read_ends_in_its_error_or_is_left_out(refcoco: Path, cap
     with caplog.at_level(logging.WARNING):
         loaded = load_batch(list(dataset), tokenizer, CONFIG, on_error="skip")
     assert [sample.id for sample in loaded.samples] == ["8_2", "8_3"]
-    assert loaded.batch.picture.tolist() == [0, 0]
+    assert loaded.batch.image_index.tolist() == [0, 0]
     assert len(caplog.records) == 1
     assert "000000000001.jpg" in caplog.text
     with pytest.raises(DataError, match="none of the 1 samples"):
         load_batch([dataset[0]], tokenizer, CONFIG, on_error="skip")
     with pytest.raises(DataError, match="at least one"):
         load_batch([], tokenizer, CONFIG)
-
-
-def drawn(sentences: list[int]) -> ReferringDataset:
-    samples = [sample for number, count in enumerate(sentences) for sample in in_memory(number, (8, 8), count)]
-    return ReferringDataset(samples)
-
-
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_an_epoch_holds_every_sentence_once(shuffle: bool) -> None:
-    dataset = drawn([5, 1, 3, 2])
-    batches = PictureBatches(dataset, 2, 2, seed=3, shuffle=shuffle)
-    assert sorted(index for batch in batches for index in batch) == list(range(11))
-    for batch in batches:
-        assert len(batch) <= 4
-        assert len({dataset[index].image_id for index in batch}) <= 2
-    assert (next(iter(batches)) == [0, 1, 2, 3]) == (not shuffle)
-
-
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    dataset = drawn([3] * 8)
-    first = list(PictureBatches(dataset, 2, 3, seed=1, epoch=4))
-    assert first == list(PictureBatches(dataset, 2, 3, seed=1, epoch=4))
-    assert first != list(PictureBatches(dataset, 2, 3, seed=1, epoch=5))
-    assert first != list(PictureBatches(dataset, 2, 3, seed=2, epoch=4))
-
-
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_processes_share_an_epoch_evenly(world: int) -> None:
-    dataset = drawn([4] * 7)
-    shares = [PictureBatches(dataset, 2, 2, seed=1, rank=rank, world=world) for rank in range(world)]
-    assert len({len(share) for share in shares}) == 1
-    indices = [index for share in shares for batch in share for index in batch]
-    assert len(indices) == len(set(indices)) >= 28 - 2 * (world - 1)
-    assert all(len(batch) == 4 for batch in PictureBatches(dataset, 2, 2, drop_last=True, rank=0, world=world))
-    with pytest.raises(DataError):
-        PictureBatches(dataset, 2, 2, rank=world, world=world)
-
-
-def test_workers_read_the_same_batches(refcoco: Path) -> None:
-    dataset = open_dataset(refcoco)
-    batches = BatchDataset(dataset, PictureBatches(dataset, 1, 2, shuffle=False), tokenizer, CONFIG, boxes=True)
-    assert len(batches) == 2
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1)
-    for own, read in zip(batches, loader, strict=True):
-        assert (own.batch.images == read.batch.images).all()
-        assert (own.targets.masks == read.targets.masks).all()
-        assert own.samples == read.samples
 
 
 def test_samples_in_memory_and_on_disk_agree(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The loaders, from files on disk to samples: RefCOCO's and gRefCOCO's form, folders, faults, published masks."""
+"""The loaders, from files on disk to samples: RefCOCO's and gRefCOCO's format, folders, faults, published masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RefCLEF: UNC's form with several encodings an object and shared test splits; text_objseg's form with .mat masks."""
+"""RefCLEF: UNC's format with several encodings an object and shared test splits; text_objseg's with .mat masks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from refseg.data import open_dataset, rle
-from refseg.data.mask_files import MaskFile
+from refseg.data.masks import MaskFile
 from refseg.errors import DataError
-from tests.support.form_files import block, picture, table, write_referit
+from tests.support.format_files import block, picture, table, write_referit
 from tests.support.published_files import annotation, referent, sentence, write_dataset
 
 
 @pytest.fixture
 def refclef(tmp_path: Path) -> Path:
-    """UNC's form: RLE in lists, pictures in the SAIAPR folders, a record of two test splits."""
+    """UNC's format: RLE in lists, pictures in the SAIAPR folders, a record of two test splits."""
     refs = [
         referent(0, 1, 100, "train", [sentence(0, "the tree")]),
         referent(1, 2, 101, "testAB", [sentence(1, "the sky")]),

@@ -10,7 +10,7 @@ import pytest
 from refseg.cli.main import main
 from refseg.data import open_dataset
 from refseg.data.stats import describe, words_of
-from tests.support.form_files import write_davis, write_phrasecut, write_visual_genome
+from tests.support.format_files import write_davis, write_phrasecut, write_visual_genome
 
 
 def test_words() -> None:
@@ -67,7 +67,7 @@ def test_boxes_polygons_and_videos(tmp_path: Path) -> None:
 def test_the_command(refcoco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "stats", str(refcoco), "--split", "val"]) == 0
     text = capsys.readouterr().out
-    for words in ("sentences", "words a sentence: mean 2.5", "categories: ball 1", "area of the targets"):
+    for words in ("expressions", "words an expression: mean 2.5", "categories: ball 1", "area of the targets"):
         assert words in text
     out = tmp_path / "stats.json"
     assert main(["data", "stats", str(refcoco), "--json", str(out)]) == 0

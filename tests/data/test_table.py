@@ -1,4 +1,4 @@
-"""Samples as columns: every form comes back equal, from memory and from the cache; the cache notices changes."""
+"""Samples as columns: every format comes back equal, from memory and from the cache; the cache notices changes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refseg.data import Instance, Phrase, Problem, ReferringDataset, Sample, cache, open_dataset
-from refseg.data.mask_files import MaskFile
+from refseg.data.masks import MaskFile
 from refseg.data.table import SampleTable, TableBuilder, load_table, save_table
 from refseg.errors import DataError
-from tests.support.form_files import FORMS, block, picture
+from tests.support.format_files import FORMATS, block, picture
 from tests.support.published_files import SIZE, annotation, referent, sentence, write_dataset
 
 
@@ -36,9 +36,9 @@ def assert_equal(first: Sample, second: Sample) -> None:
             assert (one.mask(first.size) == other.mask(second.size)).all()
 
 
-@pytest.mark.parametrize("form", [name for name in FORMS if name not in ("youtube", "mevis", "davis")])
-def test_every_form_survives_the_cache(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, names, _ = FORMS[form]
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("youtube", "mevis", "davis")])
+def test_every_format_survives_the_cache(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, names, _ = FORMATS[name]
     root = write(tmp_path / "data")
     monkeypatch.setenv("REFSEG_CACHE", "off")
     plain = open_dataset(root, **names)
@@ -176,7 +176,7 @@ def test_subsets_group_without_building_samples(tmp_path: Path) -> None:
 
 
 def test_nothing_of_this_needs_torch() -> None:
-    modules = ("stats", "leak", "download", "releases", "video", "parquet", "flickr30k", "cache", "check")
+    modules = ("stats", "leak", "download", "catalog", "formats", "formats.jsonl", "cache", "check", "convert")
     imports = ", ".join(f"refseg.data.{name}" for name in modules)
     program = (
         f"import sys, {imports}; sys.exit('torch' in sys.modules or 'scipy' in sys.modules or 'pyarrow' in sys.modules)"

@@ -6,9 +6,9 @@ import torch
 
 from refseg.data.batches import collate
 from refseg.data.sample import Instance, Sample
-from refseg.data.transforms import InputConfig
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.generation.scenes import generate, scene_samples
+from refseg.geometry import InputConfig
 from refseg.nn.losses import tag_loss
 
 TAGS = ("person", "red", "standing", "ball")

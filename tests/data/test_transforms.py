@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from refseg.data import Instance, Sample, open_dataset
-from refseg.data.transforms import InputConfig, geometry_of, place_boxes, place_image, place_mask, place_objects
+from refseg.data.transforms import geometry_of, place_boxes, place_image, place_mask, place_objects
 from refseg.errors import ConfigError, DataError
+from refseg.geometry import InputConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
 CONFIGS = [
@@ -99,11 +100,11 @@ def test_longest_pads_right_and_bottom_to_the_divisor() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"size": 100}, "multiple of input.divisor 32; 96 is"),
-        ({"size": 0}, "positive"),
-        ({"divisor": 0}, "positive"),
+        ({"size": 100}, "multiple of divisor 32; 96 is"),
+        ({"size": 0}, "size=0: 1 or more"),
+        ({"divisor": 0}, "divisor=0: 1 or more"),
         ({"std": (1.0, 0.0, 1.0)}, "std"),
-        ({"padding": (0.0, 300.0, 0.0)}, "0 to 255"),
+        ({"padding": (0.0, 300.0, 0.0)}, "0 or more and 255 or less"),
     ],
 )
 def test_bad_configurations(change: dict[str, object], words: str) -> None:

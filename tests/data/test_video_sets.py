@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 from refseg.data import open_dataset, rle
-from refseg.data.formats.video import open_clips
+from refseg.data.formats.clips import Clip
+from refseg.data.sample import Problem
 from refseg.errors import DataError
 from refseg.evaluation.score import score_files
 from refseg.metrics.video import region_similarity
-from tests.support.form_files import block, table, write_davis, write_mevis, write_youtube
+from tests.support.format_files import block, table, write_davis, write_mevis, write_youtube
+
+
+def open_clips(root: Path, split: str | None = None) -> tuple[list[Clip], list[Problem]]:
+    dataset = open_dataset(root, split=split)
+    return dataset.samples.clips, list(dataset.problems)
 
 
 def test_youtube(tmp_path: Path) -> None:
@@ -137,8 +143,3 @@ def test_frames_score_as_clips(tmp_path: Path) -> None:
     score = score_files(tmp_path / "said.jsonl", tmp_path / "meant.jsonl", protocol="davis")
     wanted = region_similarity(said, target)[1:-1].mean()
     assert any(abs(value - wanted) < 1e-9 for value in score.values())
-
-
-def test_image_data_sets_have_no_clips(refcoco: Path) -> None:
-    with pytest.raises(DataError, match="not a video data set"):
-        open_clips(refcoco)

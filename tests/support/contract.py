@@ -20,11 +20,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from refseg.data.transforms import InputConfig, place_image
+from refseg.data.transforms import place_image
 from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.geometry import InputConfig
 from refseg.inference.checkpoint import load_model, save_model
 from refseg.models import build, config_from_dict, config_to_dict
-from refseg.types import Batch, Output, Targets, Tokens
+from refseg.types import Batch, Needs, Output, ReferringModel, Targets, Tokens
 
 
 class ModelContract:
@@ -60,6 +61,11 @@ class ModelContract:
                 if name in self.softened:
                     parameter.mul_(0.01)
         return model
+
+    def test_meets_the_protocol(self, model: nn.Module) -> None:
+        assert isinstance(model, ReferringModel)
+        assert model.needs == self.config.needs
+        assert model.config == self.config
 
     # 1. shapes
 
@@ -106,7 +112,7 @@ class ModelContract:
 
     @torch.no_grad()
     def test_sentences_share_pictures(self, model: nn.Module) -> None:
-        batch = batch_of(self.config, sentences=5, pictures=2, picture=[1, 0, 1, 1, 0])
+        batch = batch_of(self.config, sentences=5, pictures=2, image_index=[1, 0, 1, 1, 0])
         together, alone = model(batch), model(batch.expanded())
         for output in (together, alone):
             for name in self.per_picture & output.auxiliary.keys():
@@ -119,11 +125,11 @@ class ModelContract:
         assert model.late_fusion is self.late_fusion
         if not self.late_fusion:
             return
-        batch = batch_of(self.config, sentences=4, pictures=2, picture=[0, 1, 1, 0])
+        batch = batch_of(self.config, sentences=4, pictures=2, image_index=[0, 1, 1, 0])
         state = model.encode_image(batch.images, batch.pixel_mask)  # type: ignore[operator]
         text = model.encode_text(batch.tokens)  # type: ignore[operator]
         for part, whole in zip(
-            tensors_of(model.decode(state, text, batch.picture)),  # type: ignore[operator]
+            tensors_of(model.decode(state, text, batch.image_index)),  # type: ignore[operator]
             tensors_of(model(batch)),
             strict=True,
         ):
@@ -139,7 +145,7 @@ class ModelContract:
         assert not torch.equal(ids, batch.tokens.ids)
         before, after = model(batch), model(changed)
         if self.padding_words_matter:
-            assert not torch.allclose(before.mask_logits, after.mask_logits)
+            assert_differs(before.mask_logits, after.mask_logits)
             return
         assert_near(before.mask_logits, after.mask_logits)
         if before.no_target_logits is not None:
@@ -204,7 +210,7 @@ def batch_of(
     size: tuple[int, int] = (64, 80),
     sentences: int = 3,
     pictures: int | None = None,
-    picture: list[int] | None = None,
+    image_index: list[int] | None = None,
 ) -> Batch:
     """Random pictures and sentences of different lengths; some words are padding."""
     dice = torch.Generator().manual_seed(sum(size) + sentences)
@@ -217,7 +223,7 @@ def batch_of(
         torch.randn(count, 3, *size, generator=dice),
         torch.ones(count, *size, dtype=torch.bool),
         Tokens(ids, mask),
-        picture=None if picture is None else torch.tensor(picture),
+        image_index=None if image_index is None else torch.tensor(image_index),
     )
 
 
@@ -227,14 +233,15 @@ def targets_of(batch: Batch, config: Any = None) -> Targets:
     masks = torch.zeros(count, *batch.images.shape[2:], dtype=torch.bool)
     for index in range(count - 1):
         masks[index, 5 + index : 45, 10 : 40 + index] = True
-    words, tags = len(getattr(config, "tags", ())), None
+    needs = Needs() if config is None else config.needs
+    words, tags = len(needs.tags), None
     if words:
         height, width = (math.ceil(side / 4) for side in batch.images.shape[2:])
         tags = torch.zeros(len(batch.images), words, height, width, dtype=torch.bool)
         for word in range(words):
             tags[:, word, word : word + 3] = True
     groups = None
-    if getattr(config, "contrast", None) is not None:
+    if needs.contrast is not None:
         # Two sentences about one object, the others about other ones of the same picture.
         objects = torch.arange(count).clamp(min=1) - 1
         groups = torch.stack([objects, torch.zeros_like(objects)], dim=1)
@@ -264,7 +271,7 @@ def tensors_of(output: Output) -> list[Tensor]:
             for item in value:
                 collect(item)
 
-    collect([output.mask_logits, output.no_target_logits, output.boxes, output.auxiliary])
+    collect([output.mask_logits, output.no_target_logits, output.boxes, output.auxiliary, output.attention_maps])
     return found
 
 
@@ -276,6 +283,14 @@ def assert_near(one: Tensor, other: Tensor, tolerance: float = 1e-4, of: Tensor 
         one, other = one.float(), other.float()
     scale = max(float((one if of is None else of.float()).abs().max()), 1e-3) if one.numel() else 1.0
     assert float((one - other).abs().max()) <= tolerance * scale
+
+
+def assert_differs(one: Tensor, other: Tensor, share: float = 1e-3) -> None:
+    """Farther apart than rounding could bring them: somewhere by `share` of the largest value, ten times what
+    `assert_near` lets pass."""
+    assert one.shape == other.shape
+    one, other = one.detach(), other.detach()
+    assert float((one - other).abs().max()) > share * max(float(one.abs().max()), 1e-6)
 
 
 # The knob test

@@ -15,12 +15,12 @@ from pathlib import Path
 import uvicorn
 from sqlalchemy.orm import Session
 
-from refseg.apps.annotate import people
 from refseg.apps.annotate.app import VARIABLE, create_app
+from refseg.apps.annotate.auth import people
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.importing import Brought, import_found
+from refseg.apps.annotate.services.importing import ImportResult, import_pictures
+from refseg.apps.annotate.services.sources import scenes
 from refseg.apps.annotate.settings import Settings
-from refseg.apps.annotate.sources import scenes
 
 PASSWORD = "correct horse 7"
 PEOPLE = {
@@ -51,14 +51,11 @@ def add_people(game: Game) -> None:
 def fill(data: Path, pictures: int, seed: int = 3, size: int = 320, **settings) -> Game:
     """A new game with the people above and drawn scenes."""
     game = Game.open(Settings(data=data, **settings))
-    for name, roles in PEOPLE.items():
-        game.database.write(
-            lambda session, name=name, roles=roles: people.add_person(session, game, name, PASSWORD, roles)
-        )
+    add_people(game)
     game.rng = random.Random(seed)
     # One split: each picture has others to take suggestions from.
     found = (replace(scene, split="train") for scene in scenes(pictures, seed, size))
-    import_found(game, found, Brought(), "scenes")
+    import_pictures(game, found, ImportResult(), "scenes")
     return game
 
 

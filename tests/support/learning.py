@@ -1,14 +1,56 @@
-"""Whether a model learns a handful of samples by heart, and how well it then answers them."""
+"""One step of training, a handful of samples learnt by heart, and how well a model then answers them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from refseg.data.batches import collate
+from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.generation.scenes import SceneDataset, drawn_samples
+from refseg.models import build
 from refseg.types import Batch, Output, Targets
+from tests.support.contract import batch_of, targets_of
+
+
+def train_a_step(config: Any, lr: float = 1e-3) -> tuple[nn.Module, Output, dict[str, torch.Tensor]]:
+    """The model of `config` after one step of gradient descent, and the output and losses of that step."""
+    model = build(config).train()
+    batch = batch_of(config)
+    output = model(batch)
+    losses = model.losses(output, targets_of(batch, config))  # type: ignore[operator]
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    torch.stack(list(losses.values())).sum().backward()
+    optimizer.step()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    return model, output, losses
+
+
+def drawn_batch(
+    config: Any, size: int = 160, expressions: int = 4, scenes: int = 2, seed: int = 5, **extras: Any
+) -> tuple[Any, Batch, Targets]:
+    """Drawn scenes with some expressions each, one of them without target, as a batch at inputs of `size` pixels; and
+    `config` with that size and their vocabulary."""
+    drawn = drawn_samples(SceneDataset(seed=seed, scenes=scenes, size=size))
+    samples = []
+    for indices in drawn.by_picture().values():
+        own = [drawn[index] for index in indices]
+        samples += [each for each in own if not each.no_target][: expressions - 1]
+        samples += [each for each in own if each.no_target][:1]
+    assert len(samples) == scenes * expressions
+    tokenizer = WordTokenizer.learn([sample.text for sample in samples], config.text.max_words)
+    config = replace(
+        config,
+        input=replace(config.input, size=size),
+        text=replace(config.text, vocabulary_size=tokenizer.vocabulary_size),
+    )
+    batch, targets = collate(samples, tokenizer, config.input, **extras)
+    return config, batch, targets
 
 
 def fit(

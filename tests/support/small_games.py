@@ -17,17 +17,17 @@ from PIL import Image
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from refseg.apps.annotate import people
-from refseg.apps.annotate.database import Database
+from refseg.apps.annotate.auth import people
+from refseg.apps.annotate.database.engine import Database
+from refseg.apps.annotate.database.migrate import migrate
+from refseg.apps.annotate.database.tables import Object
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.importing import Brought, import_found
-from refseg.apps.annotate.judging import Answer, judge
-from refseg.apps.annotate.leases import take_picture, take_sample
-from refseg.apps.annotate.migrate import migrate
+from refseg.apps.annotate.services.importing import ImportResult, import_pictures
+from refseg.apps.annotate.services.judging import Judgement, judge
+from refseg.apps.annotate.services.leases import take_picture, take_sample
+from refseg.apps.annotate.services.sources import SourcePicture
+from refseg.apps.annotate.services.submitting import Submission, submit
 from refseg.apps.annotate.settings import Settings
-from refseg.apps.annotate.sources import Found
-from refseg.apps.annotate.submitting import Submission, submit
-from refseg.apps.annotate.tables import Object
 from refseg.data.masks import bounding_box
 from refseg.data.sample import Instance
 
@@ -46,7 +46,9 @@ class Clock:
         return self.now
 
 
-def found(number: int, categories: tuple[str, ...], split: str = "train", sentences: tuple[str, ...] = ()) -> Found:
+def found(
+    number: int, categories: tuple[str, ...], split: str = "train", sentences: tuple[str, ...] = ()
+) -> SourcePicture:
     """A picture with a square an object; the first object is what each sentence means."""
     rng = np.random.default_rng(number)
     image = Image.fromarray(rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8))
@@ -57,7 +59,7 @@ def found(number: int, categories: tuple[str, ...], split: str = "train", senten
         mask[row * 7 + 1 : row * 7 + 6, column * 8 + 1 : column * 8 + 7] = True
         objects.append(Instance(number * 100 + place, category, bounding_box(mask), mask))
     said = [(text, (number * 100,), None) for text in sentences]
-    return Found(number, f"picture {number}.png", image, SIZE, split, objects, said)
+    return SourcePicture(number, f"picture {number}.png", image, SIZE, split, objects, said)
 
 
 def postgres_database(url: str, name: str) -> str:
@@ -84,7 +86,7 @@ def make_game(folder: Path, url: str = "", **fields: Any) -> Game:
         shutil.copytree(_template(), folder, dirs_exist_ok=True)
     game = open_game(settings)
     if url:
-        import_found(game, pictures(), Brought(), "test")
+        import_pictures(game, pictures(), ImportResult(), "test")
     return game
 
 
@@ -96,7 +98,7 @@ def open_game(settings: Settings) -> Game:
     return Game(settings, database, Clock(), random.Random(0))
 
 
-def pictures() -> list[Found]:
+def pictures() -> list[SourcePicture]:
     """What every test's game has."""
     return [
         found(1, ("dog", "dog", "person", "car"), sentences=("the black dog", "person beside the car")),
@@ -112,7 +114,7 @@ def _template() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="refseg-game-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     game = open_game(Settings(folder))
-    import_found(game, pictures(), Brought(), "test")
+    import_pictures(game, pictures(), ImportResult(), "test")
     game.database.close()
     return folder
 
@@ -195,7 +197,7 @@ def play(game: Game, rounds: int = 6) -> None:
             submit(session, game, anna, Submission(lease.id, f"key-{number:05d}", text, targets, not targets))  # type: ignore[arg-type]
             found_lease = take_sample(session, game, viktor)  # type: ignore[arg-type]
             assert found_lease is not None
-            answer = Answer(found_lease.id, f"key-{number:05d}", False, targets, not targets)
+            answer = Judgement(found_lease.id, f"key-{number:05d}", False, targets, not targets)
             judge(session, game, viktor, found_lease.item_id, answer)  # type: ignore[arg-type]
 
         game.database.write(work)

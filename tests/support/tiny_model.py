@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from refseg.data.transforms import InputConfig
 from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.geometry import InputConfig
 from refseg.inference.checkpoint import save_model
 from refseg.models import build, preset
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
-from refseg.data.transforms import InputConfig
 from refseg.generation.language.forms import Select
 from refseg.generation.scenes import Expression, Scene, Thing
-from refseg.types import Batch, Output, Targets
+from refseg.geometry import InputConfig
+from refseg.types import Batch, Needs, Output, Targets
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230)}
 
@@ -37,6 +37,7 @@ class TinyConfig:
 class Tiny(nn.Module):
     """mask logits = <projected pixels, summed words>; with a norm, dropout and a buffer, so that all state matters."""
 
+    needs = Needs()
     late_fusion = False
 
     def __init__(self, config: TinyConfig) -> None:
@@ -52,8 +53,8 @@ class Tiny(nn.Module):
     def forward(self, batch: Batch) -> Output:
         self.calls += 1
         pixels = self.dropout(self.vision(batch.images))
-        if batch.picture is not None:
-            pixels = pixels[batch.picture]
+        if batch.image_index is not None:
+            pixels = pixels[batch.image_index]
         words = (self.text(batch.tokens.ids) * batch.tokens.mask[..., None]).sum(1)
         logits = torch.einsum("bchw,bc->bhw", pixels, words)
         if self.calls == self.config.fail_at:
@@ -100,8 +101,8 @@ def recipe_values(folder: Path, **training) -> dict:
         "model": {"preset": "tiny-small", "width": 8},
         "data": {"size": 32, "sentences": 3, "pictures_per_batch": 4, "sentences_per_picture": 2,
                  "vocabulary_pictures": 10},
-        "training": {"steps": 12, "average": 0.9, "seed": 3, **training},
-        "optimizer": {"rate": 0.01},
+        "training": {"steps": 12, "ema_decay": 0.9, "seed": 3, **training},
+        "optimizer": {"lr": 0.01},
         "schedule": {"kind": "cosine", "warmup_steps": 2},
         "output": {"folder": str(folder), "log_every": 2, "checkpoint_every": 5, "tensorboard": False},
     }  # fmt: skip
@@ -110,13 +111,13 @@ def recipe_values(folder: Path, **training) -> dict:
 def install(setitem=dict.__setitem__, set_attribute=setattr) -> None:
     """Put the tiny system into the table of models and its scenes in the place of the real ones."""
     import refseg.generation.scenes
-    import refseg.generation.scenes.dataset
+    import refseg.generation.scenes.scene
     from refseg.models import MODELS, System
 
     system = System("tiny", TinyConfig, {"SMALL": TinyConfig()}, {}, Tiny, "a system for tests")
     setitem(MODELS, "tiny", system)
     set_attribute(refseg.generation.scenes, "generate", draw_scene)
-    set_attribute(refseg.generation.scenes.dataset, "generate", draw_scene)
+    set_attribute(refseg.generation.scenes.scene, "generate", draw_scene)
 
 
 if __name__ == "__main__":

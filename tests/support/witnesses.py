@@ -17,12 +17,12 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from refseg.apps.annotate import people
+from refseg.apps.annotate.auth import people
+from refseg.apps.annotate.database.tables import Draft, GameSample, Person, SampleTarget, Verdict, VerdictTarget
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.importing import Brought, import_found
-from refseg.apps.annotate.players import Exchange
+from refseg.apps.annotate.services.importing import ImportResult, import_pictures
 from refseg.apps.annotate.settings import Settings
-from refseg.apps.annotate.tables import Draft, GameSample, Person, SampleTarget, Verdict, VerdictTarget
+from tests.loadtest.players import Exchange
 from tests.support.small_games import NUMBERS, found, postgres_database
 
 ROLES = "annotator validator"
@@ -53,7 +53,7 @@ def crowded_game(folder: Path, url: str, players: int, pictures: int, **fields: 
         found(number, kinds[number % 4], sentences=(f"the {kinds[number % 4][0]} marked {number}1",))
         for number in range(1, pictures + 1)
     ]
-    import_found(game, drawn, Brought(), "test")
+    import_pictures(game, drawn, ImportResult(), "test")
     password = people.hash_password("no player logs in by it")
 
     def work(session: Session) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Conversion between the generic form and the formats of other tools: one table of readers and one of writers."""
+"""Conversion between the generic format and those of other tools: one table of readers and one of writers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from refseg.data.convert.cvat import read_cvat, write_cvat
 from refseg.data.convert.grefcoco import write_grefcoco
 from refseg.data.convert.labelstudio import read_label_studio, write_label_studio
 from refseg.data.convert.yolo import read_yolo, write_yolo
-from refseg.data.formats.coco import read_json
 from refseg.data.formats.jsonl import is_jsonl, read_jsonl, record_of, write_jsonl
+from refseg.data.json_files import read_json
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import DataError
 
@@ -78,28 +78,28 @@ def detect(source: Path) -> str:
         return "labelstudio"
     if isinstance(content, dict) and "images" in content and "annotations" in content:
         return "coco"
-    raise DataError(f"{source}: JSON of none of the known forms ({', '.join(READERS)}); say which with --from")
+    raise DataError(f"{source}: JSON of none of the known formats ({', '.join(READERS)}); say which with --from")
 
 
 def read_any(
     source: Path,
-    form: str | None = None,
+    source_format: str | None = None,
     *,
     images: Path | None = None,
     dataset: str | None = None,
     split: str | None = None,
 ) -> ReferringDataset:
-    """The samples of a file or folder of any known form; `problems` names everything that was left out.
+    """The samples of a file or folder of any known format; `problems` names everything that was left out.
 
-    `form` is one of `READERS`, found out where None; `dataset` and `split` choose as in `open_dataset`.
+    `source_format` is one of `READERS`, detected where None; `dataset` and `split` choose as in `open_dataset`.
     """
-    form = form or detect(source)
-    if form == "published":
+    source_format = source_format or detect(source)
+    if source_format == "published":
         return open_dataset(source, dataset, split)
-    found = READERS[form](source, images)
+    every = READERS[source_format](source, images)
     if split is None:
-        return found
-    chosen = [index for index, sample in enumerate(found) if sample.split == split]
+        return every
+    chosen = [index for index, sample in enumerate(every) if sample.split == split]
     if not chosen:
         raise DataError(f"{source}: no split {split!r}")
-    return found.subset(chosen)
+    return every.subset(chosen)

@@ -12,21 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from refseg.data import rle
-from refseg.data.convert.common import (
-    TEXT_FIELDS,
-    Collector,
-    Placer,
-    by_picture,
-    fields_of,
-    find_picture,
-    object_numbers,
-    read_list,
-    write_json,
-)
-from refseg.data.formats.coco import Instances, build_instance, read_instances, read_json
-from refseg.data.layout import PictureFinder
+from refseg.data.convert.common import TEXT_FIELDS, CocoTables, Collector, Placer, by_picture, fields_of, read_list
+from refseg.data.formats.coco import Instances, build_instance, read_instances
+from refseg.data.json_files import read_json, write_json
 from refseg.data.sample import Instance, ReferringDataset, Sample
+from refseg.data.source import PictureFinder
 
 __all__ = ["read_coco", "write_coco"]
 
@@ -34,46 +24,16 @@ __all__ = ["read_coco", "write_coco"]
 def write_coco(samples: Iterable[Sample], folder: Path) -> int:
     """Write `instances.json` and `images/`; returns the number of sentences. Masks are run-length encoded, exact."""
     placer = Placer(folder / "images")
-    images: list[dict[str, Any]] = []
-    annotations: dict[int, dict[str, Any]] = {}
-    expressions: list[dict[str, Any]] = []
-    categories: dict[str, int] = {}
     groups = by_picture(samples)
-    numbers = object_numbers(groups)
+    tables = CocoTables(groups, keep_crowds=True)
+    expressions: list[dict[str, Any]] = []
     for image_id, group in groups.items():
-        first = group[0]
-        name = f"images/{placer.place(first)}"
-        images.append({"id": image_id, "file_name": name, "height": first.size[0], "width": first.size[1]})
+        tables.add_image(group[0], f"images/{placer.place(group[0])}")
         for sample in group:
-            meant = [numbers[image_id, item.ann_id] for item in sample.objects]
-            for key, item in zip(meant, sample.objects, strict=True):
-                if key not in annotations:
-                    number = categories.setdefault(item.category or "object", len(categories) + 1)
-                    annotations[key] = _annotation(key, item, sample, number)
-            record = {"image_id": image_id, "text": sample.text, "annotation_ids": meant, **fields_of(sample)}
-            expressions.append(record)
-    content = {
-        "images": images,
-        "annotations": list(annotations.values()),
-        "categories": [{"id": number, "name": name} for name, number in categories.items()],
-        "expressions": expressions,
-    }
-    write_json(folder / "instances.json", content)
+            record = {"image_id": image_id, "text": sample.text, "annotation_ids": tables.add_objects(sample)}
+            expressions.append(record | fields_of(sample))
+    write_json(folder / "instances.json", tables.content() | {"expressions": expressions})
     return len(expressions)
-
-
-def _annotation(key: int, item: Instance, sample: Sample, category: int) -> dict[str, Any]:
-    left, top, right, bottom = item.bbox
-    mask = item.mask(sample.size)
-    return {
-        "id": key,
-        "image_id": sample.image_id,
-        "category_id": category,
-        "bbox": [left, top, right - left, bottom - top],
-        "area": float(mask.sum()),
-        "iscrowd": int(item.crowd),
-        "segmentation": rle.encode(mask),
-    }
 
 
 def read_coco(path: Path, images: Path | None = None) -> ReferringDataset:
@@ -102,7 +62,7 @@ def read_coco(path: Path, images: Path | None = None) -> ReferringDataset:
 
 def _picture(instances: Instances, finder: PictureFinder, key: int) -> tuple[int, Path | None, tuple[int, int]]:
     record = instances.pictures[key]
-    return key, find_picture(finder, record.file_name, key), record.size
+    return key, finder.find_loosely(record.file_name, key), record.size
 
 
 def _recorded(
@@ -160,11 +120,10 @@ def _derived(collector: Collector, instances: Instances, objects: dict[int, Inst
 
 def _texts(record: dict[str, Any]) -> list[str]:
     attributes = record.get("attributes")
-    found = []
+    texts: dict[str, None] = {}
     for source in (record, attributes if isinstance(attributes, dict) else {}):
         for name in TEXT_FIELDS:
             value = source.get(name, source.get(name + "s"))
-            found += [
-                text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text
-            ]
-    return list(dict.fromkeys(found))
+            entries = value if isinstance(value, list) else [value]
+            texts |= dict.fromkeys(text for text in entries if isinstance(text, str) and text)
+    return list(texts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -14,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from refseg.data import rle
+from refseg.data.fields import Box, is_integer
 from refseg.data.images import image_size
-from refseg.data.layout import PictureFinder
-from refseg.data.masks import bounding_box
+from refseg.data.masks import bounding_box, clean_segmentation, rasterise
 from refseg.data.sample import Instance, Problem, ReferringDataset, Sample
 from refseg.errors import DataError, RefsegError
-from refseg.files import replacing, write_bytes
+from refseg.files import replacing
 
 TEXT_FIELDS = ("text", "expression", "sentence", "caption", "phrase", "description")
 
@@ -31,7 +31,7 @@ class Shape:
     category: str
     mask: NDArray[np.bool_]
     ann_id: int | None = None
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
 
 
 @dataclass
@@ -51,8 +51,6 @@ class Collector:
 
     def instance(self, shape: Shape) -> Instance:
         """A shape as an object; numbers are given to those that have none."""
-        from refseg.data import rle
-
         self._objects += 1
         number = shape.ann_id if shape.ann_id is not None else self._objects
         return Instance(number, shape.category, box_beside(shape.mask, shape.box), rle.encode(shape.mask))
@@ -94,6 +92,21 @@ class Collector:
                 sent_id=_number(fields.get("sent_id")),
             )
         )
+
+    def add_groups(
+        self,
+        where: str,
+        objects: Iterable[tuple[str, Instance]],
+        picture: tuple[int, Path | None, tuple[int, int]],
+        fields: dict[str, Any],
+        prefix: str = "",
+    ) -> None:
+        """Each text as one sentence about all its objects; with `prefix` its id is "<prefix>_<text>"."""
+        groups: dict[str, list[Instance]] = {}
+        for text, item in objects:
+            groups.setdefault(text, []).append(item)
+        for text, members in groups.items():
+            self.add(where, text, members, picture, {"id": f"{prefix}_{text}", **fields} if prefix else fields)
 
     def finish(self) -> ReferringDataset:
         """The data set; raises `DataError` when nothing is usable."""
@@ -148,20 +161,12 @@ def place_picture(source: Path, target: Path) -> None:
         raise DataError(f"{target}: the picture cannot be placed there ({error.strerror})") from error
 
 
-def box_beside(
-    mask: NDArray[np.bool_], told: tuple[float, float, float, float] | None
-) -> tuple[float, float, float, float]:
+def box_beside(mask: NDArray[np.bool_], recorded: Box | None) -> Box:
     """The recorded box if it is that of the mask but for fractions of pixels, else the mask's own."""
     own = bounding_box(mask)
-    if told is not None and max(abs(one - other) for one, other in zip(told, own, strict=True)) <= 2.0:
-        return told
+    if recorded is not None and max(abs(one - other) for one, other in zip(recorded, own, strict=True)) <= 2.0:
+        return recorded
     return own
-
-
-def find_picture(finder: PictureFinder, recorded: str, number: int = -1) -> Path | None:
-    """A recorded picture under its path or, where tools have put folders or addresses in front, its bare name."""
-    found = finder.find(number, recorded)
-    return found or finder.find(number, recorded.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -177,11 +182,6 @@ def read_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def write_json(path: Path, content: Any) -> None:
-    """JSON at `path`, whole or not at all."""
-    write_bytes(path, json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
-
-
 def by_picture(samples: Iterable[Sample]) -> dict[int, list[Sample]]:
     """Samples by their picture, in order."""
     groups: dict[int, list[Sample]] = {}
@@ -195,7 +195,7 @@ def object_numbers(groups: dict[int, list[Sample]]) -> dict[tuple[int, int], int
 
     Data sets that count objects by picture (ReferIt, video frames) use the same numbers again in every picture.
     """
-    found: dict[tuple[int, int], int] = {}
+    numbers: dict[tuple[int, int], int] = {}
     keys = [(image_id, item.ann_id) for image_id, group in groups.items() for one in group for item in one.objects]
     taken: set[int] = set()
     later = []
@@ -203,34 +203,63 @@ def object_numbers(groups: dict[int, list[Sample]]) -> dict[tuple[int, int], int
         if key[1] in taken or key[1] < 0:
             later.append(key)
         else:
-            found[key] = key[1]
+            numbers[key] = key[1]
             taken.add(key[1])
     first = max(taken, default=0) + 1
-    return found | {key: first + place for place, key in enumerate(later)}
+    return numbers | {key: first + place for place, key in enumerate(later)}
+
+
+class CocoTables:
+    """COCO's `images`, `annotations` and `categories` of samples, with masks run-length encoded, exact."""
+
+    def __init__(self, groups: dict[int, list[Sample]], keep_crowds: bool) -> None:
+        self.numbers = object_numbers(groups)
+        self.keep_crowds = keep_crowds
+        self.images: list[dict[str, Any]] = []
+        self.annotations: dict[int, dict[str, Any]] = {}
+        self.categories: dict[str, int] = {}
+
+    def add_image(self, sample: Sample, file_name: str) -> None:
+        """The sample's picture."""
+        height, width = sample.size
+        self.images.append({"id": sample.image_id, "file_name": file_name, "height": height, "width": width})
+
+    def add_objects(self, sample: Sample) -> list[int]:
+        """The sample's objects, each once; returns their numbers."""
+        keys = [self.numbers[sample.image_id, item.ann_id] for item in sample.objects]
+        for key, item in zip(keys, sample.objects, strict=True):
+            if key in self.annotations:
+                continue
+            left, top, right, bottom = item.bbox
+            mask = item.mask(sample.size)
+            self.annotations[key] = {
+                "id": key,
+                "image_id": sample.image_id,
+                "category_id": self.categories.setdefault(item.category or "object", len(self.categories) + 1),
+                "bbox": [left, top, right - left, bottom - top],
+                "area": float(mask.sum()),
+                "iscrowd": int(item.crowd and self.keep_crowds),
+                "segmentation": rle.encode(mask),
+            }
+        return keys
+
+    def content(self) -> dict[str, Any]:
+        """The three tables."""
+        categories = [{"id": number, "name": name} for name, number in self.categories.items()]
+        return {"images": self.images, "annotations": list(self.annotations.values()), "categories": categories}
 
 
 def fields_of(sample: Sample) -> dict[str, Any]:
     """What a sentence records besides text and targets, without what is not known."""
-    known = {"id": sample.id, "split": sample.split, "kind": sample.kind, "dataset": sample.dataset}
+    texts = {"id": sample.id, "split": sample.split, "kind": sample.kind, "dataset": sample.dataset}
     numbers = {"ref_id": sample.ref_id, "sent_id": sample.sent_id}
-    found: dict[str, Any] = {key: value for key, value in known.items() if value}
-    found |= {key: value for key, value in numbers.items() if value >= 0}
-    return found | {"no_target": sample.no_target}
-
-
-def numbers_of(value: Any, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers, or None."""
-    if not isinstance(value, (list, tuple)) or len(value) != count:
-        return None
-    if not all(isinstance(item, (int, float)) and not isinstance(item, bool) and abs(item) < 1e7 for item in value):
-        return None
-    return tuple(float(item) for item in value)
+    fields: dict[str, Any] = {key: value for key, value in texts.items() if value}
+    fields |= {key: value for key, value in numbers.items() if value >= 0}
+    return fields | {"no_target": sample.no_target}
 
 
 def polygon_mask(points: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The mask of one polygon x1, y1, x2, ... in pixels; raises `DataError` for one that is none."""
-    from refseg.data.masks import clean_segmentation, rasterise
-
     segmentation, faults = clean_segmentation([points], size)
     if segmentation is None:
         raise DataError(faults[0] if faults else "no polygon")
@@ -258,4 +287,4 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def _number(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else -1
+    return value if is_integer(value) and value >= 0 else -1

@@ -28,17 +28,15 @@ from refseg.data.convert.common import (
     box_mask,
     by_picture,
     fields_of,
-    find_picture,
-    numbers_of,
     polygon_mask,
     read_list,
     safe_size,
-    write_json,
 )
-from refseg.data.formats.coco import read_json
-from refseg.data.layout import PictureFinder
+from refseg.data.fields import Box, finite_numbers, optional_box
+from refseg.data.json_files import read_json, write_json
 from refseg.data.masks import bounding_box
 from refseg.data.sample import Instance, ReferringDataset, Sample
+from refseg.data.source import PictureFinder
 from refseg.errors import DataError, RefsegError
 from refseg.files import write_text
 
@@ -61,7 +59,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> list[int]:
 
 def decode_mask(points: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The (H, W) mask of CVAT's points; raises `DataError` where they are damaged or reach out of the picture."""
-    if not isinstance(points, list) or len(points) < 5 or numbers_of(points, len(points)) is None:
+    if not isinstance(points, list) or len(points) < 5 or finite_numbers(points, len(points)) is None:
         raise DataError("a mask's points are run lengths and left, top, right, bottom")
     *runs, left, top, right, bottom = (int(value) for value in points)
     if not (0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]):
@@ -153,12 +151,12 @@ def read_cvat(path: Path, images: Path | None = None) -> ReferringDataset:
     labels = _labels(path.parent)
     pictures: dict[int, tuple[Path, tuple[int, int]]] = {}
     for number, name in enumerate(names):
-        found = find_picture(finder, name)
-        size = safe_size(found)
-        if found is None or size is None:
+        source = finder.find_loosely(name)
+        size = safe_size(source)
+        if source is None or size is None:
             collector.fault(f"frame {number}", f"{name} was not found, or cannot be read")
         else:
-            pictures[number] = (found, size)
+            pictures[number] = (source, size)
     shapes: dict[int, list[tuple[Shape, dict[str, str]]]] = {}
     for index, record in enumerate(_all_shapes(jobs, collector)):
         frame = record.get("frame")
@@ -211,8 +209,8 @@ def _from_tags(
         fields: dict[str, Any] = dict(given)
         fields |= {name: _integer(given.get(name)) for name in ("ref_id", "sent_id")}
         fields["no_target"] = given.get("no_target") == "true"
-        told = _integer(given.get("image_id"))
-        picture = (frame + 1 if told is None else told, *pictures[frame])
+        image_id = _integer(given.get("image_id"))
+        picture = (frame + 1 if image_id is None else image_id, *pictures[frame])
         collector.add(where, given.get("text"), [built[frame][key] for key in wanted], picture, fields)
 
 
@@ -223,25 +221,24 @@ def _from_labels(
 ) -> None:
     described = any(given.get(name) for group in shapes.values() for _, given in group for name in TEXT_FIELDS)
     for frame, group in sorted(shapes.items()):
-        texts: dict[str, list[Instance]] = {}
+        texts: list[tuple[str, Instance]] = []
         for shape, given in group:
             text = next((given[name] for name in TEXT_FIELDS if given.get(name)), "") if described else shape.category
             if text:
-                texts.setdefault(text, []).append(collector.instance(shape))
-        for text, members in texts.items():
-            fields = {} if described else {"kind": "category"}
-            collector.add(f"frame {frame}", text, members, (frame + 1, *pictures[frame]), fields)
+                texts.append((text, collector.instance(shape)))
+        fields = {} if described else {"kind": "category"}
+        collector.add_groups(f"frame {frame}", texts, (frame + 1, *pictures[frame]), fields)
 
 
 def _all_shapes(jobs: list[dict[str, Any]], collector: Collector) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    every: list[dict[str, Any]] = []
     for job in jobs:
-        found += _tables(job["shapes"], "shapes", collector)
+        every += _tables(job["shapes"], "shapes", collector)
         for track in _tables(job.get("tracks"), "tracks", collector):
             name: dict[str, Any] = {key: track[key] for key in ("label", "label_id") if key in track}
             keys = _tables(track.get("shapes"), "a track's shapes", collector)
-            found += [{**name, **shape} for shape in keys if not shape.get("outside")]
-    return found
+            every += [{**name, **shape} for shape in keys if not shape.get("outside")]
+    return every
 
 
 def _tables(value: Any, name: str, collector: Collector) -> list[dict[str, Any]]:
@@ -260,7 +257,7 @@ def _mask_of(record: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]
     if kind == "polygon":
         return polygon_mask(points, size)
     if kind == "rectangle":
-        box = numbers_of(points, 4)
+        box = optional_box(points)
         if box is None or record.get("rotation"):
             raise DataError("a rectangle has four numbers and no rotation")
         return box_mask(box, size)
@@ -272,13 +269,13 @@ def _attributes(record: dict[str, Any]) -> dict[str, str]:
     return {str(entry.get("name", entry.get("spec_id"))): str(entry.get("value", "")) for entry in listed}
 
 
-def _recorded(given: dict[str, str]) -> tuple[int | None, tuple[float, float, float, float] | None]:
+def _recorded(given: dict[str, str]) -> tuple[int | None, Box | None]:
     """A shape's number and box from its attributes."""
     try:
-        box = numbers_of(json.loads(given.get("box", "null")), 4)
+        box = optional_box(json.loads(given.get("box", "null")))
     except ValueError:
         box = None
-    return _integer(given.get("object")), None if box is None else (box[0], box[1], box[2], box[3])
+    return _integer(given.get("object")), box
 
 
 def _integer(text: str | None) -> int | None:

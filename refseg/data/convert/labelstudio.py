@@ -24,17 +24,15 @@ from refseg.data.convert.common import (
     box_mask,
     by_picture,
     fields_of,
-    find_picture,
-    numbers_of,
     polygon_mask,
     read_list,
     safe_size,
-    write_json,
 )
-from refseg.data.formats.coco import read_json
+from refseg.data.fields import optional_box
 from refseg.data.images import MAX_PIXELS
-from refseg.data.layout import PictureFinder
+from refseg.data.json_files import read_json, write_json
 from refseg.data.sample import Instance, ReferringDataset, Sample
+from refseg.data.source import PictureFinder
 from refseg.errors import DataError, RefsegError
 from refseg.files import write_text
 
@@ -178,8 +176,8 @@ def read_label_studio(path: Path, images: Path | None = None) -> ReferringDatase
         if picture is None or size is None:
             collector.fault(where, f"the picture {data.get('image')!r} was not found, or cannot be read", 1)
             continue
-        told = data.get("image_id")
-        image_id = numbers.setdefault(picture, told if isinstance(told, int) else len(numbers) + 1)
+        recorded = data.get("image_id")
+        image_id = numbers.setdefault(picture, recorded if isinstance(recorded, int) else len(numbers) + 1)
         done = [
             entry for entry in read_list(task.get("annotations", task.get("completions"))) if isinstance(entry, dict)
         ]
@@ -194,16 +192,13 @@ def read_label_studio(path: Path, images: Path | None = None) -> ReferringDatase
         text = next((data[name] for name in TEXT_FIELDS if isinstance(data.get(name), str)), None)
         place = (image_id, picture, size)
         if text is not None:
-            # An annotator who looked and marked nothing says that nothing is meant.
+            # A finished task without any region is an expression without target.
             none = data.get("no_target") is True or (bool(done) and not objects)
             collector.add(where, text, objects, place, {"id": task.get("id", index), **data, "no_target": none})
             continue
-        groups: dict[str, list[Instance]] = {}
-        for item in objects:
-            groups.setdefault(item.category, []).append(item)
-        for label, members in groups.items():
-            fields = {"id": f"{task.get('id', index)}_{label}", "split": data.get("split"), "kind": "category"}
-            collector.add(where, label, members, place, fields)
+        fields = {"split": data.get("split"), "kind": "category"}
+        groups = [(item.category, item) for item in objects]
+        collector.add_groups(where, groups, place, fields, str(task.get("id", index)))
     return collector.finish()
 
 
@@ -214,16 +209,16 @@ def _find(finder: PictureFinder, data: dict[str, Any]) -> Path | None:
     parts = urlsplit(address)
     named = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
     name = named.lstrip("/")
-    found = find_picture(finder, name.removeprefix("images/"))
-    if found is None and "-" in name:  # uploads get eight characters and a dash in front
-        found = find_picture(finder, name.rsplit("/", 1)[-1].partition("-")[2])
-    return found
+    path = finder.find_loosely(name.removeprefix("images/"))
+    if path is None and "-" in name:  # uploads get eight characters and a dash in front
+        path = finder.find_loosely(name.rsplit("/", 1)[-1].partition("-")[2])
+    return path
 
 
 def _shapes(result: Any, data: dict[str, Any], size: tuple[int, int]) -> tuple[list[Shape], list[str]]:
     """The regions of an annotation in the order that the data's `objects` say, and what is wrong with them."""
     known = {str(entry.get("region")): entry for entry in read_list(data.get("objects")) if isinstance(entry, dict)}
-    found: list[tuple[str, Shape]] = []
+    shapes: list[tuple[str, Shape]] = []
     wrong: list[str] = []
     for place, region in enumerate(read_list(result)):
         if not isinstance(region, dict):
@@ -241,13 +236,12 @@ def _shapes(result: Any, data: dict[str, Any], size: tuple[int, int]) -> tuple[l
         except (RefsegError, KeyError, TypeError, ValueError, OverflowError) as error:
             wrong.append(f"region {region.get('id')!r}: {f'no {error}' if isinstance(error, KeyError) else error}")
             continue
-        told = numbers_of(entry.get("box"), 4)
-        box = None if told is None else (told[0], told[1], told[2], told[3])
         number = entry.get("ann_id")
-        found.append((str(region.get("id")), Shape(label, mask, number if isinstance(number, int) else None, box)))
+        shape = Shape(label, mask, number if isinstance(number, int) else None, optional_box(entry.get("box")))
+        shapes.append((str(region.get("id")), shape))
     order = list(known)
-    found.sort(key=lambda pair: order.index(pair[0]) if pair[0] in known else len(order))
-    return [shape for _, shape in found], wrong
+    shapes.sort(key=lambda pair: order.index(pair[0]) if pair[0] in known else len(order))
+    return [shape for _, shape in shapes], wrong
 
 
 def _region_mask(region: dict[str, Any], kind: str, size: tuple[int, int]) -> tuple[NDArray[np.bool_], str]:

@@ -21,11 +21,11 @@ from refseg.data.convert.common import (
     Shape,
     by_picture,
     fields_of,
-    numbers_of,
     polygon_mask,
     read_list,
     safe_size,
 )
+from refseg.data.fields import optional_box
 from refseg.data.sample import Instance, ReferringDataset, Sample
 from refseg.errors import DataError, RefsegError
 from refseg.files import write_text
@@ -103,13 +103,9 @@ def read_yolo(folder: Path) -> ReferringDataset:
         _recorded(collector, sidecar, folder, sizes, shapes)
         return collector.finish()
     for number, name in enumerate(sizes, 1):
-        groups: dict[str, list[Instance]] = {}
-        for shape in shapes[name]:
-            if shape is not None:
-                groups.setdefault(shape.category, []).append(collector.instance(shape))
+        objects = [(shape.category, collector.instance(shape)) for shape in shapes[name] if shape is not None]
         fields = {"split": pictures[name], "kind": "category"}
-        for text, members in groups.items():
-            collector.add(name, text, members, (number, folder / name, sizes[name]), fields)
+        collector.add_groups(name, objects, (number, folder / name, sizes[name]), fields)
     return collector.finish()
 
 
@@ -132,7 +128,7 @@ def _settings(folder: Path) -> tuple[dict[str, Any], Path]:
 
 def _pictures(folder: Path, settings: dict[str, Any], collector: Collector) -> dict[str, str]:
     """Relative name -> split of every picture, in the order of splits and names."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     listed: list[tuple[str, str]] = []
     for split, value in settings.items():
         if (split not in ("train", "val", "test") and not isinstance(value, str)) or split in _NOT_SPLITS:
@@ -149,8 +145,8 @@ def _pictures(folder: Path, settings: dict[str, Any], collector: Collector) -> d
             continue
         for path in sorted(home.rglob("*")):
             if path.suffix.lower() in _PICTURES:
-                found[path.relative_to(folder).as_posix()] = split
-    return found
+                splits[path.relative_to(folder).as_posix()] = split
+    return splits
 
 
 def _labels(
@@ -225,9 +221,8 @@ def _recorded(
         for place, shape in enumerate(chosen):
             assert shape is not None
             key = keys[place] if place < len(keys) and isinstance(keys[place], int) else None
-            told = numbers_of(boxes[place], 4) if place < len(boxes) else None
-            box = None if told is None else (told[0], told[1], told[2], told[3])
+            box = optional_box(boxes[place]) if place < len(boxes) else None
             objects.append(collector.instance(Shape(shape.category, shape.mask, key, box)))
-        told_id = record.get("image_id")
-        image_id = numbers.setdefault(name, told_id if isinstance(told_id, int) else len(numbers) + 1)
+        recorded = record.get("image_id")
+        image_id = numbers.setdefault(name, recorded if isinstance(recorded, int) else len(numbers) + 1)
         collector.add(where, record.get("text"), objects, (image_id, folder / name, sizes[name]), record)

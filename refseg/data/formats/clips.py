@@ -1,13 +1,14 @@
-"""Referring in video: a sentence about a clip, its frames, and the objects that it means, frame by frame.
+"""Referring in video: an expression about a clip, its frames, and the objects that it refers to, frame by frame.
 
 A `Clip` is one sentence with its frames. As a data set of samples (`FrameSamples`) each frame of each clip is one
 sample with the id "<video>_<sentence>/<frame>", which `refseg score` joins to clips again. Masks and pictures are read
-when a sample is asked for. No torch in this file.
+when a sample is asked for. The formats of `video` and `davis` give these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +19,9 @@ from numpy.typing import NDArray
 
 from refseg.data import rle
 from refseg.data.images import image_size
-from refseg.data.mask_files import MaskFile
-from refseg.data.masks import SegmentationSource, bounding_box, rasterise
-from refseg.data.sample import Instance, Sample
-from refseg.errors import DataError
+from refseg.data.masks import MaskFile, SegmentationSource, bounding_box, rasterise
+from refseg.data.sample import Instance, Problem, Sample
+from refseg.errors import DataError, RefsegError
 
 
 @runtime_checkable
@@ -50,7 +50,7 @@ class PaletteMasks:
 class Clip:
     """One sentence about one video.
 
-    `objects` are the numbers of the objects meant, `numbers` what `masks` calls them; `masks` is None for hidden test
+    `objects` are the numbers of the targets, `numbers` what `masks` calls them; `masks` is None for hidden test
     sets. `kind` says who wrote the sentence and from what, where a data set has several annotators (Ref-DAVIS17).
     """
 
@@ -137,6 +137,34 @@ class FrameSamples(Sequence[Sample]):
         start = int(self._ends[clip - 1]) if clip else 0
         return self.clips[clip].sample(index - start)
 
+    def first_frames(self, problems: list[Problem]) -> Iterator[Sample]:
+        """Each clip as one sample, to be counted once: its first frame and all its objects, without masks."""
+        for clip in self.clips:
+            items = tuple(Instance(number, clip.category, (0.0, 0.0, 0.0, 0.0)) for number in clip.objects)
+            try:
+                size = clip.size
+            except RefsegError as error:
+                problems.append(Problem("bad_frame", clip.id, str(error), 1))
+                continue
+            yield Sample(
+                clip.id, clip.text, clip.place_of(0), size, items, clip.masks is not None and not items,
+                image_path=clip.frames[0], kind=clip.kind, split=clip.split, dataset=clip.dataset,
+                ref_id=clip.place, sent_id=0,
+            )  # fmt: skip
+
+    def read_everything(self, problems: list[Problem]) -> None:
+        """Read every frame and mask of every clip; add what cannot be read."""
+        done: set[Path] = set()
+        for clip in self.clips:
+            for frame, path in enumerate(clip.frames):
+                try:
+                    sample = clip.sample(frame)
+                    if path not in done:
+                        done.add(path)
+                        sample.read_image()
+                except RefsegError as error:
+                    problems.append(Problem("bad_frame", f"{clip.id}/{path.stem}", str(error)))
+
     def texts(self) -> list[str]:
         """The sentences, each once a frame."""
         return [clip.text for clip in self.clips for _ in clip.frames]
@@ -149,8 +177,6 @@ class FrameSamples(Sequence[Sample]):
 @lru_cache(maxsize=1 << 16)
 def picture_number(video: str, frame: str) -> int:
     """A number for a frame: 63 bits of a hash, as names of videos are text."""
-    import hashlib
-
     return int.from_bytes(hashlib.sha256(f"{video}/{frame}".encode()).digest()[:8], "big") >> 1
 
 

@@ -1,17 +1,17 @@
-"""`instances.json`, the COCO form in which data sets keep pictures, objects and categories. No torch in this file."""
+"""`instances.json`, the COCO format in which data sets keep pictures, objects and categories."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refseg.data.fields import box_xywh, category_names, is_integer
 from refseg.data.images import MAX_PIXELS
+from refseg.data.json_files import read_json
 from refseg.data.masks import bounding_box, clean_segmentation, rasterise
 from refseg.data.sample import Instance, Problem
 from refseg.errors import DataError
@@ -40,23 +40,6 @@ class Instances:
     supercategories: dict[int, str] = field(default_factory=dict)
 
 
-def read_json(path: str | os.PathLike[str], hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """The JSON file at `path`, each table passed through `hook`; raises `DataError` that names file and place."""
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8") as handle:
-            return json.load(handle, object_hook=hook)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
-            "the file is cut short or damaged: get it again"
-        ) from error
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise DataError(f"{path}: not valid JSON ({type(error).__name__}: {error})") from error
-
-
 def read_instances(path: str | os.PathLike[str]) -> Instances:
     """Read and check an instances.json.
 
@@ -76,7 +59,11 @@ def read_instances(path: str | os.PathLike[str]) -> Instances:
         except (KeyError, TypeError):
             problems.append(Problem("bad_record", where, "a picture needs id, height and width"))
             continue
-        if not _is_int(key) or not all(_is_int(side) and side > 0 for side in size) or size[0] * size[1] > MAX_PIXELS:
+        if (
+            not is_integer(key)
+            or not all(is_integer(side) and side > 0 for side in size)
+            or size[0] * size[1] > MAX_PIXELS
+        ):
             problems.append(Problem("bad_record", where, f"id {key!r} and size {size!r} are not usable"))
         elif key in pictures:
             problems.append(Problem("duplicate_picture", where, f"picture {key} is recorded twice; the first counts"))
@@ -87,7 +74,7 @@ def read_instances(path: str | os.PathLike[str]) -> Instances:
     annotations: dict[int, dict[str, Any]] = {}
     for index, record in enumerate(_records(content, "annotations", path)):
         where = f"{path.name} annotations[{index}]"
-        if not isinstance(record, dict) or not _is_int(record.get("id")) or not _is_int(record.get("image_id")):
+        if not isinstance(record, dict) or not is_integer(record.get("id")) or not is_integer(record.get("image_id")):
             problems.append(Problem("bad_record", where, "an object needs the integers id and image_id"))
         elif record["id"] in annotations:
             problems.append(
@@ -95,14 +82,14 @@ def read_instances(path: str | os.PathLike[str]) -> Instances:
             )
         else:
             annotations[record["id"]] = record
-    categories: dict[int, str] = {}
-    supercategories: dict[int, str] = {}
-    named = content.get("categories", [])
-    for record in named if isinstance(named, list) else []:
-        if isinstance(record, dict) and _is_int(record.get("id")) and isinstance(record.get("name"), str):
-            categories[record["id"]] = record["name"]
-            if isinstance(record.get("supercategory"), str):
-                supercategories[record["id"]] = record["supercategory"]
+    listed = content.get("categories")
+    named = [record for record in listed if isinstance(record, dict)] if isinstance(listed, list) else []
+    categories = category_names(named)
+    supercategories = {
+        record["id"]: record["supercategory"]
+        for record in named
+        if is_integer(record.get("id")) and record["id"] in categories and isinstance(record.get("supercategory"), str)
+    }
     if not pictures:
         raise DataError(f"{path}: no usable picture among the images" + (f" ({problems[0]})" if problems else ""))
     return Instances(path, pictures, annotations, categories, problems, supercategories)
@@ -121,8 +108,9 @@ def build_instance(instances: Instances, record: dict[str, Any]) -> tuple[Instan
     if name is None:
         name = f"category {category}"
         problems.append(Problem("unknown_category", where, f"category {category} is not among the categories"))
-    box = _box(record.get("bbox"))
-    if box is None:
+    try:
+        box = box_xywh(record.get("bbox"))
+    except ValueError:
         problems.append(Problem("bad_box", where, "bbox is not x, y, width, height; taken from the outline"))
         box = bounding_box(rasterise(segmentation, size))
     return Instance(key, name, box, segmentation, crowd=bool(record.get("iscrowd"))), problems
@@ -148,18 +136,3 @@ def _records(content: dict[str, Any], field: str, path: Path) -> list[Any]:
     if not isinstance(records, list):
         raise DataError(f'{path}: "{field}" is missing or not a list; this is no COCO instances file')
     return records
-
-
-def _box(value: Any) -> tuple[float, float, float, float] | None:
-    if not isinstance(value, (list, tuple)) or len(value) != 4:
-        return None
-    if not all(isinstance(number, (int, float)) and abs(number) < 1e7 for number in value):  # NaN fails too
-        return None
-    left, top, width, height = (float(number) for number in value)
-    if width < 0 or height < 0:
-        return None
-    return left, top, left + width, top + height
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

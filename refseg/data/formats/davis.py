@@ -11,7 +11,7 @@ Khoreva, Rohrbach, Schiele, "Video Object Segmentation with Language Referring E
 
 Each object of a video thus has four clips, whose `kind` says which annotator wrote it and whether from the first frame
 or the whole video; the usual score is the mean over the four. The second annotator's files are Latin-1. Three videos
-are misspelt in the text files; they are mended as ReferFormer does. No torch in this file.
+are misspelt in the text files; they are mended as ReferFormer does.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 
 from refseg.data.fields import attempt, file_part
 from refseg.data.formats.clips import Clip, FrameSamples, PaletteMasks, clip_frames
-from refseg.data.formats.coco import read_json
-from refseg.data.layout import DatasetFiles
-from refseg.data.readers import ReadOptions, check_split, split_matches
+from refseg.data.json_files import read_table
+from refseg.data.published import Published, Release, RemoteFile, SplitCounts
 from refseg.data.sample import Problem
+from refseg.data.source import DatasetFiles, Format, ReadOptions, check_split, parts_of
 from refseg.errors import DataError
 
 _TEXTS = {
@@ -40,31 +40,25 @@ _LINE = re.compile(r'^(\S+)\s+(\d{1,9})\s+"?(.*?)"?\s*$')
 def find(folder: Path) -> list[DatasetFiles]:
     """The data set where `folder` holds DAVIS/ and davis_text_annotations/."""
     texts = folder / "davis_text_annotations"
-    splits = folder / "DAVIS" / "ImageSets" / "2017"
-    parts = tuple((path.stem, path) for path in sorted(splits.glob("*.txt")) if path.stem in ("train", "val"))
+    parts = parts_of(folder / "DAVIS" / "ImageSets" / "2017", "{}.txt", ("train", "val"))
     main = next((texts / name for name in _TEXTS.values() if (texts / name).is_file()), None)
     if main is None or not parts:
         return []
-    return [DatasetFiles("ref-davis17", "khoreva", main, main, False, (folder / "DAVIS",), "davis", parts)]
+    return [DatasetFiles(FORMAT, "ref-davis17", "khoreva", main, (folder / "DAVIS",), parts=parts)]
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> FrameSamples:
-    """Every frame of every clip as a sample."""
-    return FrameSamples(read_clips(files, options, problems))
-
-
-def read_clips(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> list[Clip]:
-    """The clips of the splits asked for, by video, object and annotator. Raises `DataError` as `open_dataset` does."""
+    """Every frame of every clip as a sample, the clips by video, object and annotator."""
     home = files.picture_folders[0]
-    check_split(options.split, (name for name, _ in files.parts), files.refs)
-    said: dict[str, list[tuple[int, int, str, str]]] = {}
+    check_split(options.split, (name for name, _ in files.parts), files.main)
+    expressions: dict[str, list[tuple[int, int, str, str]]] = {}
     for order, (kind, name) in enumerate(_TEXTS.items()):
-        path = files.refs.parent / name
+        path = files.main.parent / name
         if not path.is_file():
             problems.append(Problem("missing_file", name, "one of the four annotators' files is not there"))
             continue
         for video, number, text in _sentences(path, problems):
-            said.setdefault(video, []).append((number, order, kind, text))
+            expressions.setdefault(video, []).append((number, order, kind, text))
     masks = next(
         (home / name for name in ("Annotations_unsupervised/480p", "Annotations/480p") if (home / name).is_dir()), None
     )
@@ -72,16 +66,14 @@ def read_clips(files: DatasetFiles, options: ReadOptions, problems: list[Problem
         raise DataError(f"{home}: there is neither Annotations_unsupervised/480p nor Annotations/480p")
     categories = _categories(home / "davis_semantics.json")
     clips: list[Clip] = []
-    for split, path in files.parts:
-        if not split_matches(split, options.split):
-            continue
+    for split, path in files.wanted_parts(options.split):
         for video in _lines(path):
             if attempt(f"{path.name} {video}", problems, file_part, video, "the video's name") is None:
                 continue
             folder = home / "JPEGImages" / "480p" / video
             names = sorted(entry.stem for entry in folder.glob("*.jpg")) if folder.is_dir() else []
             frames, _ = clip_frames(folder, names)
-            entries = sorted(said.get(video, []))
+            entries = sorted(expressions.get(video, []))
             if not entries:
                 problems.append(Problem("no_sentences", f"video {video}", "no annotator wrote about it"))
             if not frames:
@@ -95,7 +87,7 @@ def read_clips(files: DatasetFiles, options: ReadOptions, problems: list[Problem
                     len(clips), source,
                 )  # fmt: skip
                 clips.append(clip)
-    return clips
+    return FrameSamples(clips)
 
 
 def _sentences(path: Path, problems: list[Problem]) -> list[tuple[str, int, str]]:
@@ -123,9 +115,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _categories(path: Path) -> dict[tuple[str, int], str]:
-    content = read_json(path) if path.is_file() else {}
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: a table of videos is wanted, not {type(content).__name__}")
+    content = read_table(path) if path.is_file() else {}
     return {
         (video, int(key)): str(name)
         for video, objects in content.items()
@@ -133,3 +123,47 @@ def _categories(path: Path) -> dict[tuple[str, int], str]:
         for key, name in objects.items()
         if str(key).isdecimal()
     }
+
+
+_VIDEOS = tuple(
+    RemoteFile(
+        (f"https://data.vision.ee.ethz.ch/csergi/share/davis/{name}.zip",), f"archives/{name}.zip", "ref-davis17",
+        pictures=True,
+    )
+    for name in ("DAVIS-2017-Unsupervised-trainval-480p", "DAVIS-2017_semantics-480p")
+)  # fmt: skip
+
+FORMAT = Format(
+    "davis", find, read,
+    (
+        Published(
+            "ref-davis17", "khoreva",
+            {"train": SplitCounts(None, pictures=60), "val": SplitCounts(None, pictures=30)},
+            "Khoreva et al., ACCV 2018", pictures=90, objects=205, expressions=1_544,
+            note="pictures are videos; two annotators, each from the first frame and from the whole video",
+        ),
+    ),
+    (
+        Release(
+            "ref-davis17", "Ref-DAVIS17",
+            "Khoreva, Rohrbach, Schiele, Video Object Segmentation with Language Referring Expressions, ACCV 2018",
+            "https://www.mpi-inf.mpg.de/departments/computer-vision-and-machine-learning/research/video-segmentation/"
+            "video-object-segmentation-with-language-referring-expressions",
+            "see the two projects' pages (davischallenge.org); both are for research",
+            (
+                RemoteFile(
+                    (), "ref-davis17/davis_text_annotations",
+                    manual="download the text annotations from the project's page and unpack them into ref-davis17/",
+                ),
+                *_VIDEOS,
+            ),
+            (
+                "ref-davis17/davis_text_annotations/Davis17_annot1.txt, ...",
+                "ref-davis17/DAVIS/JPEGImages/480p/<video>/*.jpg",
+                "ref-davis17/DAVIS/Annotations_unsupervised/480p/<video>/*.png",
+                "ref-davis17/DAVIS/ImageSets/2017/train.txt, val.txt",
+            ),
+        ),
+    ),
+    on_demand=True,
+)  # fmt: skip

@@ -9,10 +9,10 @@ IJCV 2017, and the repository's README:
     ROOT/flickr30k-images/36979.jpg
 
 Two data sets of it: "flickr30k" has one sample a caption with its phrases in `Sample.phrases` (RefTR's multi-phrase
-form), "flickr30k-phrases" one sample a phrase (recall of phrases). A chain of coreference with several boxes means all
-of them; RefTR and others train and score on the box around them (`Phrase.merged_box`). Boxes are 1-based in the files
-and are moved to 0, as the published reader does. An object with several names belongs to each, as the README says (the
-published Python reader takes the first name only). No torch in this file; XML is parsed by defusedxml (extra `data`).
+input), "flickr30k-phrases" one sample a phrase (recall of phrases). A chain of coreference with several boxes refers to
+all of them; RefTR and others train and score on the box around them. Boxes are 1-based in the files and are moved to 0,
+as the published reader does. An object with several names belongs to each, as the README says (the published Python
+reader takes the first name only). XML is parsed by defusedxml (extra `data`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data.fields import Missing, box_xyxy, integer, size
-from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
-from refseg.data.readers import ReadOptions, split_matches
+from refseg.data.published import Published, Release, RemoteFile, SplitCounts
 from refseg.data.sample import Instance, Phrase, Problem, Sample
+from refseg.data.source import DatasetFiles, Format, PictureFinder, ReadOptions, parts_of, picture_folders
 from refseg.errors import DataError
 
 _SPLITS = ("train", "val", "test")
@@ -57,13 +57,11 @@ def find(folder: Path) -> list[DatasetFiles]:
     """The two data sets where `folder` holds Sentences/ and Annotations/."""
     if not (folder / "Sentences").is_dir() or not (folder / "Annotations").is_dir():
         return []
-    parts = tuple((name, folder / f"{name}.txt") for name in _SPLITS if (folder / f"{name}.txt").is_file())
+    parts = parts_of(folder, "{}.txt", _SPLITS)
     main = parts[0][1] if parts else folder / "Sentences"
     pictures = picture_folders(folder, _PICTURES)
-    return [
-        DatasetFiles(name, "plummer", main, main, False, pictures, "flickr30k", parts)
-        for name in ("flickr30k", "flickr30k-phrases")
-    ]
+    names = ("flickr30k", "flickr30k-phrases")
+    return [DatasetFiles(FORMAT, name, "plummer", main, pictures, parts=parts) for name in names]
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
@@ -73,12 +71,12 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
     something not visible, a chain without boxes) stay in their caption without objects; as samples of their own they
     are left out, and counted in one problem.
     """
-    home = files.refs if files.refs.is_dir() else files.refs.parent
+    home = files.main if files.main.is_dir() else files.main.parent
     home = home.parent if home.name == "Sentences" else home
     finder = PictureFinder(files.picture_folders, coco=False)
     single = files.name == "flickr30k-phrases"
     unrelated = _unrelated(home / "UNRELATED_CAPTIONS")
-    missing, boxless = Missing(), 0
+    missing, boxless = Missing(options.need_pictures), 0
     for split, number in _pictures(home, files, options, problems):
         where = f"picture {number}"
         try:
@@ -87,11 +85,9 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
         except DataError as error:
             problems.append(Problem("bad_record", where, str(error), 5))
             continue
-        path = finder.find(number, "")
-        if path is None:
-            missing.add(str(number), len(captions))
-            if options.need_pictures:
-                continue
+        path = finder.find(number)
+        if missing.skips(path, number, len(captions)):
+            continue
         for index, caption in enumerate(captions):
             kind = "unrelated" if (number, index + 1) in unrelated else None
             phrases = tuple(_phrase(entry, boxes) for entry in caption.phrases)
@@ -109,7 +105,7 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
                     continue
                 key = 100 * index + place
                 yield Sample(f"{number}_{key}", phrase.text, objects=phrase.objects, sent_id=key, **common)
-    missing.tell(problems)
+    missing.report(problems)
     if boxless:
         words = f"{boxless:,} phrases mean a scene or something without a box; they are in no sample"
         problems.append(Problem("no_box", files.name, words))
@@ -179,20 +175,15 @@ def _pictures(
     home: Path, files: DatasetFiles, options: ReadOptions, problems: list[Problem]
 ) -> Iterator[tuple[str, int]]:
     if not files.parts:
-        yield from (
-            ("all", int(path.stem)) for path in sorted((home / "Sentences").glob("*.txt")) if path.stem.isdecimal()
-        )
-        return
-    for split, path in files.parts:
-        if not split_matches(split, options.split):
-            continue
+        paths = sorted((home / "Sentences").glob("*.txt"))
+        yield from (("all", int(path.stem)) for path in paths if path.stem.isdecimal())
+    for split, path in files.wanted_parts(options.split):
         for number, line in enumerate(_text(path).split("\n"), start=1):
             if line.strip().isdecimal() and len(line.strip()) < 16:
                 yield split, int(line)
             elif line.strip():
-                problems.append(
-                    Problem("bad_record", f"{path.name}:{number}", f"not a picture's number: {line[:40]!r}", 5)
-                )
+                message = f"not a picture's number: {line[:40]!r}"
+                problems.append(Problem("bad_record", f"{path.name}:{number}", message, 5))
 
 
 def _unrelated(path: Path) -> set[tuple[int, int]]:
@@ -240,3 +231,51 @@ def _xml(path: Path) -> Any:
         return ElementTree.fromstring(content)
     except Exception as error:  # ParseError, and defusedxml's refusals of entities and DTDs
         raise DataError(f"{path}: not readable XML ({type(error).__name__}: {error})") from error
+
+
+_LISTS = tuple(
+    RemoteFile(
+        (f"https://raw.githubusercontent.com/BryanPlummer/flickr30k_entities/master/{name}",), f"flickr30k/{name}"
+    )
+    for name in ("train.txt", "val.txt", "test.txt", "UNRELATED_CAPTIONS")
+)
+
+FORMAT = Format(
+    "flickr30k", find, read,
+    (
+        Published(
+            "flickr30k", "plummer",
+            {
+                "train": SplitCounts(148_915, pictures=29_783), "val": SplitCounts(5_000, pictures=1_000),
+                "test": SplitCounts(5_000, pictures=1_000),
+            },
+            "Plummer et al., IJCV 2017, and its repository", pictures=31_783, expressions=158_915,
+            note="five captions a picture; 276,000 boxes, 244,000 coreference chains, about 427,000 phrases",
+        ),
+    ),
+    (
+        Release(
+            "flickr30k", "Flickr30k Entities", "Plummer et al., Flickr30k Entities, IJCV 2017",
+            "https://github.com/BryanPlummer/flickr30k_entities",
+            "research and education only; pictures: Flickr's terms of use",
+            (
+                RemoteFile(
+                    ("https://github.com/BryanPlummer/flickr30k_entities/raw/master/annotations.zip",),
+                    "archives/flickr30k-annotations.zip", "flickr30k",
+                ),
+                *_LISTS,
+                RemoteFile(
+                    (), "flickr30k/flickr30k-images",
+                    manual="fill in the form at http://hockenmaier.cs.illinois.edu/DenotationGraph/ and unpack "
+                    "flickr30k-images.tar.gz into flickr30k/",
+                    pictures=True,
+                ),
+            ),
+            (
+                "flickr30k/Sentences/*.txt", "flickr30k/Annotations/*.xml", "flickr30k/train.txt, val.txt, test.txt",
+                "flickr30k/flickr30k-images/*.jpg",
+            ),
+        ),
+    ),
+    pictures_of={"flickr30k": "Flickr", "flickr30k-phrases": "Flickr"},
+)  # fmt: skip

@@ -1,8 +1,8 @@
-"""The generic form: one JSON object a line, `image`, `text`, `masks`, `boxes`, `no_target`, `split`, `id`.
+"""The generic format: one JSON object a line, `image`, `text`, `masks`, `boxes`, `no_target`, `split`, `id`.
 
 `jsonl.schema.json` beside this file says what each field is. Every line is checked when the file is opened; all faults
 are named with file, line and id, and the records are left out. Lines are read again when a sample is asked for, so that
-a large file takes little memory. No torch in this file.
+a large file takes little memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TOO_LONG = 64 << 20  # bytes of a line: a mask of a picture of the largest size
 
 
 def is_jsonl(root: str | os.PathLike[str]) -> bool:
-    """Whether `root` names a file of the generic form."""
+    """Whether `root` names a file of the generic format."""
     return Path(root).suffix.lower() in (".jsonl", ".ndjson")
 
 
@@ -76,11 +76,11 @@ class _Pictures:
             pure = PurePosixPath(name.replace("\\", "/"))
             if pure.is_absolute() or ".." in pure.parts or "\0" in name or ":" in pure.parts[0]:
                 raise DataError(f"image {name!r} leads out of the folder; put pictures beside the .jsonl file")
-            found = self.folder / pure
-            self.paths[name] = found if found.is_file() else None
+            path = self.folder / pure
+            self.paths[name] = path if path.is_file() else None
         return self.paths[name]
 
-    def size(self, name: str, told: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    def size(self, name: str, recorded: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """(height, width), from the record, or from the picture; raises `DataError` where they contradict."""
         path = self.path(name)
         if path is None and self.need:
@@ -88,31 +88,31 @@ class _Pictures:
         if name not in self.sizes and path is not None:
             self.sizes[name] = image_size(path)
         known = self.sizes.get(name)
-        for size in told:
+        for size in recorded:
             # An orientation in the header may turn the picture.
             if known is not None and size not in (known, known[::-1]):
                 raise DataError(f"a mask of {size[0]} x {size[1]}, but the picture is {known[0]} x {known[1]}")
-        if len(set(told)) > 1:
+        if len(set(recorded)) > 1:
             raise DataError("masks of different sizes")
-        if told:
-            self.sizes.setdefault(name, told[0])
-            return told[0]
+        if recorded:
+            self.sizes.setdefault(name, recorded[0])
+            return recorded[0]
         if known is None:
             raise DataError("no size: give masks, size, or the picture")
         return known
 
-    def number(self, name: str, told: int | None) -> int:
+    def number(self, name: str, recorded: int | None) -> int:
         """The picture's number: the record's, or one that no other picture has."""
         if name not in self.ids:
-            number = told if told is not None else len(self.ids) + 1
-            while number in self.used and told is None:
+            number = recorded if recorded is not None else len(self.ids) + 1
+            while number in self.used and recorded is None:
                 number += 1
             if number in self.used:
                 raise DataError(f"image_id {number} belongs to another picture")
             self.ids[name] = number
             self.used.add(number)
-        elif told is not None and told != self.ids[name]:
-            raise DataError(f"image_id {told}, but the picture had {self.ids[name]} before")
+        elif recorded is not None and recorded != self.ids[name]:
+            raise DataError(f"image_id {recorded}, but the picture had {self.ids[name]} before")
         return self.ids[name]
 
 
@@ -126,7 +126,7 @@ class JsonLines(Sequence[Sample]):
         self._pictures = _Pictures(path.parent, need_pictures)
         self._objects: dict[bytes, int] = {}
         self._object_ids: set[int] = set()
-        missing = Missing()
+        missing = Missing(need_pictures)
         offsets: list[tuple[int, int]] = []
         splits: list[str] = []
         seen: dict[str, int] = {}
@@ -151,11 +151,10 @@ class JsonLines(Sequence[Sample]):
                         seen[key] = number
                         offsets.append((start, number))
                         splits.append(record.get("split", ""))
-                        if self._pictures.paths.get(record["image"]) is None:
-                            missing.add(record["image"])
+                        missing.skips(self._pictures.paths.get(record["image"]), record["image"])
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        missing.tell(self.problems)
+        missing.report(self.problems)
         self._offsets = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
         self._splits = splits
 
@@ -247,10 +246,10 @@ class JsonLines(Sequence[Sample]):
 
     def _sample(self, record: dict[str, Any], number: int) -> Sample:
         name = record["image"]
-        told = [(mask["size"][0], mask["size"][1]) for mask in record["masks"][:1]]
+        recorded = [(mask["size"][0], mask["size"][1]) for mask in record["masks"][:1]]
         if "size" in record:
-            told = [(record["size"][0], record["size"][1])]
-        size = self._pictures.size(name, told)
+            recorded = [(record["size"][0], record["size"][1])]
+        size = self._pictures.size(name, recorded)
         categories = record.get("categories") or [""] * len(record["masks"])
         objects = []
         for index, mask in enumerate(record["masks"]):

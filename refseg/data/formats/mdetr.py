@@ -9,7 +9,7 @@ Kamath et al., "MDETR", ICCV 2021; `finetune_refcoco_train.json`, `finetune_gref
 Outlines are in some of the files only; elsewhere the objects have boxes alone. Sentences without annotations mean
 nothing (gRefCOCO). For Flickr30k the spans `tokens_positive` become `Sample.phrases`. Keys: `ref_id` is the
 annotation's original number (several sentences share it; the picture's number without one), `sent_id` the sentence
-record's. No torch in this file.
+record's.
 """
 
 from __future__ import annotations
@@ -19,24 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from refseg.data.fields import Missing, attempt, box_xywh, integer, read_table, sentence, size, table
-from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
+from refseg.data.fields import Missing, attempt, box_xywh, category_names, integer, sentence, size, table
+from refseg.data.json_files import read_table
 from refseg.data.masks import clean_segmentation
-from refseg.data.readers import ReadOptions, split_matches
 from refseg.data.sample import Instance, Phrase, Problem, Sample
+from refseg.data.source import DatasetFiles, Format, PictureFinder, ReadOptions, picture_folders
 from refseg.errors import DataError
 
 _NAME = re.compile(r"^(?:finetune|final)_(.+?)(?:_(separate|merged)GT)?_(train|val|test[A-C]?|miniv)\.json$")
 _PICTURES = (
-    "images/train2014",
-    "train2014",
-    "images",
-    "flickr30k-images",
-    "flickr30k_images",
-    "VG_100K",
-    "VG_100K_2",
-    "",
-)
+    "images/train2014", "train2014", "images", "flickr30k-images", "flickr30k_images", "VG_100K", "VG_100K_2", "",
+)  # fmt: skip
 
 
 def find(folder: Path) -> list[DatasetFiles]:
@@ -49,10 +42,11 @@ def find(folder: Path) -> list[DatasetFiles]:
         match = _NAME.match(path.name)
         if match is not None:
             maker = "mdetr-merged" if match.group(2) == "merged" else "mdetr"
-            by_name.setdefault((_known(match.group(1)), maker), []).append((match.group(3), path))
+            name = "flickr30k" if match.group(1).startswith("flickr") else match.group(1)
+            by_name.setdefault((name, maker), []).append((match.group(3), path))
     pictures = picture_folders(folder, _PICTURES)
     return [
-        DatasetFiles(name, maker, parts[0][1], parts[0][1], False, pictures, "mdetr", tuple(parts))
+        DatasetFiles(FORMAT, name, maker, parts[0][1], pictures, parts=tuple(parts))
         for (name, maker), parts in by_name.items()
     ]
 
@@ -60,36 +54,31 @@ def find(folder: Path) -> list[DatasetFiles]:
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
     """One sample a sentence record."""
     finder = PictureFinder(files.picture_folders, coco=files.name not in ("flickr30k", "phrasecut"))
-    missing = Missing()
-    for split, path in files.parts:
-        if not split_matches(split, options.split):
-            continue
+    missing = Missing(options.need_pictures)
+    for split, path in files.wanted_parts(options.split):
         content = read_table(path)
-        names = _categories(content.get("categories"))
-        meant: dict[int, list[Any]] = {}
+        names = category_names(content.get("categories"))
+        objects: dict[int, list[Any]] = {}
         for index, record in enumerate(_list(content, "annotations", path)):
             place = f"{path.name} annotations[{index}]"
             key = attempt(place, problems, _sentence_of, record, lost=0)
             if key is not None:
-                meant.setdefault(key, []).append(record)
+                objects.setdefault(key, []).append(record)
         for index, record in enumerate(_list(content, "images", path)):
             where = f"{path.name} images[{index}]"
-            sample = attempt(where, problems, _sample, record, where, split, meant, names, finder, files.name, problems)
-            if sample is None:
-                continue
-            if sample.image_path is None:
-                missing.add(str(sample.image_id))
-                if options.need_pictures:
-                    continue
-            yield sample
-    missing.tell(problems)
+            sample = attempt(
+                where, problems, _sample, record, where, split, objects, names, finder, files.name, problems
+            )
+            if sample is not None and not missing.skips(sample.image_path, sample.image_id):
+                yield sample
+    missing.report(problems)
 
 
 def _sample(
     record: Any,
     where: str,
     split: str,
-    meant: dict[int, list[Any]],
+    annotations: dict[int, list[Any]],
     names: dict[int, str],
     finder: PictureFinder,
     dataset: str,
@@ -103,14 +92,14 @@ def _sample(
     text = sentence(raw, "caption")
     objects: list[Instance] = []
     spans: list[tuple[Instance, Any]] = []
-    for place, entry in enumerate(meant.get(key, [])):
+    for place, entry in enumerate(annotations.get(key, [])):
         fault_at = f"{where} object {place}"
         item = _object(table(entry, "an object"), sides, names, fault_at, problems)
         if item.crowd:  # left out by the published loader
             continue
         objects.append(item)
         spans.append((item, entry.get("tokens_positive", [])))
-    if key in meant and not objects:
+    if key in annotations and not objects:
         raise ValueError("all its objects are crowds")
     ref_id = objects[0].ann_id if objects else number
     file_name = fields.get("file_name", "")
@@ -168,14 +157,4 @@ def _phrases(raw: str, text: str, spans: list[tuple[Instance, Any]]) -> tuple[Ph
     return tuple(phrases)
 
 
-def _categories(value: Any) -> dict[int, str]:
-    records = value if isinstance(value, list) else []
-    return {
-        record["id"]: record["name"]
-        for record in records
-        if isinstance(record, dict) and isinstance(record.get("id"), int) and isinstance(record.get("name"), str)
-    }
-
-
-def _known(name: str) -> str:
-    return "flickr30k" if name.startswith("flickr") else name
+FORMAT = Format("mdetr", find, read)

@@ -9,8 +9,7 @@
 - one picture a row (moondream): image, image_id, samples: [{id, category, sentences, bbox (xywh), mask (RLE)}];
 - one picture a row (jxu124's benchmark): image, image_info, ref_list: [{ann_info, ref_info}].
 
-Pictures stay in their files: a sample knows its row (`ParquetPicture`). pyarrow is needed (extra `data`). No torch
-here.
+Pictures stay in their files: a sample knows its row (`ParquetPicture`). pyarrow is needed (extra `data`).
 """
 
 from __future__ import annotations
@@ -26,11 +25,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from refseg.data.fields import Missing, attempt, box_xywh, integer, items, sentence, size, table
-from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
-from refseg.data.masks import clean_segmentation
-from refseg.data.readers import ReadOptions, split_matches
+from PIL import Image
+
+from refseg.data.fields import Missing, attempt, box_xywh, integer, items, outline, sentence, size, table
+from refseg.data.images import quiet
 from refseg.data.sample import Instance, Problem, Sample
+from refseg.data.source import DatasetFiles, Format, PictureFinder, ReadOptions, picture_folders, split_matches
 from refseg.errors import DataError, ImageError
 
 _FILE = re.compile(r"^(.+?)(?:-\d{5}-of-\d{5}(?:-[0-9a-f]+)?)?\.parquet$")
@@ -72,14 +72,7 @@ def find(folder: Path) -> list[DatasetFiles]:
     pictures = picture_folders(folder, _PICTURES)
     return [
         DatasetFiles(
-            name,
-            f"parquet-{maker}" if maker else "parquet",
-            parts[0][1],
-            parts[0][1],
-            False,
-            pictures,
-            "parquet",
-            tuple(parts),
+            FORMAT, name, f"parquet-{maker}" if maker else "parquet", parts[0][1], pictures, parts=tuple(parts)
         )
         for (name, maker), parts in by_name.items()
     ]
@@ -88,7 +81,7 @@ def find(folder: Path) -> list[DatasetFiles]:
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
     """One sample a sentence. Raises `DataError` when pyarrow is missing or the columns are of no known layout."""
     finder = PictureFinder(files.picture_folders)
-    missing = Missing()
+    missing = Missing(options.need_pictures)
     for split, path in files.parts:
         file = _open(path)
         columns = set(file.schema_arrow.names)
@@ -107,17 +100,15 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
                 for fields in made or ():
                     if picture is None:
                         fields["image_path"] = finder.find(fields["image_id"], fields.pop("file_name"))
-                        if fields["image_path"] is None:
-                            missing.add(str(fields["image_id"]))
-                            if options.need_pictures:
-                                continue
+                        if missing.skips(fields["image_path"], fields["image_id"]):
+                            continue
                     else:
                         fields.pop("file_name")
                         fields["stored"] = picture
-                    found = str(fields.pop("split") or split)
-                    yield Sample(split=found if found in _SPLITS else split, dataset=files.name, **fields)
+                    own = str(fields.pop("split") or split)
+                    yield Sample(split=own if own in _SPLITS else split, dataset=files.name, **fields)
             start += len(rows)
-    missing.tell(problems)
+    missing.report(problems)
 
 
 def _name(prefix: str, folder: Path) -> tuple[str, str]:
@@ -160,9 +151,9 @@ def _samples(row: dict[str, Any], number: int, layout: str) -> Iterator[dict[str
         name = str(row.get("file_name") or "")
         match = _COCO.search(name)
         flat = row.get("segmentation")
-        outline = [flat] if isinstance(flat, list) and len(flat) else None
+        polygons = [flat] if isinstance(flat, list) and len(flat) else None
         sides = _size_of(row["image"])
-        item = _object(number, "", row["bbox"], outline, sides)
+        item = _object(number, "", row["bbox"], polygons, sides)
         yield from _each(row["answer"], number, int(match.group(1)) if match else number, sides, item, "", name)
     elif layout == "pictures":
         sides, key = _size_of(row["image"]), integer(row["image_id"], "image_id")
@@ -215,20 +206,12 @@ def _each(
         }  # fmt: skip
 
 
-def _object(key: int, category: str, box: Any, outline: Any, sides: tuple[int, int]) -> Instance:
-    segmentation = None
-    if outline:
-        segmentation, faults = clean_segmentation(outline, sides)
-        if segmentation is None:
-            raise ValueError(f"no usable outline ({faults[0]})")
-    return Instance(key, category, box_xywh(box), segmentation)
+def _object(key: int, category: str, box: Any, segmentation: Any, sides: tuple[int, int]) -> Instance:
+    # Rows have no place to name single polygons by: what is left out of an outline is not a problem of its own.
+    return Instance(key, category, box_xywh(box), outline(segmentation, sides, "", []) if segmentation else None)
 
 
 def _size_of(picture: Any) -> tuple[int, int]:
-    from PIL import Image
-
-    from refseg.data.images import quiet
-
     content = picture.get("bytes") if isinstance(picture, dict) else picture
     if not isinstance(content, bytes) or not content:
         raise ValueError("there is no picture in image")
@@ -278,3 +261,6 @@ def _starts(path: str, _process: int) -> list[int]:
 @lru_cache(maxsize=2)
 def _pictures(path: str, _process: int, group: int, column: str) -> list[Any]:
     return _open(Path(path)).read_row_group(group, columns=[column]).column(column).to_pylist()
+
+
+FORMAT = Format("parquet", find, read, rows_have_splits=True)

@@ -10,7 +10,7 @@ Wu et al., "PhraseCut: Language-based Image Segmentation in the Wild", CVPR 2020
 
 A sample's `id` is the published `task_id`, its `kind` the phrase's type (name, attribute, relation, verbose). `val`
 does not hold `miniv`, a debugging subset. Outlines are filled by this package's own rule (COCO's), the published
-evaluation draws them with a graphics library: masks differ by pixels at the edge. No torch in this file.
+evaluation draws them with a graphics library: masks differ by pixels at the edge.
 """
 
 from __future__ import annotations
@@ -21,54 +21,43 @@ from typing import Any
 
 import numpy as np
 
-from refseg.data.fields import Missing, attempt, box_xywh, integer, items, sentence, table
-from refseg.data.formats.visual_genome import GenomePicture, read_pictures
-from refseg.data.json_stream import stream_list
-from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
-from refseg.data.masks import clean_segmentation
-from refseg.data.readers import ReadOptions, split_matches
+from refseg.data.fields import Missing, attempt, box_xywh, integer, items, outline, sentence, table
+from refseg.data.formats.visual_genome import PICTURE_FILES, PICTURE_TABLES, GenomePicture, read_pictures
+from refseg.data.json_files import stream_list
+from refseg.data.published import Published, Release, RemoteFile, SplitCounts
 from refseg.data.sample import Instance, Problem, Sample
+from refseg.data.source import DatasetFiles, Format, PictureFinder, ReadOptions, parts_of, picture_folders
 
 _SPLITS = ("train", "val", "test", "miniv")
 _ABOUT = ("image_data_split3000.json", "image_data_split.json")
-# Records of a split are fewer: numbers of objects and referents stay apart from split to split.
-_APART = 10_000_000
+# Records of a split are fewer: numbers of objects and referents differ from split to split.
+_SPLIT_STEP = 10_000_000
 _PICTURES = ("images", "VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2", "")
 
 
 def find(folder: Path) -> list[DatasetFiles]:
     """The data set where `folder` holds refer_<split>.json and the pictures' sizes."""
-    parts = tuple(
-        (name, folder / f"refer_{name}.json") for name in _SPLITS if (folder / f"refer_{name}.json").is_file()
-    )
+    parts = parts_of(folder, "refer_{}.json", _SPLITS)
     about = next((folder / name for name in _ABOUT if (folder / name).is_file()), None)
     if not parts or about is None:
         return []
-    pictures = picture_folders(folder, _PICTURES)
-    return [DatasetFiles("phrasecut", "wu", parts[0][1], about, False, pictures, "phrasecut", parts)]
+    return [DatasetFiles(FORMAT, "phrasecut", "wu", parts[0][1], picture_folders(folder, _PICTURES), about, parts)]
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
     """One sample a phrase; `ref_id` is the record's place in its split's file, ten millions further a split."""
-    about = read_pictures(files.instances, problems)
+    about = read_pictures(files.companion, problems)
     finder = PictureFinder(files.picture_folders, coco=False)
-    missing = Missing()
-    for split, path in files.parts:
-        if not split_matches(split, options.split):
-            continue
-        first = _APART * _SPLITS.index(split)
+    missing = Missing(options.need_pictures)
+    for split, path in files.wanted_parts(options.split):
+        first = _SPLIT_STEP * _SPLITS.index(split)
         for index, record in enumerate(stream_list(path)):
             where = f"{path.name}[{index}]"
             key = first + index
             sample = attempt(where, problems, _sample, record, where, split, key, about, finder, files.name, problems)
-            if sample is None:
-                continue
-            if sample.image_path is None:
-                missing.add(str(sample.image_id))
-                if options.need_pictures:
-                    continue
-            yield sample
-    missing.tell(problems)
+            if sample is not None and not missing.skips(sample.image_path, sample.image_id):
+                yield sample
+    missing.report(problems)
 
 
 def _sample(
@@ -93,12 +82,12 @@ def _sample(
     if len(boxes) != len(outlines) or not boxes:
         raise ValueError(f"{len(boxes)} instance_boxes, but {len(outlines)} entries in Polygons")
     objects = []
-    for place, (box, outline) in enumerate(zip(boxes, outlines, strict=True)):
-        flat = [_flat(polygon) for polygon in items(outline, "Polygons")]
-        segmentation, faults = clean_segmentation(flat, sides)
-        if segmentation is None:
-            raise ValueError(f"instance {place} has no usable outline ({faults[0]})")
-        problems.extend(Problem("bad_polygon", f"{where} instance {place}", fault) for fault in faults)
+    for place, (box, polygons) in enumerate(zip(boxes, outlines, strict=True)):
+        flat = [_flat(polygon) for polygon in items(polygons, "Polygons")]
+        try:
+            segmentation = outline(flat, sides, f"{where} instance {place}", problems)
+        except ValueError as error:
+            raise ValueError(f"instance {place} has {error}") from error
         objects.append(Instance(1000 * key + place, name if isinstance(name, str) else "", box, segmentation))
     return Sample(
         id=str(fields["task_id"]),
@@ -106,7 +95,7 @@ def _sample(
         image_id=number,
         size=sides,
         objects=tuple(objects),
-        image_path=finder.find(number, f"{number}.jpg"),
+        image_path=finder.find(number),
         kind=kind if isinstance(kind, str) else None,
         split=split,
         dataset=dataset,
@@ -122,3 +111,41 @@ def _flat(polygon: Any) -> Any:
     except (TypeError, ValueError):
         return polygon
     return points.reshape(-1) if points.ndim == 2 and points.shape[1] == 2 else polygon
+
+
+FORMAT = Format(
+    "phrasecut", find, read,
+    (
+        Published(
+            "phrasecut", "wu",
+            {
+                "train": SplitCounts(310_816, pictures=71_746), "val": SplitCounts(20_316, pictures=2_971),
+                "test": SplitCounts(14_354, pictures=2_545), "miniv": SplitCounts(821, pictures=100),
+            },
+            "Wu et al., PhraseCut, CVPR 2020, and its repository", pictures=77_262, expressions=345_486,
+            note="by its total, the printed val counts miniv too, which refer_val.json does not hold; a first version "
+            "of the files held 348,233 phrases",
+        ),
+    ),
+    (
+        Release(
+            "phrasecut", "PhraseCut",
+            "Wu et al., PhraseCut: Language-based Image Segmentation in the Wild, CVPR 2020",
+            "https://github.com/ChenyunWu/PhraseCutDataset",
+            "annotations: not stated in the repository; pictures: Visual Genome, CC BY 4.0",
+            (
+                RemoteFile(
+                    (), "phrasecut",
+                    manual="run the repository's download_dataset.py, or take refer_*.json and "
+                    "image_data_split3000.json from its Google Drive folder into phrasecut/",
+                ),
+                *PICTURE_FILES,
+            ),
+            (
+                "phrasecut/refer_train.json, refer_val.json, ...", "phrasecut/image_data_split3000.json",
+                "phrasecut/images/*.jpg or VG_100K/",
+            ),
+        ),
+    ),
+    picture_table=PICTURE_TABLES,
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Ref-YouTube-VOS, MeViS, and Ref-DAVIS17 in their form: `meta_expressions.json` with frames and masks.
+"""Ref-YouTube-VOS, MeViS, and Ref-DAVIS17 in their layout: `meta_expressions.json` with frames and masks.
 
 Seo et al., "URVOS", ECCV 2020; Ding et al., "MeViS", ICCV 2023 and TPAMI 2025; Khoreva et al., ACCV 2018 as converted
 by ReferFormer. Two layouts:
@@ -11,7 +11,7 @@ by ReferFormer. Two layouts:
 
     {"videos": {"<video>": {"frames": [...], "expressions": {"0": {"exp", "obj_id", "anno_id"}}}}}
 
-A video's masks are read from mask_dict.json once, record by record, and kept as bytes. No torch in this file.
+A video's masks are read from mask_dict.json once, record by record, and kept as bytes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data import rle
-from refseg.data.fields import attempt, file_part, integer, items, read_table, sentence, table
-from refseg.data.formats.clips import Clip, FrameSamples, PaletteMasks, clip_frames
-from refseg.data.json_stream import stream_table
-from refseg.data.layout import DatasetFiles
+from refseg.data.fields import attempt, file_part, integer, items, sentence, table
+from refseg.data.formats.clips import Clip, FrameSamples, MaskSource, PaletteMasks, clip_frames
+from refseg.data.json_files import read_table, stream_table
 from refseg.data.masks import SegmentationSource
-from refseg.data.readers import ReadOptions, check_split, split_matches
+from refseg.data.published import Published, Release, RemoteFile, SplitCounts
 from refseg.data.sample import Problem
+from refseg.data.source import DatasetFiles, Format, ReadOptions, check_split
 from refseg.errors import DataError
 
 _NAME = "meta_expressions.json"
@@ -50,7 +50,7 @@ class MaskDict:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _FrameMasks:
     """Some frames of a video's masks: those whose pictures are there."""
 
     masks: MaskDict
@@ -60,37 +60,33 @@ class _Chosen:
         return self.masks.outline(number, self.frames[frame])
 
 
+_NO_MASKS = MaskDict()  # of an expression without target: nothing is asked of it
+
+
 def find(folder: Path) -> list[DatasetFiles]:
     """The data set where `folder` has either layout; the folder's name tells DAVIS and MeViS from YouTube-VOS."""
-    apart = {path.parent.name: path for path in sorted(folder.glob(f"meta_expressions/*/{_NAME}"))}
+    separate = {path.parent.name: path for path in sorted(folder.glob(f"meta_expressions/*/{_NAME}"))}
     beside = {
         path.parent.name: path
         for path in sorted(folder.glob(f"*/{_NAME}"))
         if (path.parent / "JPEGImages").is_dir() or (path.parent / "mask_dict.json").is_file()
     }
-    parts = tuple((apart or beside).items())
+    parts = tuple((separate or beside).items())
     if not parts:
         return []
     home = folder.resolve().name.lower()
-    name = "ref-davis17" if "davis" in home else "ref-youtube-vos" if apart else "mevis"
-    main = parts[0][1]
-    return [DatasetFiles(name, "meta", main, main, False, (folder,), "meta-expressions", parts)]
+    name = "ref-davis17" if "davis" in home else "ref-youtube-vos" if separate else "mevis"
+    return [DatasetFiles(FORMAT, name, "meta", parts[0][1], (folder,), parts=parts)]
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> FrameSamples:
-    """Every frame of every clip as a sample."""
-    return FrameSamples(read_clips(files, options, problems))
-
-
-def read_clips(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> list[Clip]:
-    """The clips of the splits asked for. Raises `DataError` when a file is unreadable or there is no such split."""
-    check_split(options.split, (name for name, _ in files.parts), files.refs)
+    """Every frame of every clip as a sample. Raises `DataError` when a file is unreadable or there is no such split."""
+    check_split(options.split, (name for name, _ in files.parts), files.main)
     clips: list[Clip] = []
-    for split, path in files.parts:
-        if split_matches(split, options.split):
-            home = _home_of(files.picture_folders[0], split)
-            clips += _read_split(files, split, path, home, problems, len(clips))
-    return clips
+    for split, path in files.wanted_parts(options.split):
+        home = _home_of(files.picture_folders[0], split)
+        clips += _read_split(files, split, path, home, problems, len(clips))
+    return FrameSamples(clips)
 
 
 def read_mask_dict(path: Path, problems: list[Problem]) -> MaskDict:
@@ -139,9 +135,8 @@ def _read_split(
     if encoded is None and not palette:
         listed = (video.get("expressions") for video in videos.values() if isinstance(video, dict))
         count = sum(len(entries) for entries in listed if isinstance(entries, dict))
-        problems.append(
-            Problem("no_masks", f"{files.name} {split}", f"the masks of {count:,} sentences are not published")
-        )
+        message = f"the masks of {count:,} sentences are not published"
+        problems.append(Problem("no_masks", f"{files.name} {split}", message))
     place = first
     for video, record in videos.items():
         where = f"{path.name} {split} {video}"
@@ -159,7 +154,7 @@ def _read_split(
         kept = tuple(names.index(frame.stem) for frame in frames)
         for key, entry in about[1].items():
             spot = f"{where} expression {key}"
-            made = attempt(spot, problems, _meant, entry)
+            made = attempt(spot, problems, _expression, entry)
             if made is None:
                 continue
             text, objects, annotations = made
@@ -172,24 +167,16 @@ def _read_split(
                     problems.append(Problem("unknown_object", spot, fault, 1))
                     continue
             by_palette = PaletteMasks(home / "Annotations" / video, tuple(frame.stem for frame in frames))
-            source: Any = _Chosen(encoded, kept) if encoded is not None else by_palette if palette else None
+            source: MaskSource | None = (
+                _FrameMasks(encoded, kept) if encoded is not None else by_palette if palette else None
+            )
             known = [categories.get((video, number), "") for number in objects]
             yield Clip(
                 video, str(key), text, frames, objects,
                 annotations if encoded is not None else objects, known[0] if known else "", None, split, files.name,
-                place, source if objects or source is None else _nothing,
+                place, source if objects or source is None else _NO_MASKS,
             )  # fmt: skip
             place += 1
-
-
-class _Nothing:
-    """The masks of a sentence that means nothing."""
-
-    def outline(self, number: int, frame: int) -> SegmentationSource:
-        return None
-
-
-_nothing = _Nothing()
 
 
 def _unknown(annotations: tuple[int, ...], masks: MaskDict) -> str:
@@ -204,15 +191,15 @@ def _about(video: str, record: Any) -> tuple[list[str], dict[str, Any]]:
     return names, table(fields["expressions"], "expressions")
 
 
-def _meant(entry: Any) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+def _expression(entry: Any) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
     """(sentence, objects, annotations); a number, a text or a list of either stands for the objects."""
     fields = table(entry, "an expression")
 
-    def many(name: str) -> tuple[int, ...]:
+    def integers(name: str) -> tuple[int, ...]:
         value = fields.get(name, [])
         return tuple(integer(item, name) for item in (value if isinstance(value, list) else [value]))
 
-    return sentence(fields["exp"], "exp"), many("obj_id"), many("anno_id")
+    return sentence(fields["exp"], "exp"), integers("obj_id"), integers("anno_id")
 
 
 def _categories(path: Path) -> dict[tuple[str, int], str]:
@@ -229,21 +216,67 @@ def _categories(path: Path) -> dict[tuple[str, int], str]:
     return found
 
 
-def open_clips(
-    root: str | Path, dataset: str | None = None, split: str | None = None
-) -> tuple[list[Clip], list[Problem]]:
-    """The clips of a video data set under `root`, and what could not be used; arguments as `refseg.data.open_dataset`.
-
-    Raises `DataError` when there is no such data set or split, or it is not one of video.
-    """
-    from refseg.data.layout import choose
-
-    files = choose(root, dataset, None)
-    problems: list[Problem] = []
-    if files.form == "davis":
-        from refseg.data.formats import davis
-
-        return davis.read_clips(files, ReadOptions(split), problems), problems
-    if files.form != "meta-expressions":
-        raise DataError(f"{files.refs}: {files.name} is not a video data set")
-    return read_clips(files, ReadOptions(split), problems), problems
+FORMAT = Format(
+    "meta-expressions", find, read,
+    (
+        Published(
+            "ref-youtube-vos", "meta",
+            {
+                "train": SplitCounts(12_913, pictures=3_471, objects=6_388), "valid": SplitCounts(None, pictures=202),
+                "test": SplitCounts(None, pictures=305),
+            },
+            "Seo et al., URVOS, ECCV 2020; the challenge's split of the validation part", pictures=3_978,
+            objects=7_451, expressions=15_009, note="pictures are videos; the masks of valid and test are not public",
+        ),
+        Published(
+            "mevis", "meta",
+            {
+                "train": SplitCounts(27_502, pictures=1_662), "valid_u": SplitCounts(907, pictures=50),
+                "valid": SplitCounts(2_523, pictures=140),
+            },
+            "Ding et al., MeViS, TPAMI 2025 (version 2), and its repository", pictures=2_006, objects=8_171,
+            expressions=33_072,
+            note="pictures are videos; version 1 (ICCV 2023) holds 28,570 sentences; valid's masks are not public",
+        ),
+    ),
+    (
+        Release(
+            "ref-youtube-vos", "Ref-YouTube-VOS", "Seo, Lee, Han, URVOS, ECCV 2020",
+            "https://youtube-vos.org/dataset/rvos/",
+            "see the challenge's page; videos: YouTube's terms, for research",
+            (
+                RemoteFile(
+                    (), "ref-youtube-vos",
+                    manual="register for the challenge at https://codalab.lisn.upsaclay.fr (Referring Video Object "
+                    "Segmentation), then unpack train.zip, valid.zip and meta_expressions.zip into ref-youtube-vos/",
+                    pictures=True,
+                ),
+            ),
+            (
+                "ref-youtube-vos/meta_expressions/<split>/meta_expressions.json",
+                "ref-youtube-vos/train/JPEGImages/<video>/*.jpg", "ref-youtube-vos/train/Annotations/<video>/*.png",
+                "ref-youtube-vos/train/meta.json",
+            ),
+            "the masks of valid and test are not public: scores come from the challenge's server",
+        ),
+        Release(
+            "mevis", "MeViS",
+            "Ding et al., MeViS: A Large-scale Benchmark for Video Segmentation with Motion Expressions, ICCV 2023",
+            "https://github.com/henghuiding/MeViS",
+            "CC BY-NC-SA 4.0 as its authors state, for non-commercial research",
+            (
+                RemoteFile(
+                    (), "mevis",
+                    manual="the repository's README links to the challenge's page and to FudanCVL/MeViSv2 on Hugging "
+                    "Face; unpack train, valid_u and valid into mevis/",
+                    pictures=True,
+                ),
+            ),
+            (
+                "mevis/<split>/meta_expressions.json", "mevis/<split>/mask_dict.json (train, valid_u)",
+                "mevis/<split>/JPEGImages/<video>/*.jpg",
+            ),
+        ),
+    ),
+    on_demand=True,
+)  # fmt: skip

@@ -10,7 +10,7 @@ Krishna et al., "Visual Genome: Connecting Language and Vision Using Crowdsource
 
 About half of the pictures are COCO's: before pre-training, leave out those of the evaluation splits
 (`refseg.data.leak.without`). Boxes only. The regions are read record by record, the file is larger than most memories
-as Python objects. No torch in this file.
+as Python objects.
 """
 
 from __future__ import annotations
@@ -21,21 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data.fields import Missing, attempt, integer, items, numbers, sentence, size, table
-from refseg.data.json_stream import stream_list
-from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
-from refseg.data.readers import ReadOptions
+from refseg.data.json_files import stream_list
+from refseg.data.published import Published, Release, RemoteFile, SplitCounts
 from refseg.data.sample import Instance, Problem, Sample
+from refseg.data.source import DatasetFiles, Format, PictureFinder, ReadOptions, picture_folders
 
 _PICTURES = (
-    "VG_100K",
-    "VG_100K_2",
-    "images/VG_100K",
-    "images/VG_100K_2",
-    "images/VG",
-    "images/visual-genome",
-    "images",
-    "",
-)
+    "VG_100K", "VG_100K_2", "images/VG_100K", "images/VG_100K_2", "images/VG", "images/visual-genome", "images", "",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,40 +47,37 @@ def find(folder: Path) -> list[DatasetFiles]:
     if not main.is_file() or not about.is_file():
         return []
     pictures = picture_folders(folder, _PICTURES)
-    return [DatasetFiles("visual-genome", "regions", main, about, False, pictures, "visual-genome")]
+    return [DatasetFiles(FORMAT, "visual-genome", "regions", main, pictures, about)]
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
     """One sample a region, split "all". Boxes are cut at the picture's border; one without area loses its sentence."""
-    about = read_pictures(files.instances, problems)
+    about = read_pictures(files.companion, problems)
     finder = PictureFinder(files.picture_folders, coco=False)
-    missing = Missing()
-    for index, record in enumerate(stream_list(files.refs)):
-        where = f"{files.refs.name}[{index}]"
+    missing = Missing(options.need_pictures)
+    for index, record in enumerate(stream_list(files.main)):
+        where = f"{files.main.name}[{index}]"
         entry = attempt(where, problems, _picture, record)
         if entry is None:
             continue
         number, regions = entry
         if number not in about:
-            problems.append(
-                Problem("unknown_picture", where, f"picture {number} is not in image_data.json", len(regions))
-            )
+            message = f"picture {number} is not in image_data.json"
+            problems.append(Problem("unknown_picture", where, message, len(regions)))
             continue
-        path = finder.find(number, f"{number}.jpg")
-        if path is None and regions:
-            missing.add(str(number), len(regions))
-            if options.need_pictures:
-                continue
+        path = finder.find(number)
+        if regions and missing.skips(path, number, len(regions)):
+            continue
         for place, region in enumerate(regions):
             spot = f"{where} regions[{place}]"
             sample = attempt(spot, problems, _sample, region, number, about[number].size, path, files.name)
             if sample is not None:
                 yield sample
-    missing.tell(problems)
+    missing.report(problems)
 
 
 def read_pictures(path: Path, problems: list[Problem]) -> dict[int, GenomePicture]:
-    """image_data.json, also in PhraseCut's form, which adds a split to each picture; by picture number."""
+    """image_data.json, also in PhraseCut's version, which adds a split to each picture; by picture number."""
     pictures: dict[int, GenomePicture] = {}
     for index, record in enumerate(stream_list(path)):
         entry = attempt(f"{path.name}[{index}]", problems, _genome_picture, record, lost=0)
@@ -124,3 +114,47 @@ def _sample(region: Any, number: int, sides: tuple[int, int], path: Path | None,
     return Sample(
         f"{key}_0", text, number, sides, (item,), image_path=path, split="all", dataset=dataset, ref_id=key, sent_id=0
     )
+
+
+PICTURE_TABLES = ("image_data.json", "image_data_split3000.json", "image_data_split.json")
+PICTURE_FILES = tuple(
+    RemoteFile(
+        (f"https://cs.stanford.edu/people/rak248/VG_100K_2/{name}.zip",), f"archives/{name}.zip", "", pictures=True
+    )
+    for name in ("images", "images2")
+)
+
+_ANNOTATIONS = tuple(
+    RemoteFile(
+        (f"https://homes.cs.washington.edu/~ranjay/visualgenome/data/dataset/{name}.json.zip",),
+        f"archives/{name}.json.zip",
+        "visual-genome",
+    )
+    for name in ("region_descriptions", "image_data")
+)
+
+FORMAT = Format(
+    "visual-genome", find, read,
+    (
+        Published(
+            "visual-genome", "regions", {"all": SplitCounts(None, pictures=108_077)}, "Krishna et al., IJCV 2017",
+            pictures=108_077,
+            note="5.4 million regions; about half of the pictures are COCO's: leave out those of the evaluation splits",
+        ),
+    ),
+    (
+        Release(
+            "visual-genome", "Visual Genome regions", "Krishna et al., Visual Genome, IJCV 2017",
+            "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html", "CC BY 4.0",
+            (
+                *_ANNOTATIONS,
+                *PICTURE_FILES,
+            ),
+            (
+                "visual-genome/region_descriptions.json", "visual-genome/image_data.json", "VG_100K/*.jpg",
+                "VG_100K_2/*.jpg",
+            ),
+        ),
+    ),
+    picture_table=PICTURE_TABLES,
+)  # fmt: skip

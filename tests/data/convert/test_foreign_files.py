@@ -166,8 +166,8 @@ def test_cvat_from_the_server(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("x.json", "[", "not valid JSON"),
-        ("x.json", "{}", "none of the known forms"),
-        ("x.json", "[]", "none of the known forms"),
+        ("x.json", "{}", "none of the known formats"),
+        ("x.json", "[]", "none of the known formats"),
         ("x.txt", "", "--from"),
         ("data.yaml", "names: [a", "not valid YAML"),
         ("data.yaml", "train: images", "names"),

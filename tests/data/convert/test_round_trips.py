@@ -1,4 +1,4 @@
-"""Every form gives back what was written: sentences, targets to the pixel, boxes, categories, splits, kinds."""
+"""Every format gives back what was written: sentences, targets to the pixel, boxes, categories, splits, kinds."""
 
 from __future__ import annotations
 
@@ -63,50 +63,51 @@ def samples(tmp_path: Path) -> list[Sample]:
     ]
 
 
-def facts(sample: Sample, form: str) -> tuple:
+def facts(sample: Sample, name: str) -> tuple:
     targets = {
         item.ann_id: (item.category, tuple(round(value, 6) for value in item.bbox), item.mask(SIZE).tobytes())
         for item in sample.objects
     }
-    dataset = "mine" if form != "grefcoco" else ""
-    own = () if form == "grefcoco" else (sample.dataset,)
+    dataset = "mine" if name != "grefcoco" else ""
+    own = () if name == "grefcoco" else (sample.dataset,)
     assert own in ((), (dataset,))
     return (sample.id, sample.text, sample.image_id, sample.size, targets, sample.no_target, sample.split, sample.kind)
 
 
-@pytest.mark.parametrize("form", WRITERS)
-def test_round_trip(form: str, samples: list[Sample], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", WRITERS)
+def test_round_trip(name: str, samples: list[Sample], tmp_path: Path) -> None:
     target = tmp_path / "out"
-    assert WRITERS[form](samples, target) == len(samples)
+    assert WRITERS[name](samples, target) == len(samples)
     files = {"jsonl": "data.jsonl", "coco": "instances.json", "labelstudio": "tasks.json"}
-    source = target / files[form] if form in files else target
-    assert detect(source) == {"grefcoco": "published"}.get(form, form)
+    source = target / files[name] if name in files else target
+    assert detect(source) == {"grefcoco": "published"}.get(name, name)
     again = read_any(source)
     assert not again.problems
-    assert [facts(sample, form) for sample in again] == [facts(sample, form) for sample in samples]
+    assert [facts(sample, name) for sample in again] == [facts(sample, name) for sample in samples]
     for before, after in zip(samples, again, strict=True):
         np.testing.assert_array_equal(np.asarray(before.read_image()), np.asarray(after.read_image()))
         assert [item.ann_id for item in after.objects] == [item.ann_id for item in before.objects]
 
 
-@pytest.mark.parametrize("form", WRITERS)
-def test_a_chain_through_the_generic_form(form: str, samples: list[Sample], tmp_path: Path) -> None:
-    WRITERS[form](samples, tmp_path / "one")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_chain_through_the_generic_format(name: str, samples: list[Sample], tmp_path: Path) -> None:
+    WRITERS[name](samples, tmp_path / "one")
     files = {"jsonl": "data.jsonl", "coco": "instances.json", "labelstudio": "tasks.json"}
-    middle = read_any(tmp_path / "one" / files.get(form, ""))
+    middle = read_any(tmp_path / "one" / files.get(name, ""))
     WRITERS["jsonl"](middle, tmp_path / "two" / "mine.jsonl")
     again = read_any(tmp_path / "two" / "mine.jsonl")
     assert [facts(sample, "grefcoco") for sample in again] == [facts(sample, "grefcoco") for sample in samples]
 
 
 def test_writing_twice_gives_the_same_bytes(samples: list[Sample], tmp_path: Path) -> None:
-    for form, write in WRITERS.items():
+    for format_name, write in WRITERS.items():
         for name in ("a", "b"):
-            write(samples, tmp_path / form / name)
-        for path in sorted((tmp_path / form / "a").rglob("*")):
+            write(samples, tmp_path / format_name / name)
+        for path in sorted((tmp_path / format_name / "a").rglob("*")):
             if path.is_file():
                 assert (
-                    path.read_bytes() == (tmp_path / form / "b" / path.relative_to(tmp_path / form / "a")).read_bytes()
+                    path.read_bytes()
+                    == (tmp_path / format_name / "b" / path.relative_to(tmp_path / format_name / "a")).read_bytes()
                 )
 
 
@@ -150,15 +151,15 @@ def test_every_writer_has_a_reader() -> None:
     assert {"jsonl", "coco", "yolo", "labelstudio", "cvat", "published"} == set(READERS)
 
 
-@pytest.mark.parametrize("form", WRITERS)
-def test_objects_that_are_numbered_anew_in_every_picture(form: str, samples: list[Sample], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", WRITERS)
+def test_objects_that_are_numbered_anew_in_every_picture(name: str, samples: list[Sample], tmp_path: Path) -> None:
     """ReferIt counts regions by picture, video data sets count objects by clip: number 3 is in both pictures here."""
     other = Instance(3, "dog", (0.0, 0.0, 40.0, 24.0), rle.encode(blob(7)))
     last = samples[-1]
     mine = [samples[0], Sample(last.id, "the dog", 12, SIZE, (other,), False, last.image_path, split="train")]
-    WRITERS[form](mine, tmp_path / "out")
+    WRITERS[name](mine, tmp_path / "out")
     names = {"jsonl": "data.jsonl", "coco": "instances.json", "labelstudio": "tasks.json"}
-    target = tmp_path / "out" / names.get(form, "")
+    target = tmp_path / "out" / names.get(name, "")
     found = {sample.text: sample for sample in read_any(target)}
     for sample in mine:
         np.testing.assert_array_equal(found[sample.text].mask(), sample.mask())

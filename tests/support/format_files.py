@@ -1,4 +1,4 @@
-"""Writes small data sets in every published form other than RefCOCO's, laid out as their authors do."""
+"""Writes small data sets in every published format other than RefCOCO's, laid out as their authors do."""
 
 from __future__ import annotations
 
@@ -271,8 +271,8 @@ def write_davis(root: Path) -> Path:
     return home
 
 
-# form -> (writer, keyword arguments that open it, its annotation files by pattern)
-FORMS: dict[str, tuple[Callable[[Path], Path], dict[str, str], tuple[str, ...]]] = {
+# format -> (writer, keyword arguments that open it, its annotation files by pattern)
+FORMATS: dict[str, tuple[Callable[[Path], Path], dict[str, str], tuple[str, ...]]] = {
     "flickr30k": (write_flickr30k, {"dataset": "flickr30k"}, ("*.txt", "*.xml")),
     "visual-genome": (write_visual_genome, {}, ("*.json",)),
     "phrasecut": (write_phrasecut, {}, ("*.json",)),

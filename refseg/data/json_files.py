@@ -1,20 +1,53 @@
-"""Large JSON files record by record: Visual Genome's regions take 700 MB as a file and ten times that as Python
-objects.
+"""JSON files of data sets: whole, or record by record where a file is larger than memory as Python objects.
 
-No torch in this file.
+Visual Genome's regions take 700 MB as a file and ten times that as Python objects. The streams use the standard
+library's decoder on growing chunks: as fast as `ijson` with its C back end, and values that are no JSON but are written
+by Python (NaN) cost their own record and not the file.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from refseg.errors import DataError
+from refseg.files import write_bytes
+
+__all__ = ["read_json", "read_table", "stream_list", "stream_table", "write_json"]
 
 _CHUNK = 1 << 22
+_DAMAGED = "the file is cut short or damaged: get it again"
+
+
+def read_json(path: str | os.PathLike[str], hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The JSON file at `path`, each table passed through `hook`; raises `DataError` that names file and place."""
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8") as handle:
+            return json.load(handle, object_hook=hook)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno} ({error.msg})"
+        raise DataError(f"{path}: not valid JSON at {where}; {_DAMAGED}") from error
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise DataError(f"{path}: not valid JSON ({type(error).__name__}: {error})") from error
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A JSON file that is one table; raises `DataError` that names it."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a table is wanted, not {type(content).__name__}")
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON at `path`, whole or not at all."""
+    write_bytes(path, json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
 
 
 def stream_list(path: str | os.PathLike[str]) -> Iterator[Any]:
@@ -113,7 +146,5 @@ class _Records:
         return bool(added)
 
     def _damage(self) -> DataError:
-        return DataError(
-            f"{self.path}: not valid JSON at character {self.passed + self.position}; "
-            "the file is cut short or damaged: get it again"
-        )
+        place = self.passed + self.position
+        return DataError(f"{self.path}: not valid JSON at character {place}; {_DAMAGED}")

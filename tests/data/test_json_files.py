@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refseg.data import json_stream
-from refseg.data.json_stream import stream_list, stream_table
+from refseg.data import json_files
+from refseg.data.json_files import stream_list, stream_table
 from refseg.errors import DataError
 
 values = st.recursive(
@@ -24,7 +24,7 @@ values = st.recursive(
 @given(st.lists(values, max_size=5), st.sampled_from([1, 3, 1000]), st.sampled_from([None, 1]))
 def test_as_json_load(tmp_path_factory: pytest.TempPathFactory, content: list, chunk: int, indent: int | None) -> None:
     path = tmp_path_factory.mktemp("j") / "x.json"
-    before, json_stream._CHUNK = json_stream._CHUNK, chunk
+    before, json_files._CHUNK = json_files._CHUNK, chunk
     try:
         path.write_text(json.dumps(content, indent=indent))
         assert list(stream_list(path)) == content
@@ -32,7 +32,7 @@ def test_as_json_load(tmp_path_factory: pytest.TempPathFactory, content: list, c
         path.write_text(json.dumps(table, indent=indent))
         assert dict(stream_table(path)) == table
     finally:
-        json_stream._CHUNK = before
+        json_files._CHUNK = before
 
 
 @pytest.mark.parametrize(

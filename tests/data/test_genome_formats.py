@@ -9,7 +9,7 @@ import pytest
 
 from refseg.data import open_dataset
 from refseg.errors import DataError
-from tests.support.form_files import block, table, write_phrasecut, write_visual_genome
+from tests.support.format_files import block, table, write_phrasecut, write_visual_genome
 
 
 def test_regions(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ Luo et al., SimREC, `anns/refcoco.json` with `masks/refcoco/<mask_id>.npy`:
     {"train": [{"iid", "bbox": [x, y, w, h], "cat_id": 0 to 79, "refs": [...], "mask_id"}], ...}
 
 SimREC records no picture sizes, they are read from the pictures. Its `mask_id` is RefCOCO's `ref_id`; SeqTR has no such
-number, there `ref_id` is the record's place in the file (all splits counted through). No torch in this file.
+number, there `ref_id` is the record's place in the file (all splits counted through).
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from refseg.data.fields import Missing, attempt, box_xywh, integer, items, read_table, sentence, size, table
+from refseg.data.fields import Missing, attempt, box_xywh, integer, items, outline, sentence, size, table
 from refseg.data.images import image_size
-from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
-from refseg.data.mask_files import MaskFile
-from refseg.data.masks import clean_segmentation
-from refseg.data.readers import ReadOptions, split_matches
+from refseg.data.json_files import read_table
+from refseg.data.masks import MaskFile, SegmentationSource
 from refseg.data.sample import Instance, Problem, Sample
+from refseg.data.source import DatasetFiles, Format, PictureFinder, ReadOptions, picture_folders, split_matches
 from refseg.errors import DataError
 
 _HEAD = re.compile(r'^\s*\{\s*"(train|val|test)[A-Za-z0-9_]*"\s*:\s*\[\s*(\{|\])')
@@ -54,61 +53,54 @@ def find(folder: Path) -> list[DatasetFiles]:
     """SeqTR's instances.json in `folder`, and SimREC's files by data set name in it (the folder is called anns)."""
     found = []
     if _is_splits(folder / "instances.json"):
-        home = folder.resolve().name
-        base, _, maker = home.partition("-")
+        base, _, maker = folder.resolve().name.partition("-")
         ups = (folder.parent.parent, folder.parent.parent.parent)
-        found.append(
-            _files(folder / "instances.json", _SEQTR.get(base, base), f"seqtr-{maker}" if maker else "seqtr", ups)
-        )
-    for name in _NAMES:
-        if _is_splits(folder / f"{name}.json"):
-            found.append(_files(folder / f"{name}.json", name, "simrec", (folder.parent,)))
-    return found
+        split_by = f"seqtr-{maker}" if maker else "seqtr"
+        found.append(_files(folder / "instances.json", _SEQTR.get(base, base), split_by, ups))
+    paths = [folder / f"{name}.json" for name in _NAMES]
+    return found + [_files(path, path.stem, "simrec", (folder.parent,)) for path in paths if _is_splits(path)]
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
     """One sample a sentence; the cleaned sentences of RefCOCO, as these files hold no others."""
     finder = PictureFinder(files.picture_folders, coco=files.name not in ("refclef", "flickr30k", "merge", "mixed"))
-    masks = next(
-        (folder for base in (files.refs.parent.parent, files.refs.parent)
-         if (folder := base / "masks" / files.refs.stem).is_dir()), None,
-    )  # fmt: skip
-    missing, place = Missing(), 0
-    said: Counter[int] = Counter()
-    for split, records in read_table(files.refs).items():
+    bases = (files.main.parent.parent, files.main.parent)
+    masks = next((base / "masks" / files.main.stem for base in bases
+                  if (base / "masks" / files.main.stem).is_dir()), None)  # fmt: skip
+    missing, place = Missing(options.need_pictures), 0
+    counts: Counter[int] = Counter()
+    for split, records in read_table(files.main).items():
         if not isinstance(records, list):
-            problems.append(Problem("bad_record", f"{files.refs.name} {split}", "not a list"))
+            problems.append(Problem("bad_record", f"{files.main.name} {split}", "not a list"))
             continue
         for index, record in enumerate(records):
             place += 1
             if not split_matches(split, options.split):
                 continue
-            where = f"{files.refs.name} {split}[{index}]"
+            where = f"{files.main.name} {split}[{index}]"
             count = len(_texts(record)) if isinstance(record, dict) else 1
             entry = attempt(where, problems, _picture, record, finder, lost=count)
             if entry is None:
                 continue
             number, path, texts = entry
-            if path is None:
-                missing.add(str(number), count)
-                if options.need_pictures:
-                    continue
-            made = attempt(where, problems, _meant, record, path, masks, where, problems, lost=count)
+            if missing.skips(path, number, count):
+                continue
+            made = attempt(where, problems, _target, record, path, masks, where, problems, lost=count)
             if made is None:
                 continue
             sides, item = made
             ref_id = item.ann_id if item.ann_id >= 0 else place - 1
             for words in texts:
                 # Outside training every sentence is a record of its own, with its object's number.
-                sent_id = said[ref_id]
-                said[ref_id] += 1
+                sent_id = counts[ref_id]
+                counts[ref_id] += 1
                 text = attempt(f"{where} sentence {sent_id}", problems, sentence, words, "the sentence")
                 if text is not None:
                     yield Sample(
                         f"{ref_id}_{sent_id}", text, number, sides, (item,), image_path=path, split=split,
                         dataset=files.name, ref_id=ref_id, sent_id=sent_id,
                     )  # fmt: skip
-    missing.tell(problems)
+    missing.report(problems)
 
 
 def _is_splits(path: Path) -> bool:
@@ -120,12 +112,9 @@ def _is_splits(path: Path) -> bool:
         return False
 
 
-def _files(path: Path, name: str, maker: str, ups: tuple[Path, ...]) -> DatasetFiles:
-    pictures = (
-        *picture_folders(path.parent, _PICTURES),
-        *(up / folder for up in ups for folder in _PICTURES if folder),
-    )
-    return DatasetFiles(name, maker, path, path, False, pictures, "split-lists")
+def _files(path: Path, name: str, split_by: str, ups: tuple[Path, ...]) -> DatasetFiles:
+    further = (up / folder for up in ups for folder in _PICTURES if folder)
+    return DatasetFiles(FORMAT, name, split_by, path, (*picture_folders(path.parent, _PICTURES), *further))
 
 
 def _texts(record: dict[str, Any]) -> list[Any]:
@@ -152,21 +141,21 @@ def _sides(record: dict[str, Any], path: Path | None) -> tuple[int, int]:
     return image_size(path)
 
 
-def _meant(
+def _target(
     record: dict[str, Any], path: Path | None, masks: Path | None, where: str, problems: list[Problem]
 ) -> tuple[tuple[int, int], Instance]:
     sides = _sides(record, path)
-    outline: Any = None
+    segmentation: SegmentationSource = None
     key = integer(record.get("mask_id", -1), "mask_id")
     if record.get("mask") is not None:
-        outline, faults = clean_segmentation(record["mask"], sides)
-        if outline is None:
-            raise ValueError(f"no usable outline ({faults[0]})")
-        problems.extend(Problem("bad_polygon", where, fault) for fault in faults)
+        segmentation = outline(record["mask"], sides, where, problems)
     elif key >= 0 and masks is not None:
         if not (masks / f"{key}.npy").is_file():
             raise DataError(f"{masks / f'{key}.npy'}: the mask's file is missing")
-        outline = MaskFile(masks / f"{key}.npy", None)
+        segmentation = MaskFile(masks / f"{key}.npy", None)
     category = record.get("cat_id")
     name = COCO_NAMES[category] if isinstance(category, int) and 0 <= category < 80 else ""
-    return sides, Instance(key, name, box_xywh(record["bbox"]), outline)
+    return sides, Instance(key, name, box_xywh(record["bbox"]), segmentation)
+
+
+FORMAT = Format("split-lists", find, read)

@@ -1,4 +1,4 @@
-"""Every form with its files cut short, with flipped bits, with odd values: read, or a clear error; never a crash or a
+"""Every format with its files cut short, with flipped bits, with odd values: read, or a clear error; never a crash or a
 hang."""
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from refseg.data.sample import ReferringDataset
 from refseg.data.stats import describe
 from refseg.errors import RefsegError
 from tests.support.damage import damaged, is_own
-from tests.support.form_files import FORMS
+from tests.support.format_files import FORMATS
 
-# More of each: REFSEG_FUZZ=20 python -m pytest tests/data/test_form_damage.py
+# More of each: REFSEG_FUZZ=20 python -m pytest tests/data/test_format_damage.py
 TIMES = int(os.environ.get("REFSEG_FUZZ", "1"))
 
 
@@ -32,8 +32,6 @@ def read_all(dataset: ReferringDataset) -> int:
         sample.boxes()
         if all(item.segmentation is not None for item in sample.objects):
             sample.mask()
-        for phrase in sample.phrases:
-            phrase.merged_box()
     dataset.by_picture()
     return len(dataset.problems)
 
@@ -66,9 +64,9 @@ def fuzz(files: list[Path], read: Callable[[], int], swaps: int = 12) -> None:
 
 
 @pytest.mark.timeout(120 * TIMES)
-@pytest.mark.parametrize("form", FORMS)
-def test_damage_is_read_or_named(form: str, tmp_path: Path) -> None:
-    write, names, patterns = FORMS[form]
+@pytest.mark.parametrize("name", FORMATS)
+def test_damage_is_read_or_named(name: str, tmp_path: Path) -> None:
+    write, names, patterns = FORMATS[name]
     root = write(tmp_path / "whole")
     files = sorted({path for pattern in patterns for path in (tmp_path / "whole").rglob(pattern)})
     fuzz(files, lambda: read_published(root, names), swaps=6)
@@ -83,38 +81,38 @@ def test_damage_of_refcoco_and_grefcoco(family: str, request: pytest.FixtureRequ
 
 
 @pytest.mark.timeout(120 * TIMES)
-@pytest.mark.parametrize("form", ["jsonl", "coco", "yolo", "labelstudio", "cvat", "grefcoco"])
-def test_damage_of_other_tools_files(form: str, grefcoco: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["jsonl", "coco", "yolo", "labelstudio", "cvat", "grefcoco"])
+def test_damage_of_other_tools_files(name: str, grefcoco: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    WRITERS[form](open_dataset(grefcoco), out)
+    WRITERS[name](open_dataset(grefcoco), out)
     names = {"jsonl": "data.jsonl", "coco": "instances.json", "labelstudio": "tasks.json"}
-    source = out / names.get(form, "")
+    source = out / names.get(name, "")
     kinds = (".json", ".jsonl", ".yaml", ".txt")
     files = sorted(path for path in out.rglob("*") if path.suffix in kinds and path.stat().st_size)
-    fuzz(files, lambda: read_all(read_any(source, "coco" if form == "coco" else None)))
+    fuzz(files, lambda: read_all(read_any(source, "coco" if name == "coco" else None)))
 
 
-@pytest.mark.parametrize("form", ["coco", "labelstudio", "cvat"])
-def test_files_of_the_tools_themselves(form: str, grefcoco: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["coco", "labelstudio", "cvat"])
+def test_files_of_the_tools_themselves(name: str, grefcoco: Path, tmp_path: Path) -> None:
     """The same without this package's own fields: then other parts of the readers run."""
     out = tmp_path / "out"
-    WRITERS[form](open_dataset(grefcoco), out)
-    path = out / {"coco": "instances.json", "labelstudio": "tasks.json", "cvat": "annotations.json"}[form]
+    WRITERS[name](open_dataset(grefcoco), out)
+    path = out / {"coco": "instances.json", "labelstudio": "tasks.json", "cvat": "annotations.json"}[name]
     content = json.loads(path.read_text())
-    if form == "coco":
+    if name == "coco":
         del content["expressions"]
-    elif form == "cvat":
+    elif name == "cvat":
         content[0]["tags"] = []
     else:
         for task in content:
             task["data"] = {"image": task["data"]["image"]}
     path.write_text(json.dumps(content))
-    fuzz([path], lambda: read_all(read_any(path, form)), swaps=40)
+    fuzz([path], lambda: read_all(read_any(path, name)), swaps=40)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_check_counts_every_form(form: str, tmp_path: Path) -> None:
-    write, names, _ = FORMS[form]
+@pytest.mark.parametrize("name", FORMATS)
+def test_check_counts_every_format(name: str, tmp_path: Path) -> None:
+    write, names, _ = FORMATS[name]
     root = write(tmp_path)
     dataset = open_dataset(root, **names)
     report = check(root, deep=True)
@@ -122,12 +120,12 @@ def test_check_counts_every_form(form: str, tmp_path: Path) -> None:
     assert found.error == ""
     assert found.usable
     assert found.pictures_missing == 0
-    if form not in ("youtube", "mevis", "davis"):
+    if name not in ("youtube", "mevis", "davis"):
         assert found.usable == len(dataset)
     # the same without pictures: nothing can be used, and every sentence's loss is told
     for path in [*tmp_path.rglob("*.jpg")]:
         path.unlink()
-    if form not in ("parquet", "simrec"):
+    if name not in ("parquet", "simrec"):
         bare = check(root)
         assert not next(entry for entry in bare.datasets if entry.name == dataset.name).usable
     shutil.rmtree(root)

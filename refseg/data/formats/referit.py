@@ -1,4 +1,4 @@
-"""ReferIt in the form of Hu et al. (text_objseg), with a MATLAB mask for every region of the SAIAPR TC-12 pictures.
+"""ReferIt in the format of Hu et al. (text_objseg), with a MATLAB mask for every region of the SAIAPR TC-12 pictures.
 
 Kazemzadeh et al., "ReferItGame: Referring to Objects in Photographs of Natural Scenes", EMNLP 2014; split and files of
 Hu, Rohrbach, Darrell, "Segmentation from Natural Language Expressions", ECCV 2016 (the "berkeley" split of later work):
@@ -13,8 +13,7 @@ release names regions "38685_1.png".
 
 Pictures and masks may also lie in ROOT/../referit-dataset/ or ROOT/referit-dataset/ (as text_objseg unpacks them),
 masks in NN/segmentation_masks/ (as SAIAPR does). UNC's `refs(unc).p` and `refs(berkeley).p` with instances.json are in
-RefCOCO's form and read as such: their outlines are run-length encodings. No torch in this file; scipy where a mask is
-read.
+RefCOCO's format and read as such: their outlines are run-length encodings. scipy is needed where a mask is read.
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from refseg.data.fields import Box, Missing, attempt, box_xyxy, integer, items, read_table, sentence, size
+from refseg.data.fields import Box, Missing, attempt, box_xyxy, integer, items, sentence, size
 from refseg.data.images import image_size
-from refseg.data.layout import DatasetFiles, PictureFinder, picture_folders
-from refseg.data.mask_files import MaskFile
-from refseg.data.readers import ReadOptions, split_matches
+from refseg.data.json_files import read_table
+from refseg.data.masks import MaskFile
+from refseg.data.published import Published, SplitCounts
 from refseg.data.sample import Instance, Problem, Sample
+from refseg.data.source import DatasetFiles, Format, PictureFinder, ReadOptions, parts_of, picture_folders
 
 _SPLITS = ("train", "val", "trainval", "test")
 _PICTURES = ("images", "referit-dataset/images", "images/saiapr_tc-12", "saiapr_tc-12", "")
@@ -37,31 +37,24 @@ _MASKS = ("mask", "referit-dataset/mask", "masks")
 
 def find(folder: Path) -> list[DatasetFiles]:
     """The data set where `folder` holds referit_query_<split>.json and referit_bbox.json."""
-    files = {name: folder / f"referit_query_{name}.json" for name in _SPLITS}
-    parts = tuple((name, path) for name, path in files.items() if path.is_file())
-    boxes = folder / "referit_bbox.json"
+    parts, boxes = parts_of(folder, "referit_query_{}.json", _SPLITS), folder / "referit_bbox.json"
     if not parts or not boxes.is_file():
         return []
-    return [
-        DatasetFiles(
-            "refclef", "referit", parts[0][1], boxes, False, picture_folders(folder, _PICTURES), "referit", parts
-        )
-    ]
+    return [DatasetFiles(FORMAT, "refclef", "referit", parts[0][1], picture_folders(folder, _PICTURES), boxes, parts)]
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
     """One sample a sentence, `id` "<picture>_<region>_<place>"; "trainval" only when asked for or there alone."""
-    home = files.refs.parent
-    boxes = {name.removesuffix(".png"): box for name, box in read_table(files.instances).items()}
+    home = files.main.parent
+    boxes = {name.removesuffix(".png"): box for name, box in read_table(files.companion).items()}
     sizes_path = home / "referit_imsize.json"
     sizes = read_table(sizes_path) if sizes_path.is_file() else {}
     finder = PictureFinder(files.picture_folders, coco=False, nested=True)
     masks = _mask_files(home)
-    missing = Missing()
+    missing = Missing(options.need_pictures)
     names = [name for name, _ in files.parts]
-    for split, path in files.parts:
-        repeated = split == "trainval" and options.split != "trainval" and "train" in names
-        if repeated or not split_matches(split, options.split):
+    for split, path in files.wanted_parts(options.split):
+        if split == "trainval" and options.split != "trainval" and "train" in names:
             continue
         for index, (name, texts) in enumerate(read_table(path).items()):
             region = name.removesuffix(".png")
@@ -70,11 +63,9 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
             if entry is None:
                 continue
             number, place_in_picture, box, lines = entry
-            picture = finder.find(number, f"{number}.jpg")
-            if picture is None:
-                missing.add(str(number), len(lines))
-                if options.need_pictures:
-                    continue
+            picture = finder.find(number)
+            if missing.skips(picture, number, len(lines)):
+                continue
             sides = attempt(where, problems, _sides, picture, sizes.get(f"{number}.jpg"), lost=len(lines))
             if sides is None:
                 continue
@@ -90,7 +81,7 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
                         f"{region}_{place}", text, number, sides, (item,), image_path=picture, split=split,
                         dataset=files.name, ref_id=index, sent_id=place,
                     )  # fmt: skip
-    missing.tell(problems)
+    missing.report(problems)
 
 
 def _region(name: str, texts: Any, boxes: dict[str, Any]) -> tuple[int, int, Box, list[Any]]:
@@ -122,3 +113,16 @@ def _mask_files(home: Path) -> dict[str, Path]:
             for path in sorted(folder.glob("*.mat")):
                 found.setdefault(path.stem, path)
     return found
+
+
+FORMAT = Format(
+    "referit", find, read,
+    counts=(
+        Published(
+            "refclef", "referit",
+            {"train": SplitCounts(54_127), "val": SplitCounts(5_842), "test": SplitCounts(60_103)},
+            "Kazemzadeh et al., EMNLP 2014; split by Hu et al., CVPR 2016", pictures=19_894, objects=96_654,
+            expressions=130_525, note="the same split as berkeley, with one MATLAB mask a region",
+        ),
+    ),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Batches of the other forms: phrases with their boxes, regions with boxes only, pictures inside a parquet file."""
+"""Batches of the other formats: phrases with their boxes, regions with boxes only, pictures inside a parquet file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 from refseg.data import Instance, Sample, open_dataset
 from refseg.data.batches import collate, load_batch
 from refseg.data.sample import Phrase
-from refseg.data.transforms import InputConfig
+from refseg.encoders.text.phrases import place_phrases
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import DataError, RefsegError
-from tests.support.form_files import write_flickr30k, write_parquet, write_visual_genome
+from refseg.geometry import InputConfig
+from tests.support.format_files import write_flickr30k, write_parquet, write_visual_genome
 
 CONFIG = InputConfig(size=32, divisor=32)
 
@@ -24,7 +25,7 @@ def test_phrases_and_the_boxes_around_their_objects(tmp_path: Path) -> None:
     write_flickr30k(tmp_path)
     samples = list(open_dataset(tmp_path, "flickr30k", "train"))
     tokenizer = WordTokenizer.learn([sample.text for sample in samples], max_words=20)
-    loaded = load_batch(samples, tokenizer, CONFIG, phrases=3)
+    loaded = load_batch(samples, tokenizer, CONFIG, phrases=3, place_phrases=place_phrases)
     phrases, boxes = loaded.batch.phrases, loaded.targets.boxes
     assert phrases is not None
     assert boxes is not None
@@ -37,7 +38,7 @@ def test_phrases_and_the_boxes_around_their_objects(tmp_path: Path) -> None:
     assert torch.allclose(boxes[0, 0], torch.tensor([0.25, 0.25, 0.5, 0.5]))
     assert torch.allclose(boxes[0, 1], torch.tensor([25 / 60, 10 / 40, 10 / 60, 10 / 40]))
     assert not boxes[0, 2].any()
-    assert loaded.batch.picture is not None  # both captions are about one picture
+    assert loaded.batch.image_index is not None  # both captions are about one picture
 
 
 def test_a_caption_without_boxes_is_no_target_for_phrases(tmp_path: Path) -> None:
@@ -45,8 +46,10 @@ def test_a_caption_without_boxes_is_no_target_for_phrases(tmp_path: Path) -> Non
     every = list(open_dataset(tmp_path, "flickr30k"))
     tokenizer = WordTokenizer.learn([sample.text for sample in every], max_words=20)
     with pytest.raises(DataError, match="no phrase of 'A bearded man waits"):
-        load_batch(every, tokenizer, CONFIG, phrases=3)
-    assert len(load_batch(every, tokenizer, CONFIG, phrases=3, on_error="skip").samples) == 2
+        load_batch(every, tokenizer, CONFIG, phrases=3, place_phrases=place_phrases)
+    assert (
+        len(load_batch(every, tokenizer, CONFIG, phrases=3, place_phrases=place_phrases, on_error="skip").samples) == 2
+    )
 
 
 def test_boxes_only(tmp_path: Path) -> None:
@@ -67,8 +70,8 @@ def test_pictures_inside_a_file_are_told_apart(tmp_path: Path) -> None:
     samples = list(open_dataset(tmp_path))
     tokenizer = WordTokenizer.learn([sample.text for sample in samples], max_words=5)
     loaded = load_batch(samples, tokenizer, CONFIG)
-    assert loaded.batch.picture is not None
-    assert loaded.batch.picture.tolist() == [0, 0, 1, 1, 2, 2]
+    assert loaded.batch.image_index is not None
+    assert loaded.batch.image_index.tolist() == [0, 0, 1, 1, 2, 2]
     assert len(loaded.batch.images) == 3
     assert not torch.equal(loaded.batch.images[0], loaded.batch.images[1])
 
@@ -88,7 +91,7 @@ def test_masks_of_phrases_where_all_are_known() -> None:
         Sample("1_2", "a bus", 1, (32, 32), no_target=True, image=image),
     ]
     tokenizer = WordTokenizer.learn([sample.text for sample in samples], max_words=6)
-    batch, targets = collate(samples, tokenizer, CONFIG, phrases=4)
+    batch, targets = collate(samples, tokenizer, CONFIG, phrases=4, place_phrases=place_phrases)
     assert batch.phrases is not None
     assert batch.phrases.mask.sum(dim=1).tolist() == [2, 1, 1]
     assert targets.instances is not None
@@ -99,7 +102,7 @@ def test_masks_of_phrases_where_all_are_known() -> None:
     assert targets.boxes is not None
     assert not targets.boxes[2].any()
     bare = replace(samples[0], objects=(one, two, replace(three, segmentation=None)))
-    assert collate([bare], tokenizer, CONFIG, phrases=4)[1].instances is None
+    assert collate([bare], tokenizer, CONFIG, phrases=4, place_phrases=place_phrases)[1].instances is None
 
 
 def test_a_phrase_that_is_not_in_its_sentence_costs_that_sentence() -> None:
@@ -108,5 +111,10 @@ def test_a_phrase_that_is_not_in_its_sentence_costs_that_sentence() -> None:
     right = replace(wrong, id="1_1", phrases=(Phrase("a dog", 0, 5, (thing,)),))
     tokenizer = WordTokenizer.learn(["a dog"], max_words=6)
     with pytest.raises(RefsegError, match="the phrase 'a cat' is not in its sentence 'a dog'"):
-        load_batch([wrong, right], tokenizer, CONFIG, phrases=2)
-    assert [s.id for s in load_batch([wrong, right], tokenizer, CONFIG, phrases=2, on_error="skip").samples] == ["1_1"]
+        load_batch([wrong, right], tokenizer, CONFIG, phrases=2, place_phrases=place_phrases)
+    assert [
+        s.id
+        for s in load_batch(
+            [wrong, right], tokenizer, CONFIG, phrases=2, place_phrases=place_phrases, on_error="skip"
+        ).samples
+    ] == ["1_1"]
