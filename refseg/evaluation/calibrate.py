@@ -105,8 +105,8 @@ def store(folder: str | Path, calibration: Calibration, source: str) -> None:
 
 
 def _said(row: Row, threshold: float) -> Row:
-    """The row with the verdict of another threshold; an empty mask is none under all of them, and a model without
+    """The row under another no-target threshold; an empty mask is none under all of them, and a model without
     probabilities keeps its own."""
     if row.no_target_score is None:
         return row
-    return replace(row, said_no_target=row.no_target_score > threshold or not row.prediction_area)
+    return replace(row, predicted_no_target=row.no_target_score > threshold or not row.prediction_area)

@@ -16,7 +16,7 @@ from typing import Any
 from refseg.errors import DataError
 from refseg.metrics import Protocol, Row, Score, breakdowns, get_protocol, score
 from refseg.metrics.bootstrap import Comparison, compare
-from refseg.metrics.records import Located, Problem, RecordsError
+from refseg.metrics.inputs import Located, RecordProblem, RecordsError
 from refseg.metrics.referring import judge, precision_name
 
 SHOWN_LEVELS = (0.5, 0.7, 0.9)
@@ -33,7 +33,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Difference:
-    """A sentence under both runs: IoU as the protocol counts it, and whether none was said. change: second - first."""
+    """A sentence under both runs: IoU as the protocol counts it, and whether the answer was none. change: second -
+    first."""
 
     id: str
     text: str
@@ -70,8 +71,8 @@ class Report:
         return better, len(changes) - better - worse, worse
 
     @property
-    def verdicts(self) -> tuple[int, int]:
-        """How many none verdicts only the second run gets right, and only the first."""
+    def no_target_decisions(self) -> tuple[int, int]:
+        """On how many no-target decisions only the second run gets right, and only the first."""
         return (
             sum(d.second_says_none == d.no_target != d.first_says_none for d in self.differences),
             sum(d.first_says_none == d.no_target != d.second_says_none for d in self.differences),
@@ -113,7 +114,7 @@ def load_run(
     path, protocol = Path(path), get_protocol(protocol)
     if protocol.task != "masks":
         raise DataError(f"runs are compared under a protocol of masks, not {protocol.name} ({protocol.task})")
-    problems: list[Problem] = []
+    problems: list[RecordProblem] = []
     records = read_lines(path, problems)
     if problems:
         raise RecordsError(problems)
@@ -138,8 +139,8 @@ def protocol_of(paths: Iterable[str | os.PathLike[str]]) -> str:
             if isinstance(entry.value, dict) and entry.value.get("protocol") is not None:
                 named.setdefault(str(entry.value["protocol"]), entry.where)
     if len(named) > 1:
-        told = ", ".join(f"{name} ({where})" for name, where in named.items())
-        raise DataError(f"the runs were made for several protocols: {told}; evaluate them again under one")
+        protocols = ", ".join(f"{name} ({where})" for name, where in named.items())
+        raise DataError(f"the runs were made for several protocols: {protocols}; evaluate them again under one")
     return next(iter(named), "native")
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from refseg.data.sample import Sample
-from refseg.data.transforms import InputConfig, place_image
+from refseg.data.transforms import place_image
 from refseg.errors import DataError, RefsegError
-from refseg.evaluation.protocol_masks import Answer, predict, target_mask
-from refseg.inference.segmentation import Geometry
+from refseg.evaluation.protocol_masks import Prediction, predict, target_mask
+from refseg.geometry import Geometry, InputConfig
 from refseg.metrics.counts import Row, count_masks
 from refseg.metrics.grounding import best_box_iou
 from refseg.metrics.protocols import Protocol, get_protocol
@@ -34,7 +34,7 @@ RowWriter = Callable[[dict[str, Any]], None]
 class Writers:
     """Where evaluation sends what it does not keep: a dict a sentence each.
 
-    `row` takes rows (counts and verdicts), `prediction` and `target` the lines that `refseg score` reads.
+    `row` takes rows (counts and no-target decisions), `prediction` and `target` the lines that `refseg score` reads.
     """
 
     row: RowWriter | None = None
@@ -133,31 +133,31 @@ class _Run:
         kept = Output(output.mask_logits, output.no_target_logits, output.boxes).to("cpu")
         for index, (accumulator, rows) in enumerate(zip(self.accumulators, self.rows, strict=True)):
             protocol = accumulator.protocol
-            answers = predict(kept, geometries, protocol, size)
-            for sample, geometry, answer in zip(samples, geometries, answers, strict=True):
+            predictions = predict(kept, geometries, protocol, size)
+            for sample, geometry, prediction in zip(samples, geometries, predictions, strict=True):
                 try:
                     target = target_mask(sample, geometry, protocol, self.config)
                 except RefsegError as error:
                     if index == 0:
                         self.unreadable.append((sample.id, str(error)))
                     continue
-                row = _row(sample, answer, target, self.boundary)
-                verdict = accumulator.update(row)
+                row = _row(sample, prediction, target, self.boundary)
+                row_score = accumulator.update(row)
                 rows.append(row)
                 if index == 0:
-                    self._write(row.to_dict() | verdict.to_dict(), sample, answer, target, protocol)
+                    self._write(row.to_dict() | row_score.to_dict(), sample, prediction, target, protocol)
 
     def _write(
-        self, row: dict[str, Any], sample: Sample, answer: Answer, target: np.ndarray, protocol: Protocol
+        self, row: dict[str, Any], sample: Sample, prediction: Prediction, target: np.ndarray, protocol: Protocol
     ) -> None:
         from refseg.data.rle import encode
 
         if self.writers.row is not None:
             self.writers.row({**row, "protocol": protocol.name})
         if self.writers.prediction is not None:
-            line: dict[str, Any] = {"id": sample.id, "mask": encode(answer.mask), "protocol": protocol.name}
-            if answer.no_target is not None:
-                line |= {"no_target": answer.no_target, "no_target_score": answer.no_target_score}
+            line: dict[str, Any] = {"id": sample.id, "mask": encode(prediction.mask), "protocol": protocol.name}
+            if prediction.no_target is not None:
+                line |= {"no_target": prediction.no_target, "no_target_score": prediction.no_target_score}
             self.writers.prediction(line)
         if self.writers.target is not None:
             self.writers.target(
@@ -176,18 +176,18 @@ class _Run:
         return scores
 
 
-def _row(sample: Sample, answer: Answer, target: np.ndarray, boundary: bool) -> Row:
+def _row(sample: Sample, prediction: Prediction, target: np.ndarray, boundary: bool) -> Row:
     box = None
-    if answer.boxes is not None and not sample.no_target:
-        box = best_box_iou(answer.boxes, None, sample.boxes())
+    if prediction.boxes is not None and not sample.no_target:
+        box = best_box_iou(prediction.boxes, None, sample.boxes())
     return Row(
         id=sample.id,
         no_target=sample.no_target,
-        said_no_target=answer.no_target,
-        no_target_score=answer.no_target_score,
-        pointed=bool(target[answer.point[1], answer.point[0]]),
+        predicted_no_target=prediction.no_target,
+        no_target_score=prediction.no_target_score,
+        pointed=bool(target[prediction.point[1], prediction.point[0]]),
         box_iou=box,
-        **count_masks(answer.mask, target, boundary),
+        **count_masks(prediction.mask, target, boundary),
         **_about(sample),
     )
 
@@ -219,10 +219,10 @@ def _by_picture(dataset: Sequence[Sample]) -> list[list[int]]:
     groups = getattr(dataset, "by_picture", None)
     if groups is not None:
         return list(groups().values())
-    found: dict[int, list[int]] = {}
+    groups_by_image: dict[int, list[int]] = {}
     for index in range(len(dataset)):
-        found.setdefault(dataset[index].image_id, []).append(index)
-    return list(found.values())
+        groups_by_image.setdefault(dataset[index].image_id, []).append(index)
+    return list(groups_by_image.values())
 
 
 class _Pictures(torch.utils.data.Dataset[Any]):
@@ -264,8 +264,8 @@ def _same_size(pictures: Iterator[_Picture], sentences: int) -> Iterator[list[_P
     """Neighbouring pictures of one input size with at most `sentences` sentences together, but at least one picture."""
     group: list[_Picture] = []
     for picture in pictures:
-        many = sum(len(entry.samples) for entry in group) + len(picture.samples) > sentences
-        if group and (many or picture.image.shape != group[0].image.shape):
+        full = sum(len(entry.samples) for entry in group) + len(picture.samples) > sentences
+        if group and (full or picture.image.shape != group[0].image.shape):
             yield group
             group = []
         group.append(picture)
@@ -289,7 +289,7 @@ def _answers(
             output = model.decode(state, model.encode_text(tokens), picture)
         else:
             used, local = picture.unique(return_inverse=True)
-            output = model(Batch(images[used], pixel_mask[used], tokens, picture=local))
+            output = model(Batch(images[used], pixel_mask[used], tokens, image_index=local))
         geometries = [group[number].geometry for number, _ in part]
         yield [sample for _, sample in part], geometries, output, (int(images.shape[-2]), int(images.shape[-1]))
 

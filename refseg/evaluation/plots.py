@@ -109,8 +109,8 @@ def reliability(runs: Runs, bins: int = CALIBRATION_BINS) -> Any:
 def precision_over_coverage(runs: Runs, protocol: str | Protocol = "native") -> Any:
     """What share of the answers is right when only the surest are given, over the share of sentences answered.
 
-    An answer is right when none was said of a sentence without target, or when the IoU reaches 0.5. How sure an answer
-    is: the probability of its verdict (that of none, or of not none).
+    An answer is right when it is none for an expression without target, or when the IoU reaches 0.5. How sure an answer
+    is: the probability of its no-target decision (that of none, or of not none).
     """
     protocol = get_protocol(protocol)
     figure, axes = _figure("precision over coverage", "share of sentences answered, surest first", "share right")
@@ -137,9 +137,9 @@ def coverage_curve(
     for row in rows:
         if row.no_target_score is None:
             continue
-        verdict = judge(row, protocol)
-        sure.append(row.no_target_score if verdict.says_none else 1.0 - row.no_target_score)
-        right.append(verdict.says_none if row.no_target else not verdict.says_none and verdict.value >= RIGHT_IOU)
+        row_score = judge(row, protocol)
+        sure.append(row.no_target_score if row_score.says_none else 1.0 - row.no_target_score)
+        right.append(row_score.says_none if row.no_target else not row_score.says_none and row_score.value >= RIGHT_IOU)
     if not sure:
         return np.zeros(0), np.zeros(0)
     confidence, correct = np.asarray(sure), np.asarray(right, dtype=np.float64)

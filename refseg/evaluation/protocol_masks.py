@@ -1,8 +1,8 @@
 """Masks as a protocol wants them: from a network's output, and from annotations.
 
 Under `native` a mask is exactly what `Segmenter` answers (through `refseg.inference.postprocess`); published
-protocols make
-theirs as their source does (`foreground`). One thing cannot be told from `Output`, which holds the difference of two
+protocols make theirs as their source does (`foreground`). One thing cannot be seen in `Output`, which holds the
+difference of two
 channels: ReLA's published code compares the channels after the sigmoid, so that a pixel where both saturate (logits
 over 16.6 in float32) is background there; here the larger logit wins.
 """
@@ -21,16 +21,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from refseg.data.sample import Sample
-from refseg.data.transforms import InputConfig, place_objects
+from refseg.data.transforms import place_objects
+from refseg.geometry import Geometry, InputConfig
 from refseg.inference.postprocess import postprocess
-from refseg.inference.segmentation import Geometry
 from refseg.metrics.protocols import Protocol
 from refseg.types import Output
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a model says of a sentence at a protocol's resolution: the uncleared mask, the verdict, the likeliest pixel.
+class Prediction:
+    """What a model says of a sentence at a protocol's resolution: the mask before gating, the no-target decision, the
+    likeliest pixel.
 
     `no_target` and its probability are None where the model has no no-target head and the protocol no rule instead;
     `point` is (column, row).
@@ -43,26 +44,28 @@ class Answer:
     point: tuple[int, int]
 
 
-def predict(output: Output, geometries: Sequence[Geometry], protocol: Protocol, size: tuple[int, int]) -> list[Answer]:
+def predict(
+    output: Output, geometries: Sequence[Geometry], protocol: Protocol, size: tuple[int, int]
+) -> list[Prediction]:
     """The answers of a model's output under a protocol. `size` (height, width) is what the network saw."""
     heads = output.no_target_logits
     if protocol.name == "native":
-        # What people get. Verdicts are applied when counting, so none may clear the mask here.
+        # What people get. The no-target decision is applied when counting and may not clear the mask here.
         texts = [""] * len(geometries)
-        found = postprocess(output, geometries, texts, protocol.threshold, 1.0, input_size=size)
-        said = [
+        segmentations = postprocess(output, geometries, texts, protocol.threshold, 1.0, input_size=size)
+        decisions = [
             answer.no_target or (heads is not None and answer.no_target_score > protocol.no_target_threshold)
-            for answer in found
+            for answer in segmentations
         ]
         return [
-            Answer(
+            Prediction(
                 answer.mask,
                 none,
                 answer.no_target_score,
                 answer.boxes if output.boxes is not None else None,
                 _point(output.mask_logits[index], geometries[index], size, protocol),
             )
-            for index, (answer, none) in enumerate(zip(found, said, strict=True))
+            for index, (answer, none) in enumerate(zip(segmentations, decisions, strict=True))
         ]
     answers = []
     for index, geometry in enumerate(geometries):
@@ -71,7 +74,7 @@ def predict(output: Output, geometries: Sequence[Geometry], protocol: Protocol, 
         none = None if score is None else score > protocol.no_target_threshold
         mask = foreground(logits, geometry, protocol, size)
         boxes = None if output.boxes is None else _corners(output.boxes[index], geometry)
-        answers.append(Answer(mask, none, score, boxes, _point(logits, geometry, size, protocol)))
+        answers.append(Prediction(mask, none, score, boxes, _point(logits, geometry, size, protocol)))
     return answers
 
 

@@ -12,7 +12,7 @@ from refseg.errors import DataError, RefsegError
 from refseg.files import write_text
 from refseg.metrics import PROTOCOLS, Protocol, Score, get_protocol, rescore, score
 from refseg.metrics.counts import Row
-from refseg.metrics.records import Located, Problem, RecordsError
+from refseg.metrics.inputs import Located, RecordProblem, RecordsError
 from refseg.metrics.scoring import finish
 
 
@@ -29,7 +29,7 @@ def score_files(
     be read at all.
     """
     protocol = get_protocol(protocol)
-    problems: list[Problem] = []
+    problems: list[RecordProblem] = []
     records = [read_lines(path, problems) for path in (predictions, targets)]
     if problems:
         # Records are still compared, so that everything wrong is told at once; lines that are no JSON would be reported
@@ -42,7 +42,7 @@ def score_files(
     return score(records[0], records[1], protocol, boundary=boundary)
 
 
-def read_lines(path: str | os.PathLike[str], problems: list[Problem]) -> list[Located]:
+def read_lines(path: str | os.PathLike[str], problems: list[RecordProblem]) -> list[Located]:
     """The objects of a JSON-lines file with their places; lines that cannot be read are added to `problems`."""
     path = Path(path)
     records: list[Located] = []
@@ -55,7 +55,7 @@ def read_lines(path: str | os.PathLike[str], problems: list[Problem]) -> list[Lo
                 try:
                     value = json.loads(line.decode("utf-8"))
                 except (UnicodeDecodeError, ValueError, RecursionError) as error:
-                    problems.append(Problem(where, "", f"not a line of JSON: {error}"))
+                    problems.append(RecordProblem(where, "", f"not a line of JSON: {error}"))
                     continue
                 records.append(Located(where, value))
     except OSError as error:
@@ -71,7 +71,7 @@ def score_rows(paths: Sequence[str | os.PathLike[str]], protocol: str | Protocol
     The rows' masks must have been made as the protocol makes them (threshold, resolution); the counting may differ.
     """
     protocol = get_protocol(protocol)
-    problems: list[Problem] = []
+    problems: list[RecordProblem] = []
     rows: list[Row] = []
     seen: dict[str, str] = {}
     for entry in (entry for path in paths for entry in read_lines(path, problems)):
@@ -87,7 +87,7 @@ def score_rows(paths: Sequence[str | os.PathLike[str]], protocol: str | Protocol
             if made is not None and not get_protocol(made).same_masks(protocol):
                 raise DataError(f"made for protocol {made!r}, whose masks are not those of {protocol.name!r}")
         except RefsegError as error:
-            problems.append(Problem(entry.where, identity, str(error)))
+            problems.append(RecordProblem(entry.where, identity, str(error)))
             continue
         seen[row.id] = entry.where
         rows.append(row)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from refseg.metrics.breakdown import breakdown, breakdowns
 from refseg.metrics.counts import Row, count_masks
+from refseg.metrics.inputs import RecordsError
 from refseg.metrics.protocols import PROTOCOLS, Protocol, get_protocol
-from refseg.metrics.records import RecordsError
 from refseg.metrics.referring import Accumulator, rescore
 from refseg.metrics.scoring import Score, score
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from refseg.metrics.records import Located
+from refseg.metrics.inputs import Located
 
 Add = Callable[[str, str, str], None]
 
 
-def join_frames(said: list[Located], meant: list[Located], add: Add) -> tuple[list[Located], list[Located]]:
+def join_frames(predictions: list[Located], targets: list[Located], add: Add) -> tuple[list[Located], list[Located]]:
     """Predictions and targets with one record a clip.
 
     A frame has `video` and `frame`, or an id "<video>/<frame>"; records that have `masks` already pass through. Frames
     are put in order. `add(where, id, message)` hears of frames that come twice or are on one side only.
     """
-    clips = [_clips(records, add) for records in (said, meant)]
+    clips = [_clips(records, add) for records in (predictions, targets)]
     if not any(clips):
-        return said, meant
+        return predictions, targets
     for video in [*clips[1], *(name for name in clips[0] if name not in clips[1])]:
         frames = [side.get(video, {}) for side in clips]
         if not frames[0] or not frames[1]:
@@ -30,7 +30,7 @@ def join_frames(said: list[Located], meant: list[Located], add: Add) -> tuple[li
         for side in clips:
             side[video] = {key: side[video][key] for key in sorted(frames[0].keys() & frames[1].keys(), key=_order)}
     joined = []
-    for records, side in zip((said, meant), clips, strict=True):
+    for records, side in zip((predictions, targets), clips, strict=True):
         whole = [entry for entry in records if not _is_frame(entry)]
         frames_of = [
             Located(

@@ -25,8 +25,8 @@ class Row:
     """One sentence's sufficient statistics, in pixels, before any gating; and what breakdowns group by.
 
     intersection, union, prediction_area, target_area: of the mask as predicted; `size` is the (height, width) of both.
-    no_target: whether the sentence means nothing in the picture; said_no_target: the prediction's verdict, None where
-    it gives none; no_target_score: its probability.
+    no_target: whether the sentence means nothing in the picture; predicted_no_target: the prediction's own decision,
+    None where it gives none; no_target_score: its probability.
     boundary_intersection, boundary_union: of the bands along the outlines, where wanted.
     pointed: whether the most likely pixel lies in the target. box_iou: of the best-scored box with the only target.
     """
@@ -38,7 +38,7 @@ class Row:
     target_area: int
     size: tuple[int, int]
     no_target: bool
-    said_no_target: bool | None = None
+    predicted_no_target: bool | None = None
     no_target_score: float | None = None
     boundary_intersection: int | None = None
     boundary_union: int | None = None

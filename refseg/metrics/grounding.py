@@ -59,11 +59,11 @@ def as_boxes(boxes: Any) -> Float[np.ndarray, "K 4"]:
 
 @dataclass(frozen=True)
 class BoxRow:
-    """One sentence under GREC: boxes kept and meant, and how many were matched by either overlap."""
+    """One sentence under GREC: predicted boxes kept, boxes of the targets, and how many were matched by either overlap."""
 
     id: str
     kept: int
-    meant: int
+    targets: int
     matched: int
     matched_plain: int
     no_target: bool
@@ -71,21 +71,21 @@ class BoxRow:
     @property
     def correct(self) -> bool:
         """Whether the boxes are exactly right (F1 = 1), by the protocol's overlap."""
-        return self.kept == 0 if self.no_target else self.matched == self.kept == self.meant
+        return self.kept == 0 if self.no_target else self.matched == self.kept == self.targets
 
     @property
     def correct_plain(self) -> bool:
         """The same by plain IoU."""
-        return self.kept == 0 if self.no_target else self.matched_plain == self.kept == self.meant
+        return self.kept == 0 if self.no_target else self.matched_plain == self.kept == self.targets
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with `f1` and `correct`."""
-        total = self.kept + self.meant
+        total = self.kept + self.targets
         f1 = float(self.correct) if self.no_target or not total else 2 * self.matched / total
         return {
             "id": self.id,
             "kept": self.kept,
-            "meant": self.meant,
+            "targets": self.targets,
             "matched": self.matched,
             "matched_plain": self.matched_plain,
             "no_target": self.no_target,
@@ -103,7 +103,7 @@ def count_boxes(
     boxes (K, 4) and targets (M, 4) are xyxy; scores (K,), or None, which keeps every box.
     """
     protocol = get_protocol(protocol)
-    predicted, meant = as_boxes(boxes), as_boxes(targets)
+    predicted, target = as_boxes(boxes), as_boxes(targets)
     if scores is not None:
         values = np.asarray(scores, dtype=np.float64).reshape(-1)
         if len(values) != len(predicted):
@@ -112,9 +112,9 @@ def count_boxes(
     if no_target:
         return BoxRow(identity, len(predicted), 0, 0, 0, True)
     overlap = generalized_box_iou if protocol.box_overlap == "generalized" else box_iou
-    matched = _matches(overlap(predicted, meant), protocol.overlap_level)
-    plain = _matches(box_iou(predicted, meant), protocol.overlap_level)
-    return BoxRow(identity, len(predicted), len(meant), matched, plain, False)
+    matched = _matches(overlap(predicted, target), protocol.overlap_level)
+    plain = _matches(box_iou(predicted, target), protocol.overlap_level)
+    return BoxRow(identity, len(predicted), len(target), matched, plain, False)
 
 
 def _matches(overlap: Float[np.ndarray, "N M"], level: float) -> int:
@@ -150,14 +150,14 @@ def best_box_iou(boxes: Any, scores: Any, targets: Any) -> float | None:
 
     The accuracy of classic referring comprehension is the share of sentences where it is over 0.5.
     """
-    meant = as_boxes(targets)
-    if len(meant) != 1:
+    target = as_boxes(targets)
+    if len(target) != 1:
         return None
     predicted = as_boxes(boxes)
     if not len(predicted):
         return 0.0
     best = int(np.argmax(np.asarray(scores, dtype=np.float64))) if scores is not None else 0
-    return float(box_iou(predicted[best : best + 1], meant)[0, 0])
+    return float(box_iou(predicted[best : best + 1], target)[0, 0])
 
 
 def phrase_recall(
@@ -177,16 +177,16 @@ def phrase_recall(
         level: least IoU.
     """
     if len(predictions) != len(targets):
-        raise DataError(f"{len(predictions)} phrases are predicted, but {len(targets)} are meant")
+        raise DataError(f"{len(predictions)} phrases are predicted, but {len(targets)} are target")
     found, total = dict.fromkeys(ranks, 0), 0
     for predicted, wanted in zip(predictions, targets, strict=True):
-        meant = as_boxes(wanted)
-        if not len(meant):
+        target = as_boxes(wanted)
+        if not len(target):
             continue
         total += 1
         if boxes == "merged":
-            meant = np.concatenate([meant[:, :2].min(0), meant[:, 2:].max(0)])[None]
-        overlaps = box_iou(as_boxes(predicted), meant).max(axis=1, initial=0.0)
+            target = np.concatenate([target[:, :2].min(0), target[:, 2:].max(0)])[None]
+        overlaps = box_iou(as_boxes(predicted), target).max(axis=1, initial=0.0)
         for rank in ranks:
             found[rank] += bool((overlaps[:rank] >= level).any())
     return {f"Recall@{rank}": count / total if total else float("nan") for rank, count in found.items()}

@@ -129,9 +129,9 @@ def _none(entry: Protocol) -> str:
         return "no box kept"
     if entry.task in ("phrases", "video"):
         return "-"
-    who = f"under {entry.minimum_pixels} px" if entry.verdict == "pixels" else "the answer's verdict"
+    who = f"under {entry.minimum_pixels} px" if entry.no_target_rule == "pixels" else "the prediction's own flag"
     what = {"mask": "clears the mask", "intersection": "zeroes I, keeps U", "none": "clears nothing"}[entry.gating]
-    value = "; without target 1 if said, else 0" if entry.no_target == "verdict" else ""
+    value = "; without target 1 if none is predicted, else 0" if entry.no_target == "decision" else ""
     return f"{who} {what}{value}"
 
 

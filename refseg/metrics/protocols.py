@@ -41,13 +41,14 @@ class Protocol:
 
     Which sentences, and what saying "none" does:
     sentences: "all", or "with_target" (sentences that mean nothing in the picture are left out).
-    verdict: who says none: "answer" (the prediction's own flag; where it has none, an empty mask) or "pixels"
+    no_target_rule: who says none: "answer" (the prediction's own flag; where it has none, an empty mask) or "pixels"
         (fewer than `minimum_pixels` foreground pixels, and nothing else).
     no_target_threshold: a network's flag is raised when its no-target probability is above this.
-    minimum_pixels: see `verdict`.
-    gating: what that verdict does where there is a target: "mask" (the mask is cleared), "intersection" (the
+    minimum_pixels: see `no_target_rule`.
+    gating: what that decision does where there is a target: "mask" (the mask is cleared), "intersection" (the
         intersection is 0, the union of the uncleared mask stays) or "none" (nothing).
-    no_target: the value of a sentence without target: "verdict" (1 when none is said and the mask is then ignored, else
+    no_target: the value of a sentence without target: "decision" (1 when none is said and the mask is then ignored,
+    else
         0 and the mask's area enters the cumulative union) or "iou" (the IoU with the empty mask, after gating).
 
     Counting:
@@ -76,11 +77,11 @@ class Protocol:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     resized: Literal["logits", "probabilities"] = "logits"
     sentences: Literal["all", "with_target"] = "all"
-    verdict: Literal["answer", "pixels"] = "answer"
+    no_target_rule: Literal["answer", "pixels"] = "answer"
     no_target_threshold: float = 0.5
     minimum_pixels: int = 1
     gating: Literal["mask", "intersection", "none"] = "none"
-    no_target: Literal["verdict", "iou"] = "iou"
+    no_target: Literal["decision", "iou"] = "iou"
     empty_union: float = 0.0
     numerator_smoothing: float = 0.0
     denominator_smoothing: float = 0.0
@@ -124,7 +125,7 @@ _RELA = {
     "headline": "gIoU",
     "resolution": "input",
     "target": "polygons",
-    "no_target": "verdict",
+    "no_target": "decision",
     "accuracy_without_no_target": 0.0,
 }
 
@@ -159,7 +160,7 @@ _TABLE = (
         "rela-50px",
         "GRES with the paper's rule: fewer than 50 foreground pixels are an empty mask and say none",
         "Liu, Ding, Jiang: GRES, CVPR 2023, section 5.3 (the rule is in no published code); counting as rela",
-        verdict="pixels",
+        no_target_rule="pixels",
         minimum_pixels=50,
         gating="mask",
         **_RELA,  # type: ignore[arg-type]
@@ -217,11 +218,11 @@ _TABLE = (
     ),
     Protocol(
         "gsva",
-        "GSVA on gRefCOCO: at the picture's size; the [REJ] token is the verdict and clears no mask",
+        "GSVA on gRefCOCO: at the picture's size; the [REJ] token is the no-target decision and clears no mask",
         "Xia et al.: GSVA, CVPR 2024; LeapLabTHU/GSVA@a1af9b2, solver.py, eval_gres",
         headline="gIoU",
         inclusive=True,
-        no_target="verdict",
+        no_target="decision",
         denominator_smoothing=1e-8,
         mean_smoothing=1e-5,
         cumulative_smoothing=1e-10,

@@ -7,62 +7,26 @@ A record is a dict as in the lines of `refseg score` (id, mask, no_target, no_ta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from refseg.data import rle
 from refseg.errors import DataError, RefsegError
+from refseg.metrics.clips import join_frames
+from refseg.metrics.inputs import Located, RecordProblem, as_mask
 from refseg.metrics.protocols import Protocol, get_protocol
 
 ABOUT = ("picture", "text", "kind", "targets", "category", "split", "dataset")
 """What a target may say of its sentence, for breakdowns."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A malformed record: where it stands (file and line, or place in a list), its id, and what is wrong."""
-
-    where: str
-    id: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {f'id {self.id}: ' if self.id else ''}{self.message}"
-
-
-class RecordsError(DataError):
-    """Every malformed record of a scoring, in `problems`; the message is the list of them."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        count = f"{len(problems)} malformed record{'s' if len(problems) != 1 else ''}"
-        super().__init__(f"{count}:\n" + "\n".join(map(str, problems)))
-
-
-@dataclass(frozen=True)
-class Located:
-    """A record with the place it comes from."""
-
-    where: str
-    value: Any
-
-
-def located(records: Iterable[Any], name: str) -> list[Located]:
-    """Records of a list, called "prediction 1", "prediction 2", ..."""
-    return [
-        entry if isinstance(entry, Located) else Located(f"{name} {i}", entry) for i, entry in enumerate(records, 1)
-    ]
-
-
 class Checker:
-    """Turns records into plain dicts and pairs, collecting a `Problem` for everything that is wrong."""
+    """Turns records into plain dicts and pairs, collecting a `RecordProblem` for everything that is wrong."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.problems: list[Problem] = []
+        self.problems: list[RecordProblem] = []
 
     def pairs(self, predictions: list[Located], targets: list[Located]) -> Iterator[tuple[str, dict, dict]]:
         """(id, prediction, target), in the targets' order: by id where records have ids, else by place.
@@ -70,13 +34,11 @@ class Checker:
         All records are read, the good pairs are yielded, and `problems` is complete when the iteration ends. Masks are
         decoded pair by pair, so that only one pair is in memory at a time.
         """
-        said, meant = self._fields(predictions), self._fields(targets)
+        predictions, targets = self._fields(predictions), self._fields(targets)
         if self.protocol.task == "video":
-            from refseg.metrics.clips import join_frames
-
-            said, meant = join_frames(said, meant, self.add)
-        self._check_made_for(said)
-        for identity, prediction, target in self._matched(said, meant):
+            predictions, targets = join_frames(predictions, targets, self.add)
+        self._check_made_for(predictions)
+        for identity, prediction, target in self._matched(predictions, targets):
             before = len(self.problems)
             read_target = self._read(target, identity, is_target=True)
             read_prediction = self._read(prediction, identity, is_target=False)
@@ -85,7 +47,7 @@ class Checker:
                 yield identity, read_prediction, read_target
 
     def add(self, where: str, identity: str, message: str) -> None:
-        self.problems.append(Problem(where, identity, message))
+        self.problems.append(RecordProblem(where, identity, message))
 
     def _fields(self, records: list[Located]) -> list[Located]:
         result = []
@@ -97,17 +59,18 @@ class Checker:
             result.append(Located(entry.where, fields))
         return result
 
-    def _matched(self, said: list[Located], meant: list[Located]) -> list[tuple[str, Located, Located]]:
-        if not any(entry.value.get("id") is not None for entry in (*said, *meant)):
-            if len(said) != len(meant):
-                longer = said if len(said) > len(meant) else meant
+    def _matched(self, predictions: list[Located], targets: list[Located]) -> list[tuple[str, Located, Located]]:
+        if not any(entry.value.get("id") is not None for entry in (*predictions, *targets)):
+            if len(predictions) != len(targets):
+                longer = predictions if len(predictions) > len(targets) else targets
                 self.add(
-                    longer[min(len(said), len(meant))].where,
+                    longer[min(len(predictions), len(targets))].where,
                     "",
-                    f"{len(said)} predictions for {len(meant)} targets, and no ids to tell which is missing or extra",
+                    f"{len(predictions)} predictions for {len(targets)} targets, and no ids to tell "
+                    "which is missing or extra",
                 )
-            return [(str(i), *pair) for i, pair in enumerate(zip(said, meant, strict=False), 1)]
-        by_id = self._by_id(said), self._by_id(meant)
+            return [(str(i), *pair) for i, pair in enumerate(zip(predictions, targets, strict=False), 1)]
+        by_id = self._by_id(predictions), self._by_id(targets)
         for identity, entry in by_id[1].items():
             if identity not in by_id[0]:
                 self.add(entry.where, identity, "no prediction for this target")
@@ -131,10 +94,10 @@ class Checker:
                 result[str(identity)] = entry
         return result
 
-    def _check_made_for(self, said: list[Located]) -> None:
+    def _check_made_for(self, predictions: list[Located]) -> None:
         """Lines that `refseg evaluate` wrote say for which protocol their masks were made."""
         first: Located | None = None
-        for entry in said:
+        for entry in predictions:
             name = entry.value.get("protocol")
             if name is None:
                 continue
@@ -260,32 +223,20 @@ class Checker:
 
     def _check_sizes(self, entry: Located, identity: str, prediction: dict[str, Any], target: dict[str, Any]) -> None:
         key = "masks" if self.protocol.task == "video" else "mask"
-        said, meant = prediction.get(key), target.get(key)
-        if said is not None and meant is not None and said.shape != meant.shape:
+        predictions, targets = prediction.get(key), target.get(key)
+        if predictions is not None and targets is not None and predictions.shape != targets.shape:
             # A clip's first number is that of its frames.
-            shapes = [" x ".join(map(str, mask.shape)) for mask in (said, meant)]
+            shapes = [" x ".join(map(str, mask.shape)) for mask in (predictions, targets)]
             self.add(entry.where, identity, f"the mask is {shapes[0]}, but the target is {shapes[1]}: another picture?")
             return
         if self.protocol.task == "masks":
             # A null mask stands for an empty one of the other's size.
-            if said is None and meant is not None:
-                prediction["mask"] = np.zeros_like(meant)
-            elif meant is None and said is not None:
-                target["mask"] = np.zeros_like(said)
-            elif said is None and meant is None:
+            if predictions is None and targets is not None:
+                prediction["mask"] = np.zeros_like(targets)
+            elif targets is None and predictions is not None:
+                target["mask"] = np.zeros_like(predictions)
+            elif predictions is None and targets is None:
                 prediction["mask"] = target["mask"] = np.zeros((1, 1), dtype=bool)
-
-
-def as_mask(value: Any) -> np.ndarray:
-    """A (H, W) bool array from run-length encoding or an array of bool or of 0 and 1. Raises `DataError`."""
-    if isinstance(value, Mapping):
-        return rle.decode(dict(value))
-    array = np.asarray(value)
-    if array.ndim != 2 or not array.size:
-        raise DataError(f"a mask is (H, W) or run-length encoded, not of shape {array.shape}")
-    if array.dtype != np.bool_ and not (array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all()):
-        raise DataError(f"a mask holds true and false, or 0 and 1, not other {array.dtype} values")
-    return array.astype(bool)
 
 
 def _as_dict(value: Any) -> Mapping[str, Any] | None:

@@ -7,7 +7,7 @@ cIoU (overall IoU, oIoU)  sum of intersections / sum of unions
 gIoU, mIoU                mean over the counted sentences of the value of each (see `judge`); GRES calls it gIoU,
                           classic work mIoU. mIoU_target leaves out the sentences without target.
 Pr@X                      share of the sentences with a target whose IoU reaches X
-N_acc, T_acc              share of sentences without (with) target for which none is (is not) said
+N_acc, T_acc              share of sentences without (with) target that are (are not) answered with none
 none_AP, none_ECE         average precision and calibration error of the no-target probability
 boundary_IoU, pointing, Acc@0.5, box_mIoU   where the rows hold what they need
 """
@@ -30,7 +30,7 @@ CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RowScore:
     """A row under a protocol: intersection and union as the cumulative IoU counts them, and the sentence's value."""
 
     intersection: int
@@ -43,24 +43,24 @@ class Verdict:
         return {"I": self.intersection, "U": self.union, "iou": self.value, "says_none": self.says_none}
 
 
-def judge(row: Row, protocol: Protocol) -> Verdict:
+def judge(row: Row, protocol: Protocol) -> RowScore:
     """What a protocol makes of a sentence: who says none, what that clears, and the IoU."""
     says_none = _says_none(row, protocol)
-    if row.no_target and protocol.no_target == "verdict":
+    if row.no_target and protocol.no_target == "decision":
         union = 0 if says_none else row.prediction_area
-        return Verdict(0, union, 1.0 if says_none else 0.0, says_none)
+        return RowScore(0, union, 1.0 if says_none else 0.0, says_none)
     intersection, union = row.intersection, row.union
     if says_none and protocol.gating == "mask":
         intersection, union = 0, row.target_area
     elif says_none and protocol.gating == "intersection":
-        return Verdict(0, union, 0.0, says_none)
-    return Verdict(intersection, union, _iou(intersection, union, protocol), says_none)
+        return RowScore(0, union, 0.0, says_none)
+    return RowScore(intersection, union, _iou(intersection, union, protocol), says_none)
 
 
 def _says_none(row: Row, protocol: Protocol) -> bool:
-    if protocol.verdict == "pixels":
+    if protocol.no_target_rule == "pixels":
         return row.prediction_area < protocol.minimum_pixels
-    return row.prediction_area == 0 if row.said_no_target is None else row.said_no_target
+    return row.prediction_area == 0 if row.predicted_no_target is None else row.predicted_no_target
 
 
 def _iou(intersection: int, union: int, protocol: Protocol) -> float:
@@ -69,22 +69,22 @@ def _iou(intersection: int, union: int, protocol: Protocol) -> float:
     return (intersection + protocol.numerator_smoothing) / (union + protocol.denominator_smoothing)
 
 
-def contributions(row: Row, verdict: Verdict, protocol: Protocol) -> dict[str, tuple[float | int, int]]:
+def contributions(row: Row, row_score: RowScore, protocol: Protocol) -> dict[str, tuple[float | int, int]]:
     """Metric -> (what the sentence adds to the numerator, what to the denominator). Absent where it adds nothing."""
     if row.no_target and protocol.sentences == "with_target":
         return {}
     parts: dict[str, tuple[float | int, int]] = {
-        "cIoU": (verdict.intersection, verdict.union),
-        "gIoU": (verdict.value, 1),
-        "mIoU": (verdict.value, 1),
+        "cIoU": (row_score.intersection, row_score.union),
+        "gIoU": (row_score.value, 1),
+        "mIoU": (row_score.value, 1),
     }
     if row.no_target:
-        parts["N_acc"] = (int(verdict.says_none), 1)
+        parts["N_acc"] = (int(row_score.says_none), 1)
     else:
-        parts["mIoU_target"] = (verdict.value, 1)
-        parts["T_acc"] = (int(not verdict.says_none), 1)
+        parts["mIoU_target"] = (row_score.value, 1)
+        parts["T_acc"] = (int(not row_score.says_none), 1)
         for level in protocol.precision_levels:
-            reached = verdict.value > level if protocol.strict else verdict.value >= level
+            reached = row_score.value > level if protocol.strict else row_score.value >= level
             parts[precision_name(level)] = (int(reached), 1)
         if row.pointed is not None:
             parts["pointing"] = (int(row.pointed), 1)
@@ -92,7 +92,7 @@ def contributions(row: Row, verdict: Verdict, protocol: Protocol) -> dict[str, t
             parts["Acc@0.5"] = (int(row.box_iou > 0.5), 1)
             parts["box_mIoU"] = (row.box_iou, 1)
     if row.boundary_union is not None and row.boundary_intersection is not None and not row.no_target:
-        cleared = verdict.says_none and protocol.gating != "none"
+        cleared = row_score.says_none and protocol.gating != "none"
         empty = row.boundary_union == 0
         value = 0.0 if cleared or empty else row.boundary_intersection / row.boundary_union
         parts["boundary_IoU"] = (value, 1)
@@ -119,10 +119,10 @@ class Accumulator:
         self.sentences = 0
         self.no_target = 0
 
-    def update(self, row: Row) -> Verdict:
+    def update(self, row: Row) -> RowScore:
         """Count one sentence; returns what the protocol made of it."""
-        verdict = judge(row, self.protocol)
-        parts = contributions(row, verdict, self.protocol)
+        row_score = judge(row, self.protocol)
+        parts = contributions(row, row_score, self.protocol)
         if parts:
             self.sentences += 1
             self.no_target += row.no_target
@@ -132,7 +132,7 @@ class Accumulator:
             self.sums[name] = (total, count + denominator)
         if parts and row.no_target_score is not None:
             self.none_scores.append((row.no_target_score, row.no_target))
-        return verdict
+        return row_score
 
     def merge(self, other: Accumulator) -> None:
         """Add everything that `other` counted. Raises `DataError` when it counted under another protocol."""

@@ -9,8 +9,9 @@ from typing import Any
 from refseg.metrics.breakdown import breakdowns
 from refseg.metrics.counts import Row, count_masks
 from refseg.metrics.grounding import BoxRow, best_box_iou, count_boxes, grec_metrics, phrase_recall
+from refseg.metrics.inputs import RecordProblem, RecordsError, located
 from refseg.metrics.protocols import Protocol, get_protocol
-from refseg.metrics.records import Checker, Problem, RecordsError, located
+from refseg.metrics.records import Checker
 from refseg.metrics.referring import Accumulator, judge
 
 
@@ -78,7 +79,7 @@ def score(
     count = {"masks": _score_masks, "boxes": _score_boxes, "phrases": _score_phrases, "video": _score_video}
     result = count[protocol.task](pairs, protocol, boundary)
     if not checker.problems and not result.rows:
-        checker.problems.append(Problem("predictions and targets", "", "there are no records"))
+        checker.problems.append(RecordProblem("predictions and targets", "", "there are no records"))
     if checker.problems:
         raise RecordsError(checker.problems)
     return result
@@ -93,7 +94,7 @@ def make_row(identity: str, prediction: Mapping[str, Any], target: Mapping[str, 
     return Row(
         id=identity,
         no_target=bool(target["no_target"]),
-        said_no_target=prediction.get("no_target"),
+        predicted_no_target=prediction.get("no_target"),
         no_target_score=prediction.get("no_target_score"),
         pointed=None if point is None else bool(target["mask"][point[1], point[0]]),
         box_iou=box,
@@ -132,7 +133,7 @@ def _score_boxes(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, bo
 
 def _score_phrases(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, boundary: bool) -> Score:
     """Boxes are taken best first by their scores, or as they stand; phrases without a box are in no number."""
-    names, predicted, meant = [], [], []
+    names, predicted, target_boxes = [], [], []
     for identity, prediction, target in pairs:
         boxes, scores = prediction["boxes"], prediction["scores"]
         boxes = [] if boxes is None else list(boxes)
@@ -140,14 +141,14 @@ def _score_phrases(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, 
             boxes = [boxes[place] for place in sorted(range(len(boxes)), key=lambda place: -scores[place])]
         names.append(identity)
         predicted.append(boxes)
-        meant.append([] if target["boxes"] is None else target["boxes"])
+        target_boxes.append([] if target["boxes"] is None else target["boxes"])
 
     def recall(first: int, last: int) -> dict[str, float]:
         return phrase_recall(
-            predicted[first:last], meant[first:last], boxes=protocol.phrase_boxes, level=protocol.overlap_level
+            predicted[first:last], target_boxes[first:last], boxes=protocol.phrase_boxes, level=protocol.overlap_level
         )
 
-    counts = {"phrases": len(names), "with_boxes": sum(bool(len(boxes)) for boxes in meant)}
+    counts = {"phrases": len(names), "with_boxes": sum(bool(len(boxes)) for boxes in target_boxes)}
     saved = [{"id": name, **_plain(recall(place, place + 1))} for place, name in enumerate(names)]
     return Score(recall(0, len(names)), protocol, counts, saved)
 

@@ -59,12 +59,12 @@ def _check(prediction: np.ndarray, target: np.ndarray, void: np.ndarray | None) 
 
 
 def _f_measure(prediction: Bool[np.ndarray, "H W"], target: Bool[np.ndarray, "H W"], radius: int) -> float:
-    predicted, meant = boundary_map(prediction), boundary_map(target)
-    n_predicted, n_meant = int(predicted.sum()), int(meant.sum())
-    if n_predicted == 0 or n_meant == 0:
-        return float(n_predicted == n_meant)
-    precision = int((predicted & dilated(meant, radius)).sum()) / n_predicted
-    recall = int((meant & dilated(predicted, radius)).sum()) / n_meant
+    predicted, target = boundary_map(prediction), boundary_map(target)
+    n_predicted, n_target = int(predicted.sum()), int(target.sum())
+    if n_predicted == 0 or n_target == 0:
+        return float(n_predicted == n_target)
+    precision = int((predicted & dilated(target, radius)).sum()) / n_predicted
+    recall = int((target & dilated(predicted, radius)).sum()) / n_target
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

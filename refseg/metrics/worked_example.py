@@ -1,10 +1,10 @@
 """Five sentences about pictures of 4 x 4 pixels, small enough to count every protocol by hand; see docs/protocols.md.
 
 A  hit      target 4 px, prediction 3 of them and 1 beside: I 3, U 5
-B  refused  target 4 px, prediction 2 of them and 1 beside, but "none" is said: I 2, U 5
-C  silent   nothing is meant, "none" is said, the mask has 1 px all the same
-D  fooled   nothing is meant, an object is said, the mask has 2 px
-E  blank    nothing is meant, an object is said, the mask is empty
+B  refused  target 4 px, prediction 2 of them and 1 beside, but "none" is predictions: I 2, U 5
+C  silent   nothing is targets, "none" is predictions, the mask has 1 px all the same
+D  fooled   nothing is targets, an object is predictions, the mask has 2 px
+E  blank    nothing is targets, an object is predictions, the mask is empty
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def mask_of(rows: tuple[str, ...]) -> NDArray[np.bool_]:
 
 def records() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The predictions and the targets, as `refseg.metrics.score` takes them."""
-    said = [{"id": key, "mask": mask_of(drawn), "no_target": none} for key, (_, _, drawn, none) in DRAWN.items()]
-    meant = [
+    predictions = [{"id": key, "mask": mask_of(drawn), "no_target": none} for key, (_, _, drawn, none) in DRAWN.items()]
+    targets = [
         {"id": key, "mask": mask_of(drawn), "no_target": "#" not in "".join(drawn)}
         for key, (_, drawn, _, _) in DRAWN.items()
     ]
-    return said, meant
+    return predictions, targets
 
 
 def worked_scores() -> dict[str, Score]:
     """The score of the five sentences under every protocol of masks."""
-    said, meant = records()
-    return {name: score(said, meant, entry) for name, entry in PROTOCOLS.items() if entry.task == "masks"}
+    predictions, targets = records()
+    return {name: score(predictions, targets, entry) for name, entry in PROTOCOLS.items() if entry.task == "masks"}
 
 
 def drawing() -> str:
@@ -56,8 +56,8 @@ def drawing() -> str:
     titles = [f"{key} {what}" for key, (what, *_) in DRAWN.items()]
     lines = ["            " + "".join(f"{title:<12}" for title in titles)]
     sides = {
-        "target": [meant for _, meant, _, _ in DRAWN.values()],
-        "prediction": [said for _, _, said, _ in DRAWN.values()],
+        "target": [targets for _, targets, _, _ in DRAWN.values()],
+        "prediction": [predictions for _, _, predictions, _ in DRAWN.values()],
     }
     for name, drawings in sides.items():
         for row in range(4):

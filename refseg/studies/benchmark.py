@@ -32,10 +32,10 @@ from refseg import __version__
 from refseg.data.images import read_image
 from refseg.data.transforms import place_image
 from refseg.errors import RefsegError
+from refseg.inference import DEFAULT_MODEL
 from refseg.inference.postprocess import postprocess
-from refseg.inference.precision import Precision, computing_in, store_in
+from refseg.precision import Precision, computing_in, store_in
 from refseg.models import build, preset, preset_names
-from refseg.names import DEFAULT_MODEL
 from refseg.types import Batch, Output, Tokens
 
 __all__ = ["STAGES", "Case", "Options", "Report", "run_benchmark"]
@@ -253,7 +253,7 @@ def _answer(
             )
             picture = torch.arange(case.pictures, device=tokens.ids.device).repeat_interleave(case.sentences)
             device = tokens.ids.device
-            batch = Batch(torch.stack(images).to(device), torch.stack(masks).to(device), tokens, picture=picture)
+            batch = Batch(torch.stack(images).to(device), torch.stack(masks).to(device), tokens, image_index=picture)
         with watch.stage("fusion"), computing_in(device, case.precision):
             output = answer(batch, watch)
         with watch.stage("post-processing"):

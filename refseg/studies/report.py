@@ -79,14 +79,14 @@ def _head(document: Mapping[str, Any], command: str) -> str:
             f"They are scored on {settings['test_pictures']} scenes of another seed with {counts['sentences']:,} "
             f"sentences, of which {counts['no_target']} mean nothing, under the protocol `native` (percent). "
         )
-    told = "a pixel counts from probability .5 on, and so does the verdict that nothing is meant"
+    described = "a pixel counts from probability .5 on, and so does the no-target probability"
     if settings["thresholds"] == "calibrated":
-        told = "thresholds are chosen for each system on further scenes, by the rule of `refseg calibrate`"
+        described = "thresholds are chosen for each system on further scenes, by the rule of `refseg calibrate`"
     return (
         "# The systems side by side, on drawn scenes\n\n"
         "The small configuration (`MINI`) of every system, trained from its recipe on the same drawn scenes: the same "
         f"pictures and sentences in the same order, {settings['budget']:,} sentences in batches of {batch}, "
-        f"scenes of {settings['size']} pixels, one seed. {scored}{told[0].upper()}{told[1:]}.\n\n"
+        f"scenes of {settings['size']} pixels, one seed. {scored}{described[0].upper()}{described[1:]}.\n\n"
         f"```\n{command}\n```\n\n"
         "This compares wirings at a small size, with the same small picture encoder wherever the system lets one "
         "choose, and little training. It says nothing about the published weights, and one seed does not separate "

@@ -55,8 +55,8 @@ class Settings:
     """Of the scenes that are scored: another world than the one that is learnt from."""
     test_pictures: int = 50
     thresholds: Literal["plain", "calibrated"] = "plain"
-    """plain: .5 for masks and verdicts, for all. calibrated: chosen for each on further scenes, as `refseg calibrate`
-    does, never on those that are scored."""
+    """plain: .5 for masks and no-target probabilities, for all. calibrated: chosen for each on further scenes, as
+    `refseg calibrate` does, never on those that are scored."""
     workers: int = 0
     """Processes that prepare batches beside the training process."""
 

@@ -42,7 +42,7 @@ def scenes():
 def _model():
     from types import SimpleNamespace
 
-    from refseg.data.transforms import InputConfig
+    from refseg.geometry import InputConfig
 
     return Guess(SimpleNamespace(input=InputConfig(size=64)))
 
@@ -109,17 +109,86 @@ def test_the_thresholds_are_what_the_model_then_uses(tmp_path, scenes):
         store(tmp_path, found, "scenes val")
 
 
-def test_the_command_stores_unless_it_is_a_dry_run(tmp_path, capsys):
-    from refseg.cli.main import main
+@pytest.fixture
+def small_set(tmp_path):
+    """A folder of drawn scenes: 12 expressions at most, some without a target."""
     from refseg.generation.scenes.write import SceneSettings, write_scenes
 
-    folder = write_model_folder(tmp_path / "model")
     counts = {"train": 0, "val": 2, "testA": 0, "testB": 0, "testC": 0}
     write_scenes(tmp_path / "data", SceneSettings(seed=5, counts=counts, size=96, sentences=6), workers=1)
+    return tmp_path / "data"
+
+
+def test_the_command_stores_unless_it_is_a_dry_run(tmp_path, small_set, capsys):
+    from refseg.cli.main import main
+
+    folder = write_model_folder(tmp_path / "model")
     before = (folder / "config.json").read_bytes()
-    assert main(["calibrate", str(folder), "--data", str(tmp_path / "data"), "--dry-run"]) == 0
+    words = ["--data", str(small_set), "--force"]
+    assert main(["calibrate", str(folder), *words, "--dry-run"]) == 0
     assert (folder / "config.json").read_bytes() == before
-    assert main(["calibrate", str(folder), "--data", str(tmp_path / "data")]) == 0
+    assert main(["calibrate", str(folder), *words]) == 0
     assert "no_target_threshold" in (folder / "config.json").read_text()
     assert "stored in" in capsys.readouterr().out
-    assert main(["calibrate", str(tmp_path / "nothing"), "--data", str(tmp_path / "data")]) == 2
+    assert main(["calibrate", str(tmp_path / "nothing"), *words]) == 2
+
+
+def test_a_copy_is_made_where_one_is_asked_for(tmp_path, small_set):
+    import refseg
+    from refseg.cli.main import main
+
+    folder, copy = write_model_folder(tmp_path / "model"), tmp_path / "copy"
+    before = (folder / "config.json").read_bytes()
+    assert main(["calibrate", str(folder), "--data", str(small_set), "--force", "-o", str(copy)]) == 0
+    assert (folder / "config.json").read_bytes() == before
+    assert sorted(path.name for path in copy.iterdir()) == sorted(path.name for path in folder.iterdir())
+    stored = json.loads((copy / "config.json").read_text())["info"]
+    assert refseg.load(copy).thresholds.mask == stored["threshold"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    words = ["--data", str(small_set), "--force", "-o"]
+    assert main(["calibrate", str(folder), *words, str(tmp_path / "mine")]) == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_weights_of_the_package_are_never_changed(inside, tmp_path, small_set, monkeypatch, capsys):
+    from refseg.cli import options
+    from refseg.cli.main import main
+    from refseg.inference import checkpoint
+
+    packaged = tmp_path / "site-packages" / "weights"
+    folder = write_model_folder(packaged / "tiny")
+    monkeypatch.setattr(options, "PACKAGED", packaged)
+    monkeypatch.setattr(checkpoint, "PACKAGED", packaged)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    name = str(folder) if inside else "tiny"  # by its path, or by its name
+    words = ["calibrate", name, "--data", str(small_set), "--force"]
+    assert main(words) == 2
+    assert "-o FOLDER" in capsys.readouterr().err
+    assert main([*words, "-o", str(folder)]) == 2
+    assert main([*words, "-o", str(packaged / "other")]) == 2
+    assert main([*words, "--dry-run"]) == 0
+    assert main([*words, "-o", str(tmp_path / "mine")]) == 0
+    assert "no_target_threshold" in (tmp_path / "mine" / "config.json").read_text()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in packaged.iterdir()] == ["tiny"]
+
+
+def test_too_few_expressions_are_refused(tmp_path, small_set, capsys):
+    from refseg.cli.main import main
+
+    folder = write_model_folder(tmp_path / "model")
+    before = (folder / "config.json").read_bytes()
+    words = ["calibrate", str(folder), "--data", str(small_set)]
+    assert main(words) == 2
+    assert "200 or more" in capsys.readouterr().err
+    file = next(small_set.glob("scenes/*refs*.json"))
+    refs = json.loads(file.read_text())
+    assert any(ref["no_target"] for ref in refs)
+    file.write_text(json.dumps([ref for ref in refs if not ref["no_target"]]))
+    assert main(words) == 2
+    assert "every expression has a target" in capsys.readouterr().err
+    assert (folder / "config.json").read_bytes() == before
+    assert main([*words, "--force"]) == 0
+    assert (folder / "config.json").read_bytes() != before

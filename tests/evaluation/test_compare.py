@@ -54,7 +54,7 @@ def test_numbers_of_a_comparison_by_hand(runs):
     assert set(report.metrics) == {"cIoU", "gIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9", "T_acc", "N_acc"}
     assert (report.sentences, report.pictures) == (3, 2)
     assert report.wins == (2, 0, 1)
-    assert report.verdicts == (1, 0)
+    assert report.no_target_decisions == (1, 0)
     assert [(d.id, d.change) for d in report.differences] == [("2", 1.0), ("0", 0.5), ("1", -0.5)]
     assert report.groups["kind"]["none"]["gIoU"] == [0.0, 1.0, 1.0]
     assert report.groups["kind"]["all"]["sentences"] == 1
@@ -82,7 +82,7 @@ def test_a_clear_winner_has_a_small_p_value_and_an_even_match_has_not():
         for index in range(60):
             inter = int(np.clip(100 * quality + random.normal(0, 8), 0, 100))
             area = {"prediction_area": 100, "target_area": 100, "size": (20, 20), "no_target": False}
-            rows.append(Row(str(index), inter, 200 - inter, picture=str(index // 2), said_no_target=False, **area))
+            rows.append(Row(str(index), inter, 200 - inter, picture=str(index // 2), predicted_no_target=False, **area))
         return Run(name, rows)
 
     weak, strong, same = run("weak", 0.5), run("strong", 0.8), run("same", 0.5)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from refseg.data.sample import Instance, ReferringDataset, Sample
-from refseg.data.transforms import InputConfig
 from refseg.errors import DataError
 from refseg.evaluation.evaluate import Writers, evaluate_model, evaluate_protocols, native_protocol
+from refseg.geometry import InputConfig
 from refseg.metrics import PROTOCOLS, Row, rescore, score
 from refseg.types import Output, TextFeatures, Tokens
 
@@ -38,7 +38,7 @@ class Finder(nn.Module):
     def forward(self, batch):
         batch = batch if self.late_fusion else batch.expanded()
         state = self.encode_image(batch.images, batch.pixel_mask)
-        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_image(self, images, pixel_mask):
         assert not torch.is_grad_enabled()

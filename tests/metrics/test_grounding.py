@@ -50,7 +50,7 @@ def test_matching_takes_the_largest_overlap_first_and_each_box_once():
     target = [[0, 0, 10, 10], [0, 0, 10, 6]]
     # The first prediction fits both targets, the second only the larger one.
     row = count_boxes("1", [[0, 0, 10, 7], [0, 0, 10, 10]], [0.9, 0.9], target, False)
-    assert (row.kept, row.meant, row.matched) == (2, 2, 2)
+    assert (row.kept, row.targets, row.matched) == (2, 2, 2)
     doubled = count_boxes("1", [[0, 0, 10, 10]] * 2, None, target, False)
     assert (doubled.matched, doubled.correct) == (2, True)
     one = count_boxes("1", [[0, 0, 10, 10]] * 2, None, target[:1], False)

@@ -165,9 +165,9 @@ def test_davis_worked_example():
 # A value for each field that makes a difference to the five sentences above, or to the boxes and clips beside them.
 CHANGES = {
     "sentences": "with_target",
-    "verdict": "pixels",
+    "no_target_rule": "pixels",
     "gating": "intersection",
-    "no_target": "verdict",
+    "no_target": "decision",
     "empty_union": 0.0,
     "numerator_smoothing": 0.5,
     "denominator_smoothing": 0.5,
@@ -187,7 +187,7 @@ def test_each_counting_field_has_an_effect(name):
 
 
 def test_minimum_pixels_and_the_missing_accuracy_have_an_effect():
-    pixels = replace(PROTOCOLS["native"], verdict="pixels")
+    pixels = replace(PROTOCOLS["native"], no_target_rule="pixels")
     assert score(PREDICTIONS, TARGETS, pixels)["T_acc"] == 1.0
     assert score(PREDICTIONS, TARGETS, replace(pixels, minimum_pixels=4))["T_acc"] == 0.5  # B has 3 px
     only = PREDICTIONS[:1], TARGETS[:1]

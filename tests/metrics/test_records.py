@@ -10,7 +10,7 @@ from refseg.data.rle import encode
 from refseg.errors import DataError
 from refseg.evaluation.score import score_files
 from refseg.metrics import RecordsError, score
-from refseg.metrics.records import as_mask
+from refseg.metrics.inputs import as_mask
 from tests.support.damage import swapped
 
 SQUARE = np.zeros((4, 4), dtype=bool)

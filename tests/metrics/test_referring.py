@@ -31,7 +31,7 @@ def rows(draw):
         target_area=target_area,
         size=(10, 10),
         no_target=no_target,
-        said_no_target=draw(st.sampled_from([True, False, None])),
+        predicted_no_target=draw(st.sampled_from([True, False, None])),
         no_target_score=draw(st.one_of(st.none(), st.floats(0, 1))),
         pointed=draw(st.one_of(st.none(), st.booleans())),
     )

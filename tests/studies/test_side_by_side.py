@@ -193,7 +193,7 @@ def test_the_page_says_what_was_measured(trained: tuple[Path, dict[str, Any]]) -
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["systems", "--out", str(tmp_path / "out"), "--recipes", str(RECIPES), "--budget", "4", "--pool", "2"]
+    words = ["systems", "--output", str(tmp_path / "out"), "--recipes", str(RECIPES), "--budget", "4", "--pool", "2"]
     words += ["--pictures-per-batch", "2", "--sentences-per-picture", "2", "--size", "64", "--test-pictures", "1"]
     assert main([*words, "--only", "reftr", "--no-timing"]) == 0
     document = json.loads((tmp_path / "out" / "scenes.json").read_text())

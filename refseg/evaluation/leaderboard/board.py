@@ -120,9 +120,9 @@ class Board:
             if result.is_iou and result.system not in measures.setdefault(result.metric, []):
                 measures[result.metric].append(result.system)
         if len(measures) > 1 and not self.mix_iou:
-            told = "; ".join(f"{measure}: {', '.join(systems)}" for measure, systems in sorted(measures.items()))
+            named = "; ".join(f"{measure}: {', '.join(systems)}" for measure, systems in sorted(measures.items()))
             raise MixedMeasuresError(
-                f'these "IoU" numbers are not one measure ({told}); choose --metric cIoU or --metric mIoU, or say '
+                f'these "IoU" numbers are not one measure ({named}); choose --metric cIoU or --metric mIoU, or say '
                 "--mix-iou to see them together, each with its measure"
             )
 

@@ -85,7 +85,7 @@ def _read_part(content: Any, path: Path) -> list[Result]:
     about = _about(content, path)
     # GRES's gIoU and classic work's mIoU are one mean; where a split has sentences without target it is called gIoU.
     counts = content.get("counts") or {}
-    generalised = bool(counts.get("no_target")) or protocol.get("no_target") == "verdict"
+    generalised = bool(counts.get("no_target")) or protocol.get("no_target") == "decision"
     skipped = "mIoU" if generalised else "gIoU"
     note = f"{counts['sentences']:,} sentences" if isinstance(counts.get("sentences"), int) else ""
     return [
@@ -109,8 +109,8 @@ def _read_part(content: Any, path: Path) -> list[Result]:
 def _about(content: Mapping[str, Any], path: Path) -> dict[str, str]:
     """System, data set, partition and split, as far as the file tells them."""
     system = content.get("system") or content.get("model") or path.stem
-    told = content.get("data")
-    data: Mapping[str, Any] = told if isinstance(told, Mapping) else content
+    named = content.get("data")
+    data: Mapping[str, Any] = named if isinstance(named, Mapping) else content
     dataset, split = str(data.get("dataset") or ""), str(data.get("split") or "")
     return {
         "system": Path(str(system)).name or path.stem,
