@@ -2,33 +2,40 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# pip says nothing unless something fails: the log stands beside the environment.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore -c constraints.txt
 # Skipped with a reason where there is no Chromium. What fails is tried once more: a browser on a busy machine may be late.
 BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser tests/apps/annotate/browser
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python examples/demo.py $(if $(IMAGE),"$(IMAGE)" $(if $(TEXT),"$(TEXT)"))
+	@$(BIN)/python examples/demo.py $(if $(IMAGE),"$(IMAGE)" $(if $(TEXT),"$(TEXT)"))
 
-test: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 	$(BROWSER_TESTS) || $(BROWSER_TESTS) --last-failed
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache >$(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
-	touch $@
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing refseg and what it needs (a few minutes the first time)"
+	@$(PIP) -e . >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
+	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	touch $@ $(VENV)/.installed
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing refseg and what its tests need (a few minutes the first time)"
+	@$(PIP) -e '.[dev]' >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
+	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site

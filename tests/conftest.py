@@ -13,10 +13,15 @@ install_import_hook("refseg", "beartype.beartype")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(1)  # tensors are tiny here: a second thread would only wait for the first
+# Tensors are tiny here: a second thread would only wait for the first. REFSEG_TEST_THREADS=2 shows what depends on it.
+torch.set_num_threads(int(os.environ.get("REFSEG_TEST_THREADS", "1")))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=0, help="random numbers of the tests; none may pass by its seed")
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def seeded(request: pytest.FixtureRequest) -> None:
     """The same random numbers in every run, whichever tests run."""
-    torch.manual_seed(0)
+    torch.manual_seed(request.config.getoption("--seed"))

@@ -31,7 +31,7 @@ def script(name: str) -> ModuleType:
 def row(number: int, text: str, overlap: int, kind: str, **changes: object) -> Row:
     values = {
         "id": str(number), "intersection": overlap, "union": 10, "prediction_area": overlap, "target_area": 10,
-        "size": (8, 8), "no_target": False, "said_no_target": False, "picture": str(number % 5), "text": text,
+        "size": (8, 8), "no_target": False, "predicted_no_target": False, "picture": str(number % 5), "text": text,
         "kind": kind, "targets": 1, "category": "tvmonitor",
     }  # fmt: skip
     return Row.from_dict({**values, **changes})
