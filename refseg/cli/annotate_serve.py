@@ -1,129 +1,182 @@
-"""`refseg annotate serve`: the game of a data folder, opened to browsers."""
+"""`refseg annotate serve` and `demo`: the game of a data folder, opened to browsers."""
 
 from __future__ import annotations
 
-import argparse
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from refseg.cli.annotate_common import add_place
+import typer
+
+from refseg.cli import options
+from refseg.cli.app import App
+from refseg.cli.options import flag, opt
 from refseg.errors import RefsegError
 
 if TYPE_CHECKING:
-    from refseg.apps.annotate.settings import Settings
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    add_place(parser)
-    add_server(parser)
-    parser.add_argument("--demo", action="store_true", help="with drawn scenes (if there are no pictures) and accounts")
-
-
-def add_server(parser: argparse.ArgumentParser) -> None:
-    """What `serve` and `demo` have in common."""
-    server = parser.add_argument_group("the server")
-    server.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine only)"
-    )
-    server.add_argument("--port", type=int, default=8765, help="port to listen at (default 8765)")
-    server.add_argument("--workers", type=int, default=1, metavar="N", help="processes that answer (default 1)")
-    server.add_argument(
-        "--root-path", default="", metavar="PATH", help="path under which a proxy shows the game: /game"
-    )
-    server.add_argument(
-        "--forwarded-allow-ips", metavar="IPS",
-        help="believe what a proxy at these addresses says about address and HTTPS (default: nobody)",
-    )  # fmt: skip
-    server.add_argument(
-        "--allowed-host", action="append", default=[], metavar="NAME", help="answer to this host name only (repeatable)"
-    )
-    server.add_argument("--secure-cookies", action="store_true", help="cookies for HTTPS only, whatever the proxy says")
-    game = parser.add_argument_group("the game")
-    game.add_argument("--name", default="refseg game", help="title of the pages")
-    game.add_argument(
-        "--daily-goal", type=int, default=50, metavar="N", help="sentences and verdicts a day (default 50)"
-    )
-    game.add_argument(
-        "--lease-minutes", type=float, default=15, metavar="M", help="how long an item is held (default 15)"
-    )
-    game.add_argument("--help-model", default="", metavar="NAME", help="show this model's answer after a submission")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Serve until stopped."""
-    from refseg.apps.annotate.demo import prepare_demo
     from refseg.apps.annotate.game import Game
-
-    settings = settings_of(arguments)
-    game = Game.open(settings)
-    if arguments.demo:
-        show_accounts(arguments, prepare_demo(game, 12))
-    else:
-        warn_if_empty(game)
-    game.database.close()
-    return serve(settings, arguments)
-
-
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The settings of the command line; paths are made absolute for the workers."""
     from refseg.apps.annotate.settings import Settings
 
-    return Settings(
-        arguments.data.absolute(),
-        arguments.database,
-        name=arguments.name,
-        root_path=arguments.root_path,
-        allowed_hosts=tuple(arguments.allowed_host),
-        secure_cookies=arguments.secure_cookies,
-        daily_goal=arguments.daily_goal,
-        lease_seconds=round(arguments.lease_minutes * 60),
-        help_model=arguments.help_model,
+SERVER, GAME = "the server", "the game"
+
+app = App()
+
+_DATA = opt(
+    "DIR",
+    "folder of the game: pictures, the key of its cookies, and the database unless --database is given",
+    "--data",
+    group=GAME,
+)
+Data = Annotated[Path, _DATA]
+Database = Annotated[
+    str, opt("URL", "sqlite:///FILE or postgresql://USER@HOST/NAME (default: DIR/game.db)", group=GAME)
+]
+Host = Annotated[str, opt("IP", "address to listen at (127.0.0.1: this machine only)", group=SERVER)]
+Port = Annotated[int, opt("N", "port to listen at", group=SERVER)]
+Workers = Annotated[int, opt("N", "processes that answer", check=options.at_least(1), group=SERVER)]
+RootPath = Annotated[str, opt("PATH", "path under which a proxy shows the game: /game", group=SERVER)]
+ForwardedAllowIps = Annotated[str | None, opt("IPS", "proxies that are believed about address and HTTPS", group=SERVER)]
+AllowedHost = Annotated[list[str] | None, opt("NAME", "answer to this host name only (repeatable)", group=SERVER)]
+SecureCookies = Annotated[bool, flag("--secure-cookies", "cookies for HTTPS only", group=SERVER)]
+Name = Annotated[str, opt("TEXT", "title of the pages", group=GAME)]
+DailyGoal = Annotated[int, opt("N", "expressions and judgements a day", group=GAME)]
+LeaseMinutes = Annotated[float, opt("M", "how long an item is held", group=GAME)]
+HelpModel = Annotated[str, opt("NAME", "show its answer after a submission", names=options.model_names, group=GAME)]
+
+
+def make_settings(data: Path, database: str, **fields: Any) -> Settings:
+    """The settings of a game; raises `RefsegError` where the packages that it needs are not installed."""
+    try:
+        import alembic  # noqa: F401
+        import argon2  # noqa: F401
+        import fastapi  # noqa: F401
+        import sqlalchemy  # noqa: F401
+    except ImportError as error:
+        raise RefsegError(f"the annotation game needs {error.name}: pip install 'refseg[annotate]'") from error
+    from refseg.apps.annotate.settings import Settings
+
+    return Settings(data, database, **fields)
+
+
+def _settings(context: typer.Context) -> Settings:
+    """The settings that the options of `serve` and `demo` make; the data folder is absolute, for the workers."""
+    values = context.params
+    same = ("name", "root_path", "secure_cookies", "daily_goal", "help_model")
+    return make_settings(
+        values["data"].absolute(),
+        values["database"],
+        allowed_hosts=tuple(values["allowed_host"] or ()),
+        lease_seconds=round(values["lease_minutes"] * 60),
+        **{name: values[name] for name in same},
     )
 
 
-def serve(settings: Settings, arguments: argparse.Namespace) -> int:
+@app.command("demo")
+def demo(
+    context: typer.Context,
+    data: Data = Path("refseg-annotate-demo"),
+    database: Database = "",
+    scenes: Annotated[int, opt("N", "scenes to draw", group=GAME)] = 12,
+    from_: Annotated[
+        Path | None, opt("SRC", "pictures of your own, as for annotate import", "--from", group=GAME)
+    ] = None,
+    prepare_only: Annotated[bool, flag("--prepare-only", "make pictures and accounts, and do not serve")] = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
+    workers: Workers = 1,
+    root_path: RootPath = "",
+    forwarded_allow_ips: ForwardedAllowIps = None,
+    allowed_host: AllowedHost = None,
+    secure_cookies: SecureCookies = False,
+    name: Name = "refseg game",
+    daily_goal: DailyGoal = 50,
+    lease_minutes: LeaseMinutes = 15.0,
+    help_model: HelpModel = "",
+) -> None:
+    """Open a game on drawn scenes, or your pictures, with accounts to try."""
+    settings = _settings(context)
+    from refseg.apps.annotate.game import Game
+    from refseg.apps.annotate.services.demo import prepare_demo
+    from refseg.apps.annotate.services.importing import import_source
+
+    game = Game.open(settings)
+    if from_ is not None:
+        brought = import_source(game, from_)
+        print(f"{brought.pictures} pictures with {brought.objects} objects imported, {len(brought.problems)} problems")
+    _print_accounts(prepare_demo(game, scenes))
+    game.database.close()
+    if not prepare_only:
+        _serve(settings, host, port, workers, forwarded_allow_ips)
+
+
+@app.command("serve")
+def serve(
+    context: typer.Context,
+    data: Data,
+    database: Database = "",
+    demo: Annotated[bool, flag("--demo", "with drawn scenes (if there are no pictures) and accounts")] = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
+    workers: Workers = 1,
+    root_path: RootPath = "",
+    forwarded_allow_ips: ForwardedAllowIps = None,
+    allowed_host: AllowedHost = None,
+    secure_cookies: SecureCookies = False,
+    name: Name = "refseg game",
+    daily_goal: DailyGoal = 50,
+    lease_minutes: LeaseMinutes = 15.0,
+    help_model: HelpModel = "",
+) -> None:
+    """Open the game of a data folder in a browser, until it is stopped."""
+    settings = _settings(context)
+    from refseg.apps.annotate.game import Game
+    from refseg.apps.annotate.services.demo import prepare_demo
+
+    game = Game.open(settings)
+    if demo:
+        _print_accounts(prepare_demo(game, 12))
+    else:
+        _warn_if_empty(game)
+    game.database.close()
+    _serve(settings, host, port, workers, forwarded_allow_ips)
+
+
+def _serve(settings: Settings, host: str, port: int, workers: int, trusted: str | None) -> None:
     """Run the server in this process, or in several."""
     import uvicorn
 
     from refseg.apps.annotate.app import VARIABLE
-    from refseg.apps.annotate.served import KEEP_ALIVE
+    from refseg.apps.annotate.settings import KEEP_ALIVE
 
-    if arguments.workers < 1:
-        raise RefsegError(f"--workers is at least 1, not {arguments.workers}")
     settings.secret()  # made once, before the workers look for it
     os.environ[VARIABLE] = settings.to_json()
-    trusted = arguments.forwarded_allow_ips
-    options: dict[str, Any] = {
-        "host": arguments.host,
-        "port": arguments.port,
-        "proxy_headers": trusted is not None,
-        "forwarded_allow_ips": trusted or "",
-        "server_header": False,
-        "log_level": "warning",
-        "timeout_graceful_shutdown": 10,
-        "timeout_keep_alive": KEEP_ALIVE,
-    }
-    workers = arguments.workers if arguments.workers > 1 else None
-    print(
-        f"the game is at http://{arguments.host}:{arguments.port}{settings.root_path}/ (stop with Ctrl-C)", flush=True
+    print(f"the game is at http://{host}:{port}{settings.root_path}/ (stop with Ctrl-C)", flush=True)
+    uvicorn.run(
+        "refseg.apps.annotate.app:from_environment",
+        factory=True,
+        workers=workers if workers > 1 else None,
+        host=host,
+        port=port,
+        proxy_headers=trusted is not None,
+        forwarded_allow_ips=trusted or "",
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=KEEP_ALIVE,
     )
-    uvicorn.run("refseg.apps.annotate.app:from_environment", factory=True, workers=workers, **options)
-    return 0
 
 
-def show_accounts(arguments: argparse.Namespace, passwords: dict[str, str]) -> None:
-    """Print the demonstration's accounts."""
+def _print_accounts(passwords: dict[str, str]) -> None:
     print("accounts, with passwords made for this start:")
     for name, password in passwords.items():
         print(f"  {name:<8} {password}")
 
 
-def warn_if_empty(game: Any) -> None:
+def _warn_if_empty(game: Game) -> None:
     """Say what is missing before anybody can play."""
     from sqlalchemy import func, select
 
-    from refseg.apps.annotate.tables import Person, Picture
+    from refseg.apps.annotate.database.tables import Person, Picture
 
     with game.database.read() as session:
         pictures = session.scalar(select(func.count()).select_from(Picture))

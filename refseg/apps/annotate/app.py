@@ -14,13 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from refseg import __version__
-from refseg.apps.annotate.access import Gate, Visitor, visitor
+from refseg.apps.annotate.api import administration, datasets, holding, me, playing
+from refseg.apps.annotate.auth.access import Gate, Visitor, visitor
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.middleware import Envelope
-from refseg.apps.annotate.routes import administration, datasets, holding, me, pages, validating, writing
 from refseg.apps.annotate.settings import Settings
-from refseg.apps.annotate.static import Statics
+from refseg.apps.annotate.web import pages
+from refseg.apps.annotate.web.middleware import Envelope
+from refseg.apps.annotate.web.statics import Statics
 
 VARIABLE = "REFSEG_ANNOTATE_SETTINGS"
 
@@ -54,7 +55,7 @@ def create_app(settings: Settings, game: Game | None = None) -> FastAPI:
     app.state.game = game
     app.state.gate = Gate(game, settings.secret())
     app.state.templates = pages.environment(statics)
-    for module in (writing, validating, holding, me, administration, datasets, pages):
+    for module in (playing, holding, me, administration, datasets, pages):
         app.include_router(module.router)
     app.mount("/static", statics)
     app.add_api_route("/healthz", healthz, methods=["GET"], include_in_schema=False)
@@ -108,15 +109,15 @@ def _refused(request: Request, error: Exception) -> Response:
 def _invalid(request: Request, error: Exception) -> Response:
     """A body, path or query that does not fit the description; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)
-    found: list[dict[str, Any]] = []
+    faults: list[dict[str, Any]] = []
     for fault in error.errors()[:20]:
         place = [str(part) for part in fault["loc"] if part not in ("body", "query", "path", "header")]
         if fault["type"] == "json_invalid":
             return _answer(request, GameError("bad_request", "the body is not valid JSON"))
-        found.append({"field": _printable(".".join(place)) or None, "message": fault["msg"]})
-    first = found[0] if found else {"field": None, "message": "the request does not fit its description"}
+        faults.append({"field": _printable(".".join(place)) or None, "message": fault["msg"]})
+    first = faults[0] if faults else {"field": None, "message": "the request does not fit its description"}
     where = f"{first['field']}: " if first["field"] else ""
-    return _answer(request, GameError("invalid", f"{where}{first['message']}", first["field"], fields=found))
+    return _answer(request, GameError("invalid", f"{where}{first['message']}", first["field"], fields=faults))
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from refseg.apps.annotate.database import Database
+from refseg.apps.annotate.database.engine import Database
+from refseg.apps.annotate.database.migrate import migrate
 from refseg.apps.annotate.settings import Settings
 
 
@@ -25,8 +27,6 @@ class Game:
     @classmethod
     def open(cls, settings: Settings) -> Game:
         """The game of these settings; the database is brought up to date first."""
-        from refseg.apps.annotate.migrate import migrate
-
         settings.data.mkdir(parents=True, exist_ok=True)
         database = Database(settings.url, settings.busy_seconds)
         migrate(database)
@@ -37,8 +37,15 @@ class Game:
         return datetime.fromtimestamp(self.clock() if at is None else at, timezone.utc).strftime("%Y-%m-%d")
 
 
-def iso(at: float | None) -> str | None:
-    """A time as the API writes it: ISO 8601, UTC, with a Z."""
-    if at is None:
-        return None
+def iso(at: float | str | None) -> str | None:
+    """A time (seconds since 1970) as the API writes it: ISO 8601, UTC, with a Z; a text stays as it is."""
+    if at is None or isinstance(at, str):
+        return at
     return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clean(text: str) -> str:
+    """The sentence as it is kept: Unicode's composed form, single spaces, no control characters at all."""
+    composed = unicodedata.normalize("NFC", text)
+    visible = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") else sign for sign in composed)
+    return " ".join(visible.split())

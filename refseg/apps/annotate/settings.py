@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from refseg.errors import ConfigError
 
 SECRET_VARIABLE = "REFSEG_ANNOTATE_SECRET"
+KEEP_ALIVE = 75
+"""Seconds for which the server keeps an idle connection: longer than proxies and clients keep theirs, so that none is
+closed under a request."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,10 @@ class Settings:
             raise ConfigError(
                 f"root_path starts with a slash and does not end with one, such as /game: {self.root_path!r}"
             )
-        for name in (
-            "daily_goal", "max_text", "lease_seconds", "skip_seconds", "session_seconds", "login_attempts",
-            "writes_per_minute", "requests_per_minute", "max_body", "max_upload", "max_picture_bytes",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is at least 1, not {getattr(self, name)}")
-        for name in ("busy_seconds", "draw_objects_power", "draw_samples_power", "draw_hard_weight"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is at least 0, not {getattr(self, name)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type in ("int", "float") and value < (least := 1 if field.type == "int" else 0):
+                raise ConfigError(f"{field.name} is at least {least}, not {value}")
         if "+" not in self.database.partition(":")[0] and self.database.startswith(("postgresql:", "postgres:")):
             address = "postgresql+psycopg:" + self.database.partition(":")[2]
             object.__setattr__(self, "database", address)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refseg.apps.annotate.answers import ErrorBody
+from refseg.apps.annotate.api.models import ErrorBody
 from refseg.apps.annotate.app import create_app
+from refseg.apps.annotate.auth.people import add_token
 from refseg.apps.annotate.errors import STATUS
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.people import add_token
 from tests.support.small_games import EVERYTHING, Browser, add_people, log_in, make_game
 
 Enter = Callable[..., Browser]

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from refseg.apps.annotate import people
-from refseg.apps.annotate.backup import backup, dump, restore
-from refseg.apps.annotate.database import Database
+from refseg.apps.annotate.auth import people
+from refseg.apps.annotate.database.backup import backup, dump, restore
+from refseg.apps.annotate.database.engine import Database
+from refseg.apps.annotate.database.tables import Base, Person
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.tables import Base, Person
 from refseg.errors import DataError
 from tests.support.small_games import play
 

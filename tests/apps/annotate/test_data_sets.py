@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select
 
-from refseg.apps.annotate.exporting import export, export_archive
+from refseg.apps.annotate.database.tables import GameSample, Imported, Object, Picture
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.importing import Brought, import_found, import_source
-from refseg.apps.annotate.outlines import rings_of
+from refseg.apps.annotate.services.exporting import export, export_archive
+from refseg.apps.annotate.services.importing import ImportResult, import_pictures, import_source
+from refseg.apps.annotate.services.outlines import rings_of
+from refseg.apps.annotate.services.pictures import picture_path
+from refseg.apps.annotate.services.sources import scenes
 from refseg.apps.annotate.settings import Settings
-from refseg.apps.annotate.sources import scenes
-from refseg.apps.annotate.store import picture_path
-from refseg.apps.annotate.tables import GameSample, Imported, Object, Picture
 from refseg.cli.main import main
 from refseg.data import open_dataset
 from refseg.data.check import check
@@ -164,8 +164,8 @@ def test_a_coco_file(tmp_path: Path) -> None:
 def test_the_same_picture_in_two_splits_is_a_leak(tmp_path: Path) -> None:
     game = open_game(Settings(tmp_path / "game"))
     import_source(game, coco_file(tmp_path / "coco"), split="train")
-    other = Brought()
-    import_found(game, [found(9, ("dog",))], other, "test")
+    other = ImportResult()
+    import_pictures(game, [found(9, ("dog",))], other, "test")
     with pytest.raises(DataError, match="it would leak into val"):
         import_source(game, coco_file(tmp_path / "coco"), split="val")
     game.database.close()
@@ -255,8 +255,8 @@ def _area(points: np.ndarray) -> float:
 
 def test_drawn_scenes(tmp_path: Path) -> None:
     game = open_game(Settings(tmp_path / "game"))
-    brought = Brought()
-    import_found(game, scenes(4, size=96), brought, "scenes")
+    brought = ImportResult()
+    import_pictures(game, scenes(4, size=96), brought, "scenes")
     assert brought.pictures == 4
     assert brought.sentences > 4
     assert not brought.problems

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select
 
+from refseg.apps.annotate.database.tables import Audit, GameSample, Picture
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.tables import Audit, GameSample, Picture
 from tests.support.small_games import Browser
 
 Enter = Callable[..., Browser]

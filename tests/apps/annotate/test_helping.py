@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from refseg.apps.annotate import helping
 from refseg.apps.annotate.app import create_app
+from refseg.apps.annotate.database.tables import GameSample, Picture
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.tables import GameSample, Picture
+from refseg.apps.annotate.services import helping
 from refseg.inference.segmentation import Segmentation
 from tests.support.small_games import SIZE, add_people, log_in, make_game
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from refseg.apps.annotate.players import Client, Player
-from refseg.apps.annotate.replay import contradictions
 from refseg.apps.annotate.settings import Settings
+from tests.loadtest.players import Client, Player
+from tests.support.replay import contradictions
 from tests.support.witnesses import Journal, broken_promises, crowded_game, lost_drafts, own_postgres
 
 PLAYERS = 8
@@ -41,7 +41,7 @@ class Killable:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        FORKED.set_forkserver_preload(["uvicorn", "refseg.apps.annotate.app", "refseg.apps.annotate.migrate"])
+        FORKED.set_forkserver_preload(["uvicorn", "refseg.apps.annotate.app", "refseg.apps.annotate.database.migrate"])
         self.start()
 
     def start(self) -> None:

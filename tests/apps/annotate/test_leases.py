@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from refseg.apps.annotate import leases
+from refseg.apps.annotate.database.tables import Picture
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.importing import Brought, import_found
-from refseg.apps.annotate.tables import Picture
+from refseg.apps.annotate.services import leases
+from refseg.apps.annotate.services.importing import ImportResult, import_pictures
 from tests.support.small_games import Clock, add_people, found, make_game
 
 
@@ -86,7 +86,9 @@ def test_a_skipped_picture_comes_back_after_a_day(game: Game) -> None:
 def test_few_samples_and_many_objects_are_drawn_first(tmp_path: Path) -> None:
     game = make_game(tmp_path / "game")
     (anna,) = add_people(game, "anna").values()
-    import_found(game, [found(10 + n, ("dog",) * size, "x") for n, size in enumerate((1, 4, 4))], Brought(), "test")
+    import_pictures(
+        game, [found(10 + n, ("dog",) * size, "x") for n, size in enumerate((1, 4, 4))], ImportResult(), "test"
+    )
 
     game.database.write(
         lambda session: session.execute(update(Picture).where(Picture.number == 12).values(samples=3)).close()

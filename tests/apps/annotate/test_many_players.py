@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from refseg.apps.annotate.players import Client, Exchange, Player
-from refseg.apps.annotate.replay import contradictions
-from refseg.apps.annotate.served import Served
+from tests.loadtest.players import Client, Exchange, Player
+from tests.loadtest.served import Served
+from tests.support.replay import contradictions
 from tests.support.witnesses import Journal, broken_promises, crowded_game, double_held, leaked, own_postgres
 
 PLAYERS = 24

@@ -12,10 +12,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from refseg.apps.annotate.database import Database
-from refseg.apps.annotate.migrate import alembic_config, migrate, newest, version
+from refseg.apps.annotate.database.engine import Database
+from refseg.apps.annotate.database.migrate import alembic_config, migrate, newest, version
+from refseg.apps.annotate.database.tables import ORDER, Base
 from refseg.apps.annotate.settings import SECRET_VARIABLE, Settings
-from refseg.apps.annotate.tables import ORDER, Base
 from refseg.errors import ConfigError, DataError
 
 

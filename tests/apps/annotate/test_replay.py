@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from refseg.apps.annotate.filling import Amount, fill
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.replay import contradictions
 from refseg.apps.annotate.settings import Settings
 from refseg.errors import ConfigError, DataError
+from tests.loadtest.filling import Amount, fill
+from tests.support.replay import contradictions
 from tests.support.small_games import open_game
 
 DAMAGE = {

@@ -14,11 +14,11 @@ from PIL import Image
 from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
-from refseg.apps.annotate import people
 from refseg.apps.annotate.app import create_app
+from refseg.apps.annotate.auth import people
+from refseg.apps.annotate.database.tables import GameSample, Person, Security
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.middleware import HEADERS
-from refseg.apps.annotate.tables import GameSample, Person, Security
+from refseg.apps.annotate.web.middleware import HEADERS
 from tests.support.small_games import PASSWORD, Browser, add_people, log_in, make_game, token_in
 
 Enter = Callable[..., Browser]
@@ -468,7 +468,7 @@ def test_an_unforeseen_error_tells_nothing(enter: Enter, sqlite_game: Game, monk
     def broken(*given: object) -> None:
         raise RuntimeError("the secret detail")
 
-    monkeypatch.setattr("refseg.apps.annotate.scoring.leaderboard", broken)
+    monkeypatch.setattr("refseg.apps.annotate.services.scoring.leaderboard", broken)
     answer = anna.get("/api/v1/leaderboard")
     assert (answer.status_code, code(answer)) == (500, "internal")
     assert "secret detail" not in answer.text

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refseg.apps.annotate.nouns import Nouns, deceptive, no_target_remarks
-from refseg.apps.annotate.sentences import KINDS, are_near, clean, count_warning, kind_of, same_key
+from refseg.apps.annotate.game import clean
+from refseg.apps.annotate.services.nouns import Nouns, deceptive, no_target_remarks
+from refseg.apps.annotate.services.sentences import KINDS, are_near, count_warning, kind_of, same_key
 
 NOUNS = Nouns(["person", "dog", "car", "cup", "couch", "wine glass"])
 

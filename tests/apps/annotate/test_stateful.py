@@ -22,13 +22,13 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import func, select
 
-from refseg.apps.annotate import leases, tasks
+from refseg.apps.annotate.database.tables import Audit, Award, Day, GameSample, Object, Picture, Verdict
 from refseg.apps.annotate.errors import GameError
-from refseg.apps.annotate.judging import Answer, judge
-from refseg.apps.annotate.moves import administer
+from refseg.apps.annotate.services import leases, tasks
+from refseg.apps.annotate.services.judging import Judgement, judge
+from refseg.apps.annotate.services.moves import administer
+from refseg.apps.annotate.services.submitting import Submission, submit
 from refseg.apps.annotate.states import LIVE, OPEN, POINTS
-from refseg.apps.annotate.submitting import Submission, submit
-from refseg.apps.annotate.tables import Audit, Award, Day, GameSample, Object, Picture, Verdict
 from tests.support.small_games import add_people, make_game
 
 PLAYERS = ("anna", "viktor", "vera", "otto")
@@ -167,8 +167,8 @@ class PlayedGame(RuleBasedStateMachine):
         self.holding[name] = (number, lease.id)
         sample.holder, sample.until = name, lease.until
         with self.game.database.read() as session:
-            shown = tasks.validate_task(session, self.game, self.people[name], lease)
-        assert set(shown["sample"]) == {"id", "text"}  # type: ignore[index]
+            shown = tasks.task_of(session, self.people[name], lease)
+        assert set(shown["sample"]) == {"id", "text"}
 
     @rule(name=st.sampled_from(PLAYERS), answer=st.sampled_from(["same", "other", "none", "reject"]))
     def answer(self, name: str, answer: str) -> None:
@@ -181,7 +181,7 @@ class PlayedGame(RuleBasedStateMachine):
         targets = {"same": sample.targets, "other": other, "none": frozenset(), "reject": frozenset()}[answer]
         self.number += 1
         reject = answer == "reject"
-        given = Answer(
+        given = Judgement(
             lease, f"key-{self.number:06d}", reject, tuple(sorted(targets)), not targets and not reject,
             "ambiguous" if reject else None,
         )  # fmt: skip
@@ -246,7 +246,7 @@ class PlayedGame(RuleBasedStateMachine):
 
     @rule(target=keys, name=st.sampled_from(PLAYERS))
     def judge_without_lease(self, name: str) -> Any:
-        given = Answer("made-up", "key-made-up", False, (), True)
+        given = Judgement("made-up", "key-made-up", False, (), True)
         for number in list(self.samples)[:1]:
             with pytest.raises(GameError, match="taken by somebody else"):
                 self.write(lambda session, number=number: judge(session, self.game, self.people[name], number, given))

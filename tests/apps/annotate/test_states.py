@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
+from refseg.apps.annotate.database.tables import GameSample, Verdict
 from refseg.apps.annotate.errors import STATUS
 from refseg.apps.annotate.states import LIVE, MOVES, OPEN, POINTS, REASONS, ROLES, STATES, allowed_moves, as_table
-from refseg.apps.annotate.tables import GameSample, Verdict
 
 
 def test_every_move_starts_and_ends_at_a_state() -> None:

@@ -1,6 +1,6 @@
 """The pictures of docs/annotate.md: a game of drawn scenes is played for three weeks, then its pages are photographed.
 
-python tests/apps/annotate/browser/pictures_for_docs.py docs/images
+python -m tests.apps.annotate.browser.pictures_for_docs docs/images
 """
 
 import random
@@ -14,17 +14,17 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 from sqlalchemy import select
 
+from refseg.apps.annotate.database.tables import GameSample, Object, Picture, SampleTarget
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.importing import Brought, import_found
-from refseg.apps.annotate.judging import Answer, judge
-from refseg.apps.annotate.leases import release, take_picture, take_sample
+from refseg.apps.annotate.services.importing import ImportResult, import_pictures
+from refseg.apps.annotate.services.judging import Judgement, judge
+from refseg.apps.annotate.services.leases import release, take_picture, take_sample
+from refseg.apps.annotate.services.sources import scenes
+from refseg.apps.annotate.services.submitting import Submission, submit
 from refseg.apps.annotate.settings import Settings
-from refseg.apps.annotate.sources import scenes
-from refseg.apps.annotate.submitting import Submission, submit
-from refseg.apps.annotate.tables import GameSample, Object, Picture, SampleTarget
 from tests.support.browser_players import CHROMIUM, FLAGS, Player
-from tests.support.game_server import PEOPLE, ThreadServer
+from tests.support.game_server import PEOPLE, ThreadServer, add_people
 
 DAY = 86_400
 KNOWN = 2  # sentences of each scene that the game starts with; the others are what the players write
@@ -33,16 +33,13 @@ KNOWN = 2  # sentences of each scene that the game starts with; the others are w
 def prepare(data: Path) -> tuple[ThreadServer, dict[str, list]]:
     """A game of 24 scenes, and the sentences that its players are going to write, by picture file."""
     game = Game.open(Settings(data=data))
-    for name, roles in PEOPLE.items():
-        game.database.write(
-            lambda session, name=name, roles=roles: people.add_person(session, game, name, PASSWORD, roles)
-        )
+    add_people(game)
     to_write: dict[str, list] = {}
-    brought = []
-    for found in scenes(24, seed=3, size=480):
-        to_write[found.file_name] = found.sentences[KNOWN:]
-        brought.append(replace(found, sentences=found.sentences[:KNOWN]))
-    import_found(game, brought, Brought(), "drawn scenes")
+    pictures = []
+    for picture in scenes(24, seed=3, size=480):
+        to_write[picture.file_name] = picture.sentences[KNOWN:]
+        pictures.append(replace(picture, sentences=picture.sentences[:KNOWN]))
+    import_pictures(game, pictures, ImportResult(), "drawn scenes")
     return ThreadServer(game), to_write
 
 
@@ -64,13 +61,13 @@ def write_one(game: Game, person: int, to_write: dict[str, list]) -> None:
         lease = take_picture(session, game, person)
         if lease is None:
             return
-        said = to_write[session.get(Picture, lease.item_id).file_name]
-        if not said:
+        unwritten = to_write[session.get(Picture, lease.item_id).file_name]
+        if not unwritten:
             release(session, game, person, lease.id, skip=True)
             return
-        text, numbers, _ = said.pop()
-        meant = tuple(session.scalars(select(Object.id).where(Object.number.in_(numbers))))
-        submit(session, game, person, Submission(lease.id, str(uuid.uuid4()), text, meant, not meant))
+        text, numbers, _ = unwritten.pop()
+        targets = tuple(session.scalars(select(Object.id).where(Object.number.in_(numbers))))
+        submit(session, game, person, Submission(lease.id, str(uuid.uuid4()), text, targets, not targets))
 
     try:
         game.database.write(work)
@@ -85,14 +82,14 @@ def judge_one(game: Game, person: int, rng: random.Random) -> None:
         if lease is None:
             return
         sample = session.get(GameSample, lease.item_id)
-        meant = session.scalars(select(SampleTarget.object_id).where(SampleTarget.sample_id == sample.id)).all()
+        targets = session.scalars(select(SampleTarget.object_id).where(SampleTarget.sample_id == sample.id)).all()
         chance = rng.random()
         if chance < 0.05:
-            answer = Answer(lease.id, str(uuid.uuid4()), True, reason=rng.choice(["ambiguous", "broken_mask"]))
-        elif chance < 0.45 and len(meant) > 1:
-            answer = Answer(lease.id, str(uuid.uuid4()), False, tuple(meant[:1]))
+            answer = Judgement(lease.id, str(uuid.uuid4()), True, reason=rng.choice(["ambiguous", "broken_mask"]))
+        elif chance < 0.45 and len(targets) > 1:
+            answer = Judgement(lease.id, str(uuid.uuid4()), False, tuple(targets[:1]))
         else:
-            answer = Answer(lease.id, str(uuid.uuid4()), False, tuple(meant), not meant)
+            answer = Judgement(lease.id, str(uuid.uuid4()), False, tuple(targets), not targets)
         judge(session, game, person, sample.id, answer)
 
     game.database.write(work)

@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from sqlalchemy import select
 
-from refseg.apps.annotate.tables import GameSample
+from refseg.apps.annotate.database.tables import GameSample
 from refseg.data import open_dataset
 
 

@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import expect
 from sqlalchemy import func, select
 
+from refseg.apps.annotate.database.tables import GameSample
 from refseg.apps.annotate.settings import Settings
-from refseg.apps.annotate.tables import GameSample
 from tests.support.browser_players import Player
 from tests.support.game_server import ProcessServer
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 from sqlalchemy import select
 
-from refseg.apps.annotate.tables import GameSample
+from refseg.apps.annotate.database.tables import GameSample
 
 
 def states(server) -> dict[str, str]:

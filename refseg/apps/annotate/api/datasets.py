@@ -1,0 +1,101 @@
+"""Import and export for administrators in a browser; the command line does the same without limits of size."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any, Literal, no_type_check
+
+from fastapi import File, Form, Query, Request, UploadFile
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
+
+from refseg.apps.annotate.api import api_router, models, responses
+from refseg.apps.annotate.api.models import ResponseModel, respond
+from refseg.apps.annotate.auth.access import Administrator, GameDep, refuse
+from refseg.apps.annotate.auth.audit import record
+from refseg.apps.annotate.errors import GameError
+from refseg.apps.annotate.services.card import card_markdown, make_card
+from refseg.apps.annotate.services.exporting import export_archive
+from refseg.apps.annotate.services.importing import import_source
+from refseg.apps.annotate.services.uploads import save_annotations, unpack_pictures
+from refseg.errors import RefsegError
+
+router = api_router("data sets")
+
+_SHOWN = 200
+
+
+class ImportReport(ResponseModel):
+    """What an import brought."""
+
+    pictures: int
+    objects: int
+    sentences: int
+    problems: list[str]
+
+
+@router.post("/admin/import", response_model=ImportReport)
+@no_type_check  # FastAPI describes the files by its own class, and hands over the one below it
+def import_upload(
+    request: Request,
+    game: GameDep,
+    person: Administrator,
+    annotations: Annotated[UploadFile, File(description="a COCO-style .json file")],
+    pictures: Annotated[UploadFile, File(description="a .zip file of the pictures")],
+    split: Annotated[str, Form(max_length=40, pattern=r"^[A-Za-z0-9_.-]+$")] = "train",
+) -> Any:
+    """Import a COCO-style file and its pictures."""
+    with tempfile.TemporaryDirectory(dir=game.settings.data, prefix="upload-") as folder:
+        home = Path(folder)
+        try:
+            source = save_annotations(annotations.file, home / "instances.json")
+            unpack_pictures(pictures.file, home / "images", game.settings.max_picture_bytes, game.settings.max_upload)
+            brought = import_source(game, source, images=home / "images", split=split, actor=person.id)
+        except (RefsegError, zipfile.BadZipFile) as error:
+            message = str(error).replace(str(home), "upload")
+            wrong = error if isinstance(error, GameError) else GameError("invalid", message, "annotations")
+            raise refuse(request, "bad_upload", wrong, person.id) from None
+        problems = [str(problem).replace(str(home), "upload") for problem in brought.problems[:_SHOWN]]
+    return respond(game, ImportReport, {**vars(brought), "problems": problems})
+
+
+@router.get("/admin/card")
+def card(game: GameDep, person: Administrator, split: models.SplitQuery = None) -> dict[str, Any]:
+    """The data card of an export made now, with its text."""
+    with game.database.read() as session:
+        numbers = make_card(session, game, split)
+    return {**numbers, "markdown": card_markdown(numbers)}
+
+
+@router.get(
+    "/admin/export",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/zip": {}}, "description": "the archive"}, **responses(409)},
+)
+def download(
+    game: GameDep,
+    person: Administrator,
+    form: Annotated[Literal["grefcoco", "refcoco", "jsonl"], Query()] = "grefcoco",
+    split: models.SplitQuery = None,
+) -> FileResponse:
+    """The accepted samples as a .zip file."""
+    folder = Path(tempfile.mkdtemp(dir=game.settings.data, prefix="export-"))
+    try:
+        count = export_archive(game, folder / "export.zip", form, split)
+    except RefsegError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise GameError("not_allowed", str(error)) from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    details = {"form": form, "split": split, "sentences": count}
+    game.database.write(lambda session: record(session, game, person.id, "data", None, "export", details=details))
+    return FileResponse(
+        folder / "export.zip",
+        media_type="application/zip",
+        filename=f"{form}.zip",
+        background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
+    )

@@ -1,0 +1,1 @@
+"""Accounts and logins, who may do what and how often, the logs."""

@@ -1,0 +1,1 @@
+"""What the game does: functions of a database session."""

@@ -1,0 +1,89 @@
+"""The administrator's view of the samples and logs: lists with filters, and everything about one sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Text, cast, func, select
+from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.orm.interfaces import LoaderOption
+
+from refseg.apps.annotate.database.tables import Audit, GameSample, Security, Verdict
+from refseg.apps.annotate.errors import not_found
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which samples are wanted; None leaves a field open. The flag "differed" is any on which a validator differed."""
+
+    state: str | None = None
+    split: str | None = None
+    kind: str | None = None
+    author: int | None = None
+    validator: int | None = None
+    picture: int | None = None
+    flag: str | None = None
+    no_target: bool | None = None
+    q: str | None = None
+    oldest_first: bool = False
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """As conditions on `GameSample`."""
+        columns = {
+            GameSample.state: self.state, GameSample.split: self.split, GameSample.kind: self.kind,
+            GameSample.author_id: self.author, GameSample.picture_id: self.picture,
+            GameSample.no_target: self.no_target,
+        }  # fmt: skip
+        conditions: list[ColumnElement[bool]] = [
+            column == value for column, value in columns.items() if value is not None
+        ]
+        verdicts = select(Verdict.id).where(Verdict.sample_id == GameSample.id)
+        if self.validator is not None:
+            conditions.append(verdicts.where(Verdict.validator_id == self.validator).exists())
+        if self.flag == "differed":
+            conditions.append(verdicts.where(Verdict.result == "differed").exists())
+        elif self.flag is not None:
+            conditions.append(cast(GameSample.flags, Text).contains(f'"{self.flag}"', autoescape=True))
+        if self.q:
+            conditions.append(func.lower(GameSample.text).contains(self.q.lower(), autoescape=True))
+        return conditions
+
+
+def page_of(session: Session, wanted: Select[Any], page: int, per_page: int, *options: LoaderOption) -> dict[str, Any]:
+    """A page (from 1 on) of what a statement finds, and `total`, how many rows it finds in all."""
+    total = session.scalar(wanted.order_by(None).with_only_columns(func.count(), maintain_column_froms=True))
+    rows = session.scalars(wanted.options(*options).limit(per_page).offset((page - 1) * per_page))
+    return {"items": list(rows), "page": page, "per_page": per_page, "total": total}
+
+
+def list_samples(session: Session, wanted: Filter, page: int, per_page: int) -> dict[str, Any]:
+    """A page of samples with picture, author and verdicts."""
+    order = GameSample.id if wanted.oldest_first else GameSample.id.desc()
+    statement = select(GameSample).where(*wanted.conditions()).order_by(order)
+    loaded = (joinedload(GameSample.picture), joinedload(GameSample.author), selectinload(GameSample.verdicts))
+    return page_of(session, statement, page, per_page, *loaded)
+
+
+def one_sample(session: Session, sample_id: int) -> GameSample:
+    """A sample; raises `GameError` "not_found"."""
+    sample = session.get(GameSample, sample_id)
+    if sample is None:
+        raise not_found("sample")
+    return sample
+
+
+def audit_log(session: Session, entity: str | None, move: str | None, page: int, per_page: int) -> dict[str, Any]:
+    """A page of the audit log, the latest first; None leaves entity or move open."""
+    statement = select(Audit).order_by(Audit.id.desc())
+    if entity is not None:
+        statement = statement.where(Audit.entity == entity)
+    if move is not None:
+        statement = statement.where(Audit.move == move)
+    return page_of(session, statement, page, per_page, joinedload(Audit.actor))
+
+
+def security_log(session: Session, page: int, per_page: int) -> dict[str, Any]:
+    """A page of the security log, the latest first."""
+    statement = select(Security).order_by(Security.id.desc())
+    return page_of(session, statement, page, per_page, joinedload(Security.person))

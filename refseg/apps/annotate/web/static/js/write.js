@@ -1,0 +1,277 @@
+// The annotator's page: select targets, or none, and write the sentence that means them.
+
+import { ApiError, call } from "./api.js";
+import { Board } from "./board.js";
+import { announce, ask, debounce, find, notify, plural } from "./dom.js";
+import { DraftKeeper } from "./drafts.js";
+import { onKey } from "./keyboard.js";
+import { deliver } from "./outbox.js";
+import { settled, showToday } from "./shell.js";
+import { newKey } from "./store.js";
+import { Advice } from "./advice.js";
+import { References } from "./references.js";
+import {
+  LeaseKeeper,
+  Waiting,
+  draftStatus,
+  draftWords,
+  modelAction,
+  openNext,
+  setBusy,
+  showChips,
+  showSaved,
+  skipItem,
+  splitChoice,
+} from "./task.js";
+
+const text = find("#text");
+const board = new Board(find("#board"), (ids) => {
+  if (ids.size > 0 && noTarget()) setNoTarget(false);
+  changed();
+});
+const advice = new Advice(find("#advice"), find("#submit"));
+const references = new References(board, useSuggestion);
+const waiting = new Waiting(next);
+const split = splitChoice(next);
+const check = debounce(() => advice.ask(content(), task), 600);
+
+let task = null;
+let keeper = null;
+let lease = null;
+let clientKey = newKey();
+let suggestion = null; // {id, text} of the suggestion taken, as long as the sentence is unchanged
+let sending = false;
+
+const noTarget = () => find('input[name="meaning"][value="none"]').checked;
+
+function setNoTarget(none) {
+  find(`input[name="meaning"][value="${none ? "none" : "some"}"]`).checked = true;
+}
+
+function content() {
+  return {
+    text: text.value,
+    targets: [...board.selected],
+    no_target: noTarget(),
+    suggestion_id: suggestion && suggestion.text === text.value ? suggestion.id : null,
+    client_key: clientKey,
+    reason: null,
+    note: "",
+    history: board.steps,
+  };
+}
+
+function show() {
+  showChips(board);
+  find("#target-count").textContent = String(board.selected.size);
+  find("#text-count").textContent = text.value ? `${text.value.length} of ${text.maxLength}` : "";
+  references.setNoTarget(noTarget());
+}
+
+function changed() {
+  show();
+  if (!task) return;
+  keeper.change(content());
+  advice.stale();
+  check();
+}
+
+async function open(answer) {
+  task = answer;
+  keeper?.close();
+  lease?.end();
+  waiting.hide();
+  const { picture } = task;
+  keeper = new DraftKeeper("write", picture.id, status);
+  lease = new LeaseKeeper(task.lease, lost);
+  const { content: draft, other } = keeper.open(task.draft);
+  advice.clear();
+  references.open(task);
+  find("#picture-note").textContent = `Picture ${picture.id}, ${picture.split}`;
+  const shown = restore(draft);
+  if (other) offer(other);
+  if (draft?.text) announce("Your draft is back.");
+  await shown;
+}
+
+/** Puts a draft into the page; null empties it. */
+function restore(draft) {
+  clientKey = draft?.client_key ?? newKey();
+  text.value = draft?.text ?? "";
+  suggestion = draft?.suggestion_id ? { id: draft.suggestion_id, text: draft.text } : null;
+  setNoTarget(draft?.no_target ?? false);
+  const shown = board.open(task.picture, task.objects, draft?.targets ?? [], draft?.history ?? []);
+  show();
+  showSaved(draft ? "saved" : "");
+  if (draft?.text) check();
+  return shown;
+}
+
+function offer(other) {
+  const take = { label: "Take the other", run: () => (restore(other), changed()) };
+  notify(`This browser kept another draft: ${draftWords(other)}`, { seconds: 60, action: take });
+}
+
+const status = (word, detail) => draftStatus(word, detail, keeper, { restore, changed, lost });
+
+async function lost() {
+  lease.end();
+  const kept = text.value ? ` Your sentence “${text.value}” is kept among your drafts.` : "";
+  notify(`The picture was given to somebody else, because nothing happened here for a while.${kept}`, { tone: "bad" });
+  await next();
+}
+
+async function next() {
+  keeper?.flush();
+  const held = task && task.lease && lease && !lease.ended;
+  await openNext("write", "picture", split(), { leaves: held && task.picture.split, release, open, close, again: next });
+}
+
+function close() {
+  task = null;
+  keeper?.close();
+  lease?.end();
+  waiting.show();
+}
+
+const release = (skip) => call("POST", `/leases/${task.lease.id}/release`, { skip });
+
+function invalid(words, element) {
+  advice.problem(words);
+  element.focus();
+}
+
+async function submit(keep) {
+  if (!task || sending) return;
+  const body = content();
+  if (!body.text.trim()) return invalid("Write a sentence first.", text);
+  if (!body.no_target && body.targets.length === 0)
+    return invalid("Select the objects that it means, or choose “No target”.", find(".object-list"));
+  sending = true;
+  check.cancel();
+  busy(true);
+  try {
+    if (await advice.clears(body, task)) await send(body, keep);
+  } finally {
+    sending = false;
+    busy(false);
+  }
+}
+
+const busy = (on) => setBusy(board, on);
+
+async function send(body, keep) {
+  const { client_key, targets, no_target, suggestion_id } = body;
+  const sent = task;
+  keeper.later.cancel();
+  showSaved("sending");
+  try {
+    const answer = await deliver(
+      "/samples",
+      { lease_id: task.lease.id, client_key, text: body.text, targets, no_target, suggestion_id, keep },
+      { draft: keeper.name, waiting: () => showSaved("unsent") },
+    );
+    keeper.close({ forget: true });
+    showSaved("");
+    showToday(answer.today);
+    const action = modelAction(answer.help_url, body.text, sent.picture);
+    notify(`Sent (${answer.sample.kind}). It waits for a validator.`, {
+      tone: "good",
+      action,
+      seconds: action ? 12 : 4,
+    });
+    announce("Sent.");
+    busy(false);
+    if (answer.lease) await open({ ...task, lease: answer.lease, draft: null, sentences: task.sentences + 1 });
+    else await next();
+    board.stage.frame.focus();
+  } catch (problem) {
+    if (!(problem instanceof ApiError)) throw problem;
+    showSaved("");
+    await refused(problem);
+  }
+}
+
+async function refused(problem) {
+  if (problem.code === "lease_lost") return lost();
+  if (problem.code === "key_reused") clientKey = newKey();
+  keeper.change(content());
+  if (problem.details.earlier)
+    advice.refusal({ ...problem, message: problem.message, earlier: problem.details.earlier });
+  else advice.problem(problem.message);
+  busy(false);
+  return text.focus();
+}
+
+async function skip() {
+  if (!task || sending) return;
+  if (text.value.trim() && (await ask(find("#skip-dialog"))) !== "skip") return;
+  await skipItem(keeper, release);
+  await next();
+}
+
+function useSuggestion(item) {
+  suggestion = item;
+  text.value = item.text;
+  setNoTarget(true);
+  changed();
+  text.focus();
+  announce("Suggestion taken");
+}
+
+function meaningChanged() {
+  if (noTarget()) board.clear();
+  announce(noTarget() ? "No target" : plural(board.selected.size, "object"));
+  changed();
+}
+
+text.addEventListener("input", changed);
+for (const radio of document.querySelectorAll('input[name="meaning"]'))
+  radio.addEventListener("change", meaningChanged);
+find("#composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit(find("#keep").checked);
+});
+text.addEventListener("keydown", (event) => {
+  // A sentence has one line: Enter leaves the field for the picture instead of breaking it.
+  if (event.key === "Enter" && !event.ctrlKey && !event.metaKey && !event.isComposing) event.preventDefault();
+});
+find("#skip").addEventListener("click", skip);
+
+const group = "Sentence";
+onKey({ keys: ["Ctrl+Enter"], says: "Submit", group, typing: true, run: () => submit(find("#keep").checked) });
+onKey({
+  keys: ["Ctrl+Shift+Enter"],
+  says: "Submit and stay on this picture",
+  group,
+  typing: true,
+  run: () => submit(true),
+});
+onKey({ keys: ["t", "/"], says: "To the sentence", group, run: () => text.focus() });
+onKey({
+  keys: ["Escape"],
+  says: "From the sentence to the picture",
+  group,
+  typing: true,
+  run: () => board.stage.frame.focus(),
+});
+onKey({
+  keys: ["o"],
+  says: "No target, or these objects",
+  group,
+  run: () => {
+    setNoTarget(!noTarget());
+    meaningChanged();
+  },
+});
+onKey({
+  keys: ["s"],
+  says: "Other suggestions, where there is no target",
+  group,
+  run: () => noTarget() && references.load(),
+});
+onKey({ keys: ["e"], says: "Sentences of this picture", group, run: () => references.toggleSentences() });
+onKey({ keys: ["k"], says: "Skip the picture", group, run: skip });
+
+await settled;
+await next();

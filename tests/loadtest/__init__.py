@@ -1,0 +1,1 @@
+"""The load test of the annotation game: `python -m tests.loadtest`."""
