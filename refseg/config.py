@@ -1,13 +1,29 @@
-"""Configurations: frozen dataclasses to and from TOML. An unknown key is an error; overrides are dotted: `a.b=3`."""
+"""Configurations: frozen dataclasses, validated by their field types, to and from TOML.
+
+    @dataclass(frozen=True)
+    class DecoderConfig(Config):
+        layers: PositiveInt = 3
+        "Layers of the decoder."
+        dropout: DropRate = 0.0
+
+A field's type says what it may hold, with bounds as `Annotated[int, Ge(1)]`; the text under it is its help
+(`describe`). `check` holds the rules between fields. An unknown key is an error; overrides are dotted: `a.b=3`.
+"""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import sys
+import textwrap
 import types
 import typing
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf, Predicate
 
 from refseg.errors import ConfigError, did_you_mean
 
@@ -16,7 +32,82 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover - Python 3.10
     import tomli as tomllib
 
+__all__ = [
+    "Config", "DropRate", "FieldDescription", "NonNegativeFloat", "NonNegativeInt", "PositiveFloat", "PositiveInt",
+    "PowerOfTwo", "Probability", "describe", "from_dict", "override", "read_toml", "to_dict", "to_toml",
+]  # fmt: skip
+
 T = TypeVar("T")
+
+
+def power_of_2(value: int) -> bool:
+    """Whether `value` is 1, 2, 4, 8, ..."""
+    return value >= 1 and not value & (value - 1)
+
+
+PositiveInt = Annotated[int, Ge(1)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Probability = Annotated[float, Ge(0), Le(1)]
+DropRate = Annotated[float, Ge(0), Lt(1)]
+"""A probability below 1, of dropout and drop path."""
+PowerOfTwo = Annotated[int, Predicate(power_of_2)]
+
+
+class Config:
+    """Base of configuration dataclasses: fields are validated by their types when an object is made.
+
+    Lists become tuples and whole numbers floats where the type says so. Raises `ConfigError` with the field's name.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():
+            given = getattr(self, name)
+            value = _convert(hint, given, name)
+            if value is not given:
+                object.__setattr__(self, name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Rules between fields; the message of the `ConfigError` raised begins with the field to mend."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldDescription:
+    """A field as a person sets it: dotted name, type as it is written, default (None where it must be given), text."""
+
+    name: str
+    type: str
+    default: Any
+    text: str
+
+
+def describe(cls: type) -> list[FieldDescription]:
+    """The fields of a configuration class, those of a nested configuration with dotted names behind it.
+
+    The text is the string under the field in the class's source, "" where there is none. Of a field that holds one of
+    several configurations, the fields of its default follow.
+    """
+    return list(_describe(cls, None, ""))
+
+
+def _describe(cls: type, owner: Any, prefix: str) -> Iterator[FieldDescription]:
+    """The fields of `cls`, with the defaults that they have in the object `owner`, where there is one."""
+    texts = _field_texts(cls)
+    for item in dataclasses.fields(cls):
+        default: Any = None
+        if owner is not None:
+            default = getattr(owner, item.name)
+        elif item.default is not dataclasses.MISSING:
+            default = item.default
+        elif item.default_factory is not dataclasses.MISSING:
+            default = item.default_factory()
+        nested = dataclasses.is_dataclass(default)
+        name = f"{prefix}{item.name}"
+        yield FieldDescription(name, str(item.type), None if nested else default, texts.get(item.name, ""))
+        if nested:
+            yield from _describe(type(default), default, f"{name}.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -34,25 +125,24 @@ def to_dict(config: Any) -> dict[str, Any]:
     return result
 
 
-def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
-    """Build the dataclass `cls` from nested plain values, checking names and types.
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """The dataclass `cls` from nested plain values; fields that are left out take their defaults.
 
-    Raises `ConfigError` that names the dotted field. Fields that are left out take their defaults.
+    Raises `ConfigError` that names the dotted field (below `where`): unknown, of the wrong type or out of bounds.
     """
-    if not isinstance(values, dict):
+    if not isinstance(values, Mapping):
         raise ConfigError(f"{where or cls.__name__}: a table of fields is wanted, not {values!r}")
-    hints = typing.get_type_hints(cls)
-    names = [item.name for item in dataclasses.fields(cls) if item.init]  # type: ignore[arg-type]
+    hints = _hints(cls)
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{where}.{key}" if where else key
-        if key not in names:
-            raise ConfigError(f"{path}: no such field of {cls.__name__}; {did_you_mean(key, names)}")
+        if key not in hints:
+            raise ConfigError(f"{path}: no such field of {cls.__name__}; {did_you_mean(key, list(hints))}")
         arguments[key] = _convert(hints[key], value, path)
     try:
         return cls(**arguments)
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise (error.below(where) if issubclass(cls, Config) else error) from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where or cls.__name__}: {error}") from error
 
@@ -76,8 +166,8 @@ def to_toml(config: Any) -> str:
     return tomli_w.dumps(config if isinstance(config, dict) else to_dict(config))
 
 
-def override(values: dict[str, Any], assignments: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """A copy of nested `values` with assignments such as `optimizer.rate=1e-4` or `data.root=DIR` put in.
+def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """A copy of nested `values` with assignments such as `optimizer.lr=1e-4` or `data.root=DIR` put in.
 
     A value is read as TOML where it can be (numbers, true, lists) and is text otherwise.
     """
@@ -85,7 +175,7 @@ def override(values: dict[str, Any], assignments: list[str] | tuple[str, ...]) -
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"{assignment!r}: an override is written key=value, such as optimizer.rate=1e-4")
+            raise ConfigError(f"{assignment!r}: an override is written key=value, such as optimizer.lr=1e-4")
         *parents, last = key.strip().split(".")
         table = result
         for name in parents:
@@ -97,11 +187,28 @@ def override(values: dict[str, Any], assignments: list[str] | tuple[str, ...]) -
     return result
 
 
-def _known_keys(hint: Any, value: Any) -> int:
-    """How many keys of a table are fields of the dataclass `hint`; 0 for everything else."""
-    if not (dataclasses.is_dataclass(hint) and isinstance(value, dict)):
-        return 0
-    return len({item.name for item in dataclasses.fields(hint)} & value.keys())
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of the fields that `cls` is made of, bounds included."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.init}
+
+
+def _field_texts(cls: type) -> dict[str, str]:
+    """The strings under the fields of a class and of those it is derived from, on one line each."""
+    texts: dict[str, str] = {}
+    for each in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, below in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+                and isinstance(below.value.value, str)
+            ):
+                texts[field.target.id] = " ".join(below.value.value.split())
+    return texts
 
 
 def _literal(text: str) -> Any:
@@ -112,27 +219,22 @@ def _literal(text: str) -> Any:
 
 
 def _copy(values: Any) -> Any:
-    if isinstance(values, dict):
+    if isinstance(values, Mapping):
         return {key: _copy(value) for key, value in values.items()}
     return list(values) if isinstance(values, list) else values
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
+    """`value` as the type `hint` wants it. Raises `ConfigError` that begins with `path`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
+    if origin is Annotated:
+        value = _convert(arguments[0], value, path)
+        _check_bounds(arguments[1:], value, path)
+        return value
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        errors = []
-        options = [option for option in arguments if option is not type(None)]
-        # The dataclass that knows most of the keys comes first: its error is the one that helps.
-        for option in sorted(options, key=lambda option: -_known_keys(option, value)):
-            try:
-                return _convert(option, value, path)
-            except ConfigError as error:
-                errors.append(error)
-        raise errors[0]
+        return _convert_union(arguments, value, path)
     if origin is typing.Literal:
         if value not in arguments:
             raise ConfigError(
@@ -140,19 +242,18 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             )
         return value
     if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{path}: a list is wanted, not {value!r}")
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_convert(arguments[0], entry, f"{path}[{i}]") for i, entry in enumerate(value))
-        if len(arguments) != len(value):
-            raise ConfigError(f"{path}: a list of {len(arguments)} values is wanted, not {len(value)}")
-        return tuple(_convert(a, v, f"{path}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
+        return _convert_tuple(arguments, value, path)
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{path}: a table is wanted, not {value!r}")
-        return {key: _convert(arguments[1], entry, f"{path}.{key}") for key, entry in value.items()}
+        converted = {key: _convert(arguments[1], entry, f"{path}.{key}") for key, entry in value.items()}
+        return value if converted == value else converted
     if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else from_dict(hint, value, path)  # type: ignore[arg-type]
+        if isinstance(value, hint):  # type: ignore[arg-type]
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}: a table of fields is wanted, not {value!r}")
+        return from_dict(hint, value, path)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type):
@@ -160,3 +261,48 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path}: a value of type {hint.__name__} is wanted, not {value!r}")
         return value
     raise ConfigError(f"{path}: fields of type {hint} cannot be read from a file")
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{path}: a list is wanted, not {value!r}")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        raise ConfigError(f"{path}={value!r}: a list of {len(arguments)} values is wanted, not of {len(value)}")
+    converted = tuple(_convert(a, v, f"{path}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
+    return value if isinstance(value, tuple) and converted == value else converted
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+
+    def known_keys(option: Any) -> int:
+        """The number of keys that are fields of the dataclass `option`; 0 where it is none."""
+        if not (dataclasses.is_dataclass(option) and isinstance(value, dict)):
+            return 0
+        return len({item.name for item in dataclasses.fields(option)} & value.keys())
+
+    errors: list[ConfigError] = []
+    # The dataclass that knows most of the keys comes first: its error is the one that helps.
+    for option in sorted((each for each in options if each is not type(None)), key=known_keys, reverse=True):
+        try:
+            return _convert(option, value, path)
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _check_bounds(bounds: tuple[Any, ...], value: Any, path: str) -> None:
+    tests: dict[type, tuple[Any, str]] = {
+        Ge: (lambda bound: value >= bound.ge, "{0.ge} or more"),
+        Gt: (lambda bound: value > bound.gt, "more than {0.gt}"),
+        Le: (lambda bound: value <= bound.le, "{0.le} or less"),
+        Lt: (lambda bound: value < bound.lt, "less than {0.lt}"),
+        MultipleOf: (lambda bound: value % bound.multiple_of == 0, "a multiple of {0.multiple_of}"),
+        Predicate: (lambda bound: bound.func(value), "{0.func.__name__}"),
+    }
+    if not all(tests[type(bound)][0](bound) for bound in bounds):
+        wanted = " and ".join(tests[type(bound)][1].format(bound).replace("_", " ") for bound in bounds)
+        raise ConfigError(f"{path}={value!r}: {wanted} is wanted")

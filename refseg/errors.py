@@ -14,6 +14,10 @@ class RefsegError(ValueError):
 class ConfigError(RefsegError):
     """A configuration field that is unknown, of the wrong type or out of range."""
 
+    def below(self, table: str) -> ConfigError:
+        """The same error about a field of a nested table: its message begins with the field's name."""
+        return ConfigError(f"{table}.{self}") if table else self
+
 
 class DataError(RefsegError):
     """A data set file, record or folder that does not hold what it should."""

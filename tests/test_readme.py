@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 from PIL import Image
 
 import refseg
-from refseg.cli.main import VERBS
+from tests.support.command_line import parse
 from tests.support.tiny_model import write_model_folder
 
 ROOT = Path(__file__).parents[1]
@@ -34,11 +32,8 @@ def test_the_readme_has_what_it_should() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command: str) -> None:
-    _, verb, *words = shlex.split(command, comments=True)
-    module = import_module(VERBS[verb][0])
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    parser.parse_args(words)
+    _, *words = shlex.split(command, comments=True)
+    parse(words)
     for word in words:
         if word.endswith(".toml"):
             assert (ROOT / word).is_file()

@@ -1,51 +1,74 @@
-"""Encoders from their configurations: the one place that knows which class belongs to which dataclass."""
+"""The encoders: one table of configuration, module, and reader of published weights."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
-from refseg.encoders.text.bert import Bert, BertTextConfig
-from refseg.encoders.text.glove_transformer import GloveTransformer, GloveTransformerConfig
-from refseg.encoders.text.recurrent import RecurrentText, RecurrentTextConfig
-from refseg.encoders.text.transformer import WordTransformer, WordTransformerConfig
-from refseg.encoders.vision.darknet import DarkNet, DarkNetConfig
-from refseg.encoders.vision.mobilenet import MobileNet, MobileNetConfig
-from refseg.encoders.vision.resnet import ResNet, ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNet, ShuffleNetConfig
-from refseg.encoders.vision.swin import Swin, SwinConfig
-from refseg.encoders.vision.vit import ViT, ViTConfig
+from torch import Tensor, nn
+
+from refseg.encoders.text import bert, glove_transformer, recurrent, transformer
+from refseg.encoders.vision import darknet, darknet_weights, mobilenet, resnet, shufflenet, swin, vit
 from refseg.errors import ConfigError
+from refseg.state_dicts import read_state
+from refseg.types import TextEncoder, VisionEncoder
 
-__all__ = ["build_text", "build_vision"]
+__all__ = ["TEXT", "VISION", "Encoder", "build_text", "build_vision"]
 
-_VISION: dict[type, type[nn.Module]] = {
-    SwinConfig: Swin,
-    ResNetConfig: ResNet,
-    ViTConfig: ViT,
-    DarkNetConfig: DarkNet,
-    ShuffleNetConfig: ShuffleNet,
-    MobileNetConfig: MobileNet,
+
+@dataclass(frozen=True)
+class Encoder:
+    """A kind of encoder: its module, and how published weights of it are read."""
+
+    module: type[nn.Module]
+    read: Callable[[Path, Any], dict[str, Tensor]] | None = None
+    """(file, encoder) -> the file's tensors under the encoder's names; None where no published weights fit."""
+    fresh: tuple[str, ...] = ()
+    """How names begin that the files do not hold, such as normalisations of outgoing maps."""
+    spare: tuple[str, ...] = ()
+    """How names begin that files may hold though the encoder has no place for them."""
+
+
+VISION: dict[type, Encoder] = {
+    swin.SwinConfig: Encoder(
+        swin.Swin,
+        lambda path, _: swin.from_transformers(read_state(path)),
+        fresh=("norm0.", "norm1.", "norm2.", "norm3."),
+    ),
+    resnet.ResNetConfig: Encoder(resnet.ResNet, lambda path, _: resnet.from_torchvision(read_state(path))),
+    vit.ViTConfig: Encoder(vit.ViT, lambda path, _: vit.from_transformers(read_state(path))),
+    darknet.DarkNetConfig: Encoder(darknet.DarkNet, darknet_weights.read_darknet),
+    shufflenet.ShuffleNetConfig: Encoder(
+        shufflenet.ShuffleNet, lambda path, encoder: shufflenet.from_nanodet(read_state(path), encoder.config)
+    ),
+    mobilenet.MobileNetConfig: Encoder(
+        mobilenet.MobileNet, lambda path, encoder: mobilenet.from_execution_order(read_state(path), encoder.config)
+    ),
 }
-_TEXT: dict[type, type[nn.Module]] = {
-    BertTextConfig: Bert,
-    WordTransformerConfig: WordTransformer,
-    GloveTransformerConfig: GloveTransformer,
-    RecurrentTextConfig: RecurrentText,
+TEXT: dict[type, Encoder] = {
+    bert.BertTextConfig: Encoder(
+        bert.Bert, lambda path, _: bert.from_transformers(read_state(path)), spare=("bert.pooler.",)
+    ),
+    transformer.WordTransformerConfig: Encoder(transformer.WordTransformer),
+    glove_transformer.GloveTransformerConfig: Encoder(glove_transformer.GloveTransformer),
+    recurrent.RecurrentTextConfig: Encoder(recurrent.RecurrentText),
 }
 
 
-def build_vision(config: object) -> nn.Module:
-    """The vision encoder of a configuration: `channels` {stride: C}, and `forward(images)` -> {stride: "B C h w"}."""
-    return _build(_VISION, config, "vision")
+def build_vision(config: object) -> VisionEncoder:
+    """The vision encoder of a configuration, a `torch.nn.Module`. Raises `ConfigError` for other objects."""
+    return cast(VisionEncoder, _build(VISION, config, "vision"))
 
 
-def build_text(config: object) -> nn.Module:
-    """The text encoder of a configuration: `width`, and `forward(tokens)` -> `TextFeatures`."""
-    return _build(_TEXT, config, "text")
+def build_text(config: object) -> TextEncoder:
+    """The text encoder of a configuration, a `torch.nn.Module`. Raises `ConfigError` for other objects."""
+    return cast(TextEncoder, _build(TEXT, config, "text"))
 
 
-def _build(table: dict[type, type[nn.Module]], config: object, room: str) -> nn.Module:
+def _build(table: dict[type, Encoder], config: object, room: str) -> nn.Module:
     if type(config) not in table:
         known = ", ".join(kind.__name__ for kind in table)
         raise ConfigError(f"{room}: {type(config).__name__} is no configuration of an encoder; known are {known}")
-    return table[type(config)](config)
+    return table[type(config)].module(config)

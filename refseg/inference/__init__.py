@@ -1,0 +1,6 @@
+"""Answers: a model and its tokenizer asked about pictures, and what is made of the answers."""
+
+from __future__ import annotations
+
+DEFAULT_MODEL = "rela-photo"
+"""The packaged weights that are asked where nobody says which. Here, so that the command line gets it without torch."""

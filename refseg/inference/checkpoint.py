@@ -10,10 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,55 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from refseg import __version__
-from refseg.errors import CheckpointError, ConfigError, RefsegError
+from refseg.encoders.text.tokenizer import Tokenizer, load_tokenizer
+from refseg.errors import CheckpointError, ConfigError
+from refseg.files import recover_folder, replacing_folder
+from refseg.state_dicts import load_weights, read_tensors
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PACKAGED = Path(__file__).parents[1] / "weights"
 
 
-@contextmanager
-def replacing_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise RefsegError(f"{folder} is a file; a folder is wanted here")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    except OSError as error:
-        raise RefsegError(f"{folder.parent}: cannot write there ({error.strerror})") from error
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o777 & ~mask)
-        previous = _previous(folder)
-        if folder.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            folder.rename(previous)
-        temporary.rename(folder)
-        shutil.rmtree(previous, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def recover_folder(folder: str | os.PathLike[str]) -> None:
-    """Put back what a kill between the two renames of `replacing_folder` left aside."""
-    folder = Path(folder)
-    previous = _previous(folder)
-    if not folder.exists() and previous.is_dir():
-        previous.rename(folder)
-
-
-def _previous(folder: Path) -> Path:
-    return folder.parent / f".{folder.name}.previous"
-
-
 def save_model(
     folder: str | os.PathLike[str],
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer | None,
     info: Mapping[str, Any] | None = None,
     half: bool = False,
     state: Mapping[str, Tensor] | None = None,
@@ -87,7 +49,7 @@ def save_model(
 def write_model(
     folder: Path,
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer | None,
     info: Mapping[str, Any] | None = None,
     half: bool = False,
     state: Mapping[str, Tensor] | None = None,
@@ -118,13 +80,12 @@ def write_model(
 
 def load_model(
     name: str | os.PathLike[str], device: torch.device | str = "cpu"
-) -> tuple[nn.Module, Any, dict[str, Any]]:
+) -> tuple[nn.Module, Tokenizer, dict[str, Any]]:
     """The model (in eval mode, float32), its tokenizer and its info, from a folder, a packaged name or a hub id.
 
-    Raises `CheckpointError` when nothing is found, the folder is damaged or of a newer format, or its tensors are not
-    exactly the model's; the message lists them.
+    Raises `CheckpointError` when there is no such model, the folder is damaged or of a newer format, or its tensors are
+    not exactly the model's; the message lists them.
     """
-    from refseg.encoders.text.tokenizer import load_tokenizer
     from refseg.models import build
 
     folder = locate_model(name)
@@ -171,39 +132,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return document
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, cannot be read: {error}") from error
-
-
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Put tensors into a model, strictly: every name once, every shape equal. 16-bit floats are widened."""
-    own = model.state_dict()
-    problems = [f"missing: {_listed(own.keys() - tensors.keys())}"] if own.keys() - tensors.keys() else []
-    if tensors.keys() - own.keys():
-        problems.append(f"unexpected: {_listed(tensors.keys() - own.keys())}")
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)}, wanted {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & tensors.keys())
-        if tensors[name].shape != own[name].shape
-    ]
-    if shapes:
-        problems.append(
-            "shapes: " + "; ".join(shapes[:8]) + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "")
-        )
-    if problems:
-        raise CheckpointError(f"{where}: the tensors do not fit the configuration; " + "; ".join(problems))
-    model.load_state_dict({name: value.to(own[name].dtype) for name, value in tensors.items()}, strict=True)
-
-
 def _config_of(folder: Path, document: Mapping[str, Any]) -> Any:
     from refseg.models import MODELS, config_from_dict
 
@@ -231,8 +159,3 @@ def _download(hub_id: str) -> Path:
             f"{hub_id}: no such folder here, and it cannot be had from the hub ({reason}); "
             "check the name and the connection, or give a local folder"
         ) from error
-
-
-def _listed(names: Any, most: int = 8) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")

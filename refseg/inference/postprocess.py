@@ -1,32 +1,35 @@
-"""From what a network says to what a person gets: logits -> masks, boxes and verdicts at the pictures' own sizes.
+"""Logits -> masks, instances and no-target decisions at the images' own sizes.
 
 A mask is made in two steps: the logits are enlarged to the network's input size (bilinear, as every published system
-does), then read at the centre of each pixel of the original picture, through the picture's `Geometry` and without
-touching padding. The second step runs over strips of rows, so that an enormous picture costs little more memory than
-its own mask.
+does), then read at the centre of each pixel of the original image, through its `Geometry` and without touching padding.
+The second step runs over strips of rows, so that an enormous image costs little more memory than its own mask.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from refseg.errors import RefsegError
-from refseg.inference.connected_components import target_boxes
-from refseg.inference.segmentation import Geometry, Segmentation
-from refseg.types import Output
+from refseg.geometry import Geometry
+from refseg.inference.segmentation import Instance, Segmentation
+from refseg.types import InstancePredictions, Output
+
+__all__ = ["MINIMUM_AREA", "check_probability", "postprocess"]
 
 MINIMUM_AREA = 50
 """A mask of fewer pixels says "none" where the network has no no-target head (Liu et al., GRES, CVPR 2023, section
 5.3)."""
 
 STRIP = 1 << 22
-"""Pixels of the original picture that are in work at once."""
+"""Pixels of the original image that are in work at once."""
 
 
 def postprocess(
@@ -38,19 +41,22 @@ def postprocess(
     *,
     input_size: tuple[int, int] | None = None,
     minimum_area: int = MINIMUM_AREA,
+    probabilities: bool = False,
 ) -> list[Segmentation]:
-    """One `Segmentation` a sentence, in order.
+    """One `Segmentation` an expression, in order.
 
-    `output` holds B sentences; `geometries` and `texts` have one entry for each of them. A pixel is foreground when
-    its probability is above `threshold`. The verdict is "none", and the mask cleared, when the no-target probability
-    is above `no_target_threshold` (ties mean a target, as in `Output`), or when no pixel is foreground (GRES, section
+    `output` holds B expressions; `geometries` and `texts` have one entry for each of them. A pixel is foreground when
+    its probability is above `threshold`. There is no target, and the mask is cleared, when the no-target probability is
+    above `no_target_threshold` (ties mean a target, as in `Output`), or when no pixel is foreground (GRES, section
     5.1), in which case the no-target probability is at least one minus that of the most certain pixel. A network
-    without a no-target head says "none" when fewer than `minimum_area` pixels of the original picture are foreground;
+    without a no-target head has no target when fewer than `minimum_area` pixels of the original image are foreground;
     its no-target probability is one minus the foreground probability of the `minimum_area`-th most certain pixel,
     which reaches one minus `threshold` exactly when the rule says none.
 
-    `input_size` (height, width) is what the network saw, where a batch was padded beyond the geometries' own model
-    sizes.
+    Instances are those of `output.instances`, else one a predicted box (`output.boxes`), else the connected parts of
+    the mask. `input_size` (height, width) is what the network saw, where a batch was padded beyond the geometries' own
+    model sizes. With `probabilities` each answer carries its probability map.
+
     Raises `RefsegError` for thresholds outside 0 to 1 or lists of another length than the output.
     """
     count = len(output.mask_logits)
@@ -60,28 +66,37 @@ def postprocess(
     check_probability("no_target_threshold", no_target_threshold)
     answers = []
     for index, (geometry, text) in enumerate(zip(geometries, texts, strict=True)):
-        logits = _at_input_size(output.mask_logits[index], input_size or geometry.model_size)
+        size = input_size or geometry.model_size
+        logits = _at_input_size(output.mask_logits[index], size)
         if output.no_target_logits is not None:
             no_target_score = float(output.no_target_logits[index].float().sigmoid())
             no_target = no_target_score > no_target_threshold
-            mask, certainty, most = _mask_at_original_size(logits, geometry, threshold, 1, skip=no_target)
-            if not no_target and not mask.any():
-                no_target, no_target_score = True, max(no_target_score, 1.0 - most)
+            foreground = _at_original_size(logits, geometry, threshold, 1, probabilities, skip=no_target)
+            if not no_target and not foreground.mask.any():
+                no_target, no_target_score = True, max(no_target_score, 1.0 - foreground.nth)
         else:
             smallest = min(minimum_area, math.prod(geometry.original_size))
-            mask, certainty, nth = _mask_at_original_size(logits, geometry, threshold, smallest)
-            no_target_score = 1.0 - nth
-            no_target = int(mask.sum()) < smallest
-            if no_target:
-                mask = np.zeros_like(mask)
+            foreground = _at_original_size(logits, geometry, threshold, smallest, probabilities)
+            no_target_score = 1.0 - foreground.nth
+            no_target = int(foreground.mask.sum()) < smallest
+        boxes: NDArray[np.float64] | None = None
+        instances: list[Instance] | None = None
+        if no_target:
+            instances = []
+        elif output.instances is not None:
+            instances = _instances(output.instances, index, geometry, size, threshold, text)
+        elif output.boxes is not None:
+            boxes = _corners(output.boxes[index], geometry)
         answers.append(
             Segmentation(
-                mask=mask,
-                boxes=np.zeros((0, 4)) if no_target else _boxes(output, index, geometry, mask),
-                no_target=no_target,
-                no_target_score=no_target_score,
-                score=1.0 - no_target_score if no_target else certainty,
-                text=text,
+                np.zeros_like(foreground.mask) if no_target else foreground.mask,
+                boxes,
+                no_target,
+                no_target_score,
+                1.0 - no_target_score if no_target else foreground.certainty,
+                text,
+                instances=instances,
+                probabilities=foreground.probabilities,
             )
         )
     return answers
@@ -101,17 +116,30 @@ def _at_input_size(logits: Float[Tensor, "h w"], size: tuple[int, int]) -> Float
     return enlarged[0, 0]
 
 
-def _mask_at_original_size(
-    logits: Float[Tensor, "H W"], geometry: Geometry, threshold: float, nth: int, skip: bool = False
-) -> tuple[np.ndarray, float, float]:
-    """The mask (height, width) bool, the mean probability of its pixels, and the `nth` highest probability of all.
+class _Mask(NamedTuple):
+    """A mask at the original size, the mean probability of its pixels (0 if it is empty), the nth highest probability
+    of all pixels (0 if none was asked for), and the whole map where it was asked for."""
 
-    With `skip` the mask stays empty. The mean of an empty mask is 0, and so is the probability when `nth` is 0.
-    """
+    mask: NDArray[np.bool_]
+    certainty: float
+    nth: float
+    probabilities: NDArray[np.float32] | None
+
+
+def _at_original_size(
+    logits: Float[Tensor, "H W"],
+    geometry: Geometry,
+    threshold: float,
+    nth: int = 0,
+    probabilities: bool = False,
+    skip: bool = False,
+) -> _Mask:
+    """With `skip` the mask stays empty, and is not computed unless the map is wanted."""
     height, width = geometry.original_size
     mask = np.zeros((height, width), dtype=bool)
-    if skip:
-        return mask, 0.0, 0.0
+    kept = np.empty((height, width), dtype=np.float32) if probabilities else None
+    if skip and kept is None:
+        return _Mask(mask, 0.0, 0.0, None)
     top, left, bottom, right = geometry.content()
     content = logits[top:bottom, left:right]
     # Sampled along the columns first: what remains is (content height) x (original width), whatever the picture's
@@ -130,6 +158,10 @@ def _mask_at_original_size(
         part = slice(start, start + rows)
         strip = wide[low[part]] * (1 - weight[part, None]) + wide[high[part]] * weight[part, None]
         probability = strip.sigmoid_()
+        if kept is not None:
+            kept[part] = probability.cpu().numpy()
+            if skip:
+                continue
         chosen = probability > threshold
         mask[part] = chosen.cpu().numpy()
         total += float(probability[chosen].sum(dtype=torch.float64))
@@ -137,7 +169,8 @@ def _mask_at_original_size(
         if nth:
             best = probability.flatten().topk(min(nth, probability.numel())).values
             highest = torch.cat([highest, best]).topk(min(nth, len(highest) + len(best))).values
-    return mask, total / pixels if pixels else 0.0, float(highest[-1]) if nth else 0.0
+    certainty = total / pixels if pixels else 0.0
+    return _Mask(mask, certainty, float(highest[-1]) if len(highest) else 0.0, kept)
 
 
 def _neighbours(
@@ -154,13 +187,28 @@ def _neighbours(
     return low, (low + 1).clamp(max=available - 1), (centres - low).float()
 
 
-def _boxes(output: Output, index: int, geometry: Geometry, mask: np.ndarray) -> np.ndarray:
-    """Predicted boxes in pixels of the picture where the network has a box head, else the boxes of the mask's parts."""
-    if output.boxes is None:
-        return target_boxes(mask)
-    centre_x, centre_y, width, height = output.boxes[index].double().cpu().numpy().T
+def _corners(boxes: Float[Tensor, "P 4"], geometry: Geometry) -> NDArray[np.float64]:
+    """Boxes cxcywh, 0 to 1 of the image, as xyxy in its pixels, cut at its borders."""
+    centre_x, centre_y, width, height = boxes.double().cpu().numpy().T
     corners = np.stack(
         [centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2], axis=1
     )
     original_height, original_width = geometry.original_size
     return corners.clip(0, 1) * np.array([original_width, original_height, original_width, original_height], float)
+
+
+def _instances(
+    predicted: InstancePredictions, index: int, geometry: Geometry, size: tuple[int, int], threshold: float, label: str
+) -> list[Instance]:
+    """The instances of one expression, in the order of the model."""
+    return [
+        Instance.from_mask(
+            _at_original_size(_at_input_size(logits, size), geometry, threshold).mask, float(score), label, box
+        )
+        for logits, score, box in zip(
+            predicted.mask_logits[index],
+            predicted.scores[index],
+            _corners(predicted.boxes[index], geometry),
+            strict=True,
+        )
+    ]

@@ -1,38 +1,49 @@
-"""Ask a trained model: `load` it by name, folder or hub id, then call it with pictures and sentences.
+"""Ask a trained model: `load` it by name, folder or hub id, then call it with images and expressions.
 
 >>> import refseg
 >>> segmenter = refseg.load()
->>> answer = segmenter("photo.jpg", "two players on the left")     # one picture, one sentence: a Segmentation
->>> segmenter(["a.jpg", "b.jpg"], ["the cat", "the dog"])[1][0]     # lists in, lists out: [picture][sentence]
->>> street = segmenter.encode("street.jpg")                         # the picture is encoded once ...
+>>> answer = segmenter("photo.jpg", "two players on the left")     # one image, one expression: a Segmentation
+>>> segmenter(["a.jpg", "b.jpg"], ["the cat", "the dog"])[1][0]     # lists in, lists out: [image][expression]
+>>> street = segmenter.encode("street.jpg")                         # the image is encoded once ...
 >>> street.ask("the red car").save("car.png")                       # ... and asked as often as you like
 """
 
 from __future__ import annotations
 
+import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypedDict, cast, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from typing_extensions import Unpack
 
+from refseg.data.images import read_image
+from refseg.data.transforms import place_image
 from refseg.encoders.text.reading import Reading, read_sentence
 from refseg.errors import RefsegError
+from refseg.geometry import Geometry
+from refseg.inference import DEFAULT_MODEL
 from refseg.inference.checkpoint import PACKAGED, load_model
 from refseg.inference.postprocess import check_probability, postprocess
-from refseg.inference.precision import check_precision, store_in
-from refseg.inference.segmentation import Geometry, Segmentation
-from refseg.names import DEFAULT_MODEL
-from refseg.types import Batch, Output, TextFeatures, Tokens
+from refseg.inference.segmentation import Segmentation
+from refseg.precision import Precision, check_precision, computing_in, store_in
+from refseg.types import Batch, Output, ReferringModel, TextFeatures, Tokens
 
-PRECISIONS = ("float32", "bfloat16")
+__all__ = ["EncodedImage", "ImageLike", "Segmenter", "choose_device", "clean_text", "list_models", "load"]
+
+ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+"""A path, encoded bytes, a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4), as `read_image` takes them."""
 
 
-def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "float32") -> Segmenter:
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL, device: str = "auto", precision: Precision = "float32"
+) -> Segmenter:
     """A `Segmenter` from a model folder, the name of packaged weights (`list_models()`), or a hub id ("owner/name").
 
     `device` is "auto" (a CUDA GPU, else Apple's, else the CPU), "cpu", "cuda", "cuda:1" or "mps". Raises
@@ -50,7 +61,7 @@ def list_models() -> list[str]:
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The torch device that `device` means, checked to be there."""
+    """The torch device of that name. Raises `RefsegError` for unknown names and devices that are not there."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -59,12 +70,12 @@ def choose_device(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise RefsegError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:0 or mps") from error
-    there = {
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(chosen.type, False):
+    if not available.get(chosen.type, False):
         raise RefsegError(
             f"device {device!r} is not available here; `refseg doctor` lists what is, --device auto chooses"
         )
@@ -72,7 +83,7 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def clean_text(text: str) -> str:
-    """The sentence with runs of white space as one space and without control characters.
+    """The expression with runs of white space as one space and without control characters.
 
     Raises `RefsegError` when nothing is left, or `text` is not a string.
     """
@@ -89,8 +100,7 @@ def clean_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From which probabilities a pixel is foreground and an answer is none; see
-    `refseg.inference.postprocess.postprocess`."""
+    """Probabilities above which a pixel is foreground and an answer is none; see `postprocess`."""
 
     mask: float = 0.5
     no_target: float = 0.5
@@ -100,9 +110,22 @@ class Thresholds:
         check_probability("no_target_threshold", self.no_target)
 
 
+class AskOptions(TypedDict, total=False):
+    """Keyword arguments of `Segmenter.__call__` and `EncodedImage.ask`."""
+
+    threshold: float | None
+    """Probability above which a pixel is foreground; None takes the model's."""
+    no_target_threshold: float | None
+    """Probability above which there is no target; None takes the model's."""
+    batch_size: int
+    """(image, expression) pairs computed at once."""
+    probabilities: bool
+    """Whether each answer carries its probability map."""
+
+
 @dataclass(frozen=True)
 class _Placed:
-    """A picture on the network's input: `image` (3, H, W) normalised, `pixel_mask` (H, W), and how it got there."""
+    """An image on the network's input: `image` (3, H, W) normalised, `pixel_mask` (H, W), and how it got there."""
 
     image: torch.Tensor
     pixel_mask: torch.Tensor
@@ -110,8 +133,19 @@ class _Placed:
 
 
 @dataclass(frozen=True)
-class _Question:
-    """The sentences of one call: cleaned, tokenised, and (late fusion) encoded."""
+class _Images:
+    """Images of one input size as a batch (N, 3, H, W) with its mask of real pixels, and what late fusion makes of
+    them."""
+
+    placed: Sequence[_Placed]
+    images: torch.Tensor
+    pixel_mask: torch.Tensor
+    state: object
+
+
+@dataclass(frozen=True)
+class _Expressions:
+    """The expressions of one call: cleaned, tokenised, and (late fusion) encoded."""
 
     texts: list[str]
     tokens: Tokens
@@ -124,60 +158,77 @@ class Segmenter:
     def __init__(
         self,
         model: torch.nn.Module,
-        tokenizer: Any,
-        info: dict[str, Any] | None = None,
+        tokenizer: Callable[[list[str]], Tokens],
+        info: Mapping[str, Any] | None = None,
         device: str = "auto",
-        precision: str = "float32",
+        precision: Precision = "float32",
     ) -> None:
-        if precision not in PRECISIONS:
-            raise RefsegError(f"precision {precision!r} is unknown; use {' or '.join(PRECISIONS)}")
+        self.precision: Precision = check_precision(precision)
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
+        self._network = cast(ReferringModel, self.model)
         self.tokenizer = tokenizer
         self.info = dict(info or {})
-        self.precision = precision
         self.thresholds = Thresholds(
             float(self.info.get("threshold", 0.5)), float(self.info.get("no_target_threshold", 0.5))
         )
 
+    # A string is a sequence of strings, too: the overload that comes first holds.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, images: ImageLike, texts: str, **options: Unpack[AskOptions]
+    ) -> Segmentation: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, images: ImageLike, texts: Sequence[str], **options: Unpack[AskOptions]
+    ) -> list[Segmentation]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, images: Sequence[ImageLike], texts: str, **options: Unpack[AskOptions]
+    ) -> list[Segmentation]: ...
+    @overload
+    def __call__(
+        self, images: Sequence[ImageLike], texts: Sequence[str], **options: Unpack[AskOptions]
+    ) -> list[list[Segmentation]]: ...
     def __call__(
         self,
-        images: Any,
+        images: ImageLike | Sequence[ImageLike],
         texts: str | Sequence[str],
         *,
         threshold: float | None = None,
         no_target_threshold: float | None = None,
         batch_size: int = 16,
-    ) -> Any:
-        """Segment what each sentence means in each picture.
+        probabilities: bool = False,
+    ) -> Segmentation | list[Segmentation] | list[list[Segmentation]]:
+        """Segment the targets of each expression in each image; options as in `AskOptions`.
 
-        An image is a path, bytes, a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4). One image and one text
-        give a `Segmentation`; a list on one side gives a list; lists on both sides give a list for each picture of
-        the answers to each sentence. `batch_size` is how many (picture, sentence) pairs are computed at once.
+        One image and one text give a `Segmentation`; a list (of images: also a tuple or an array (N, H, W, 3)) on one
+        side gives a list; lists on both sides give a list for each image of the answers to each expression.
 
-        `answer.extra["remarks"]` says where a sentence was cut and which words the model does not know; a sentence of
-        which it knows no word is answered with none.
+        `answer.extra["remarks"]` says where an expression was cut and which words the model does not know; one of which
+        it knows no word is answered with none. Raises `ImageError` for what is no image, `RefsegError` for empty
+        expressions and options out of range.
         """
         several_images, several_texts = _is_list_of_images(images), not isinstance(texts, str)
         thresholds = self._thresholds(threshold, no_target_threshold)
         with self._inference():
-            question = self._question(texts)
-            rows = list(self._answer(list(images) if several_images else [images], question, thresholds, batch_size))
-        answers = rows if several_texts else [row[0] for row in rows]
+            expressions = self._expressions(texts)
+            sources = list(cast(Sequence[ImageLike], images)) if several_images else [cast(ImageLike, images)]
+            rows = list(self._answer(sources, expressions, thresholds, batch_size, probabilities))
+        if several_texts:
+            return rows if several_images else rows[0]
+        answers = [row[0] for row in rows]
         return answers if several_images else answers[0]
 
-    def encode(self, image: Any) -> EncodedImage:
-        """One picture, encoded once where the model allows it, to be asked many sentences."""
-        picture = _read(image)
+    def encode(self, image: ImageLike) -> EncodedImage:
+        """One image, encoded once where the model allows it, to be asked many expressions."""
+        picture = read_image(image)
         with self._inference():
-            placed = self._place(picture)
-            batch = self._batch([placed])
-            state = self.model.encode_image(*batch) if self.late_fusion else None  # type: ignore[operator]
-        return EncodedImage(self, picture, placed, batch, state)
+            return EncodedImage(self, picture, self._encode([self._place(picture)]))
 
     @property
     def late_fusion(self) -> bool:
-        """Whether a picture is encoded without the sentence, and so only once for many sentences."""
+        """Whether an image is encoded without the expression, and so only once for many expressions."""
         return bool(getattr(self.model, "late_fusion", False))
 
     def _thresholds(self, threshold: float | None, no_target_threshold: float | None) -> Thresholds:
@@ -186,82 +237,90 @@ class Segmenter:
             self.thresholds.no_target if no_target_threshold is None else no_target_threshold,
         )
 
-    def _inference(self) -> Any:
-        return _Inference(self.device, self.precision)
+    def _inference(self) -> AbstractContextManager[object]:
+        """No gradients, and the computing precision that was asked for."""
+        stack = ExitStack()
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(computing_in(self.device, self.precision))
+        return stack
 
     def _place(self, picture: Image.Image) -> _Placed:
-        from refseg.data.transforms import place_image
+        return _Placed(*place_image(picture, self._network.config.input))
 
-        return _Placed(*place_image(picture, self.model.config.input))  # type: ignore[union-attr, arg-type]
-
-    def _batch(self, placed: Sequence[_Placed]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _encode(self, placed: Sequence[_Placed]) -> _Images:
         images = torch.stack([entry.image for entry in placed]).to(self.device)
-        return images, torch.stack([entry.pixel_mask for entry in placed]).to(self.device)
+        pixel_mask = torch.stack([entry.pixel_mask for entry in placed]).to(self.device)
+        state = self._network.encode_image(images, pixel_mask) if self.late_fusion else None
+        return _Images(placed, images, pixel_mask, state)
 
-    def _question(self, texts: str | Sequence[str]) -> _Question:
+    def _expressions(self, texts: str | Sequence[str]) -> _Expressions:
         cleaned = [clean_text(text) for text in ([texts] if isinstance(texts, str) else texts)]
         if not cleaned:
             raise RefsegError("no sentence to look for")
         tokens = self.tokenizer(cleaned).to(self.device)
-        features = self.model.encode_text(tokens) if self.late_fusion else None  # type: ignore[operator]
-        return _Question(cleaned, tokens, features)
+        return _Expressions(cleaned, tokens, self._network.encode_text(tokens) if self.late_fusion else None)
 
     def _answer(
-        self, images: Sequence[Any], question: _Question, thresholds: Thresholds, batch_size: int
+        self,
+        sources: Sequence[ImageLike],
+        expressions: _Expressions,
+        thresholds: Thresholds,
+        batch_size: int,
+        probabilities: bool,
     ) -> Iterator[list[Segmentation]]:
-        """The answers to all sentences, picture by picture."""
+        """The answers to all expressions, image by image."""
+        count = len(expressions.texts)
         _check_batch_size(batch_size)
-        at_once = max(1, batch_size // len(question.texts))
-        for group in _same_size((self._place(_read(image)) for image in images), at_once):
-            batch = self._batch(group)
-            state = self.model.encode_image(*batch) if self.late_fusion else None  # type: ignore[operator]
-            pairs = [(p, s) for p in range(len(group)) for s in range(len(question.texts))]
-            answers: list[Segmentation] = []
-            for start in range(0, len(pairs), batch_size):
-                answers += self._decode(group, batch, state, question, pairs[start : start + batch_size], thresholds)
-            for p in range(len(group)):
-                yield answers[p * len(question.texts) : (p + 1) * len(question.texts)]
+        for group in _same_size((self._place(read_image(each)) for each in sources), max(1, batch_size // count)):
+            pairs = [(image, text) for image in range(len(group)) for text in range(count)]
+            answers = self._decode(self._encode(group), expressions, pairs, thresholds, batch_size, probabilities)
+            for image in range(len(group)):
+                yield answers[image * count : (image + 1) * count]
 
     def _decode(
         self,
-        placed: Sequence[_Placed],
-        batch: tuple[torch.Tensor, torch.Tensor],
-        state: Any,
-        question: _Question,
+        images: _Images,
+        expressions: _Expressions,
         pairs: Sequence[tuple[int, int]],
         thresholds: Thresholds,
+        batch_size: int,
+        probabilities: bool,
     ) -> list[Segmentation]:
-        picture = torch.tensor([p for p, _ in pairs], device=self.device)
-        sentence = torch.tensor([s for _, s in pairs], device=self.device)
-        tokens = Tokens(question.tokens.ids[sentence], question.tokens.mask[sentence])
-        output: Output
-        if question.features is not None:
-            found = question.features
-            features = TextFeatures(found.words[sentence], found.sentence[sentence], found.mask[sentence])
-            output = self.model.decode(state, features, picture)  # type: ignore[operator]
-        else:
-            output = self.model(Batch(*batch, tokens=tokens, picture=picture))
-        answers = postprocess(
-            output,
-            [placed[p].geometry for p, _ in pairs],
-            [question.texts[s] for _, s in pairs],
-            thresholds.mask,
-            thresholds.no_target,
-            input_size=(batch[0].shape[-2], batch[0].shape[-1]),
-        )
+        """The answers to (number of the image, number of the expression), `batch_size` at once."""
+        answers: list[Segmentation] = []
+        for start in range(0, len(pairs), batch_size):
+            chosen = pairs[start : start + batch_size]
+            answers += postprocess(
+                self._forward(images, expressions, chosen),
+                [images.placed[image].geometry for image, _ in chosen],
+                [expressions.texts[text] for _, text in chosen],
+                thresholds.mask,
+                thresholds.no_target,
+                input_size=(images.images.shape[-2], images.images.shape[-1]),
+                probabilities=probabilities,
+            )
         return [_with_remarks(answer, read_sentence(self.tokenizer, answer.text)) for answer in answers]
+
+    def _forward(self, images: _Images, expressions: _Expressions, pairs: Sequence[tuple[int, int]]) -> Output:
+        image_index, text_index = torch.tensor(pairs, device=self.device).unbind(dim=1)
+        if expressions.features is not None:
+            return self._network.decode(images.state, _select(expressions.features, text_index), image_index)
+        tokens = Tokens(expressions.tokens.ids[text_index], expressions.tokens.mask[text_index])
+        return self._network(Batch(images.images, images.pixel_mask, tokens, image_index=image_index))
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """A picture that a `Segmenter` has read and, with late fusion, encoded. Made by `Segmenter.encode`."""
+    """An image that a `Segmenter` has read and, with late fusion, encoded. Made by `Segmenter.encode`."""
 
     segmenter: Segmenter
     image: Image.Image
-    _placed: _Placed
-    _batch: tuple[torch.Tensor, torch.Tensor]
-    _state: Any
+    _encoded: _Images
 
+    @overload
+    def ask(self, texts: str, **options: Unpack[AskOptions]) -> Segmentation: ...  # type: ignore[overload-overlap]
+    @overload
+    def ask(self, texts: Sequence[str], **options: Unpack[AskOptions]) -> list[Segmentation]: ...
     def ask(
         self,
         texts: str | Sequence[str],
@@ -269,45 +328,36 @@ class EncodedImage:
         threshold: float | None = None,
         no_target_threshold: float | None = None,
         batch_size: int = 16,
-    ) -> Any:
-        """The `Segmentation` that one sentence means, or a list of them for a list of sentences."""
+        probabilities: bool = False,
+    ) -> Segmentation | list[Segmentation]:
+        """The answer to one expression, or a list of them for a list of expressions; options as in `AskOptions`."""
         _check_batch_size(batch_size)
         segmenter = self.segmenter
         thresholds = segmenter._thresholds(threshold, no_target_threshold)
         with segmenter._inference():
-            question = segmenter._question(texts)
-            answers: list[Segmentation] = []
-            for start in range(0, len(question.texts), batch_size):
-                pairs = [(0, s) for s in range(start, min(start + batch_size, len(question.texts)))]
-                answers += segmenter._decode([self._placed], self._batch, self._state, question, pairs, thresholds)
+            expressions = segmenter._expressions(texts)
+            pairs = [(0, text) for text in range(len(expressions.texts))]
+            answers = segmenter._decode(self._encoded, expressions, pairs, thresholds, batch_size, probabilities)
         return answers[0] if isinstance(texts, str) else answers
 
 
-class _Inference:
-    """No gradients, and the computing precision that was asked for."""
-
-    def __init__(self, device: torch.device, precision: str) -> None:
-        self.parts = [torch.inference_mode()]
-        if precision == "bfloat16":
-            self.parts.append(torch.autocast(device.type, dtype=torch.bfloat16))  # type: ignore[arg-type]
-
-    def __enter__(self) -> None:
-        for part in self.parts:
-            part.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        for part in reversed(self.parts):
-            part.__exit__(*error)
+def _select(features: TextFeatures, index: torch.Tensor) -> TextFeatures:
+    """The features of the expressions with these numbers."""
+    chosen: dict[str, Any] = {name: value if value is None else value[index] for name, value in vars(features).items()}
+    return TextFeatures(**chosen)
 
 
 def _with_remarks(answer: Segmentation, reading: Reading) -> Segmentation:
-    """The answer with what was not read of the sentence; none where no word of it has a meaning to the model."""
+    """The answer with remarks on its expression; none where no word of it has a meaning to the model."""
     remarks = reading.remarks()
-    extra = {**answer.extra, "remarks": remarks} if remarks else answer.extra
+    if not remarks:
+        return answer
+    extra = {**answer.extra, "remarks": remarks}
     if reading.understood:
-        return replace(answer, extra=extra) if remarks else answer
+        return replace(answer, extra=extra)
     empty = np.zeros_like(answer.mask)
-    return Segmentation(empty, np.zeros((0, 4)), True, no_target_score=1.0, score=0.0, text=answer.text, extra=extra)
+    zeros = None if answer.probabilities is None else np.zeros_like(answer.probabilities)
+    return Segmentation(empty, None, True, 1.0, 0.0, answer.text, extra, probabilities=zeros)
 
 
 def _check_batch_size(batch_size: int) -> None:
@@ -315,18 +365,12 @@ def _check_batch_size(batch_size: int) -> None:
         raise RefsegError(f"batch_size is at least 1, not {batch_size}")
 
 
-def _read(image: Any) -> Image.Image:
-    from refseg.data.images import read_image
-
-    return read_image(image)
-
-
-def _is_list_of_images(images: Any) -> bool:
+def _is_list_of_images(images: object) -> bool:
     return isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
 
 
 def _same_size(placed: Iterator[_Placed], at_once: int) -> Iterator[list[_Placed]]:
-    """Neighbouring pictures of one input size, at most `at_once`: none is padded for another's sake, so that an answer
+    """Neighbouring images of one input size, at most `at_once`: none is padded for another's sake, so that an answer
     does not depend on what else was asked."""
     group: list[_Placed] = []
     for entry in placed:

@@ -1,139 +1,295 @@
-"""What people get: an answer at the picture's own size, and the geometry that leads there. No torch in this file."""
+"""Answers at the image's own size. Free of torch."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
-from refseg.errors import RefsegError
+from refseg.data.rle import decode, encode
+from refseg.errors import DataError, RefsegError
+from refseg.files import write_bytes, write_text
+from refseg.inference.connected_components import counts_as_target, find_components
+
+if TYPE_CHECKING:
+    import supervision
+
+__all__ = ["Instance", "Segmentation", "connected_instances"]
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """How a picture was placed on the network's input: scaled by `scale`, moved by `offset`; sizes are (height, width).
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One target of an answer.
 
-    Coordinates are continuous with (0, 0) at the outer corner of the first pixel: the centre of the pixel in column c
-    lies at c + 0.5. So x_model = x_original * scale[1] + offset[1], and the scaled picture covers
-    `offset` to `offset + original_size * scale` of `model_size`; the rest is padding.
+    `box` (4,) float xyxy in pixels of the image, as predicted or around the mask; `score` 0 to 1; `label` its class, or
+    the expression where the model names none. Of the mask only `region`, the part inside its tightest box, is kept.
     """
 
-    original_size: tuple[int, int]
-    model_size: tuple[int, int]
-    scale: tuple[float, float]
-    offset: tuple[float, float] = (0.0, 0.0)
+    region: NDArray[np.bool_] = field(repr=False)
+    corner: tuple[int, int]
+    """Row and column of the region's first pixel in the image."""
+    size: tuple[int, int]
+    """Height and width of the image."""
+    box: NDArray[np.float64]
+    score: float
+    label: str
 
-    def __post_init__(self) -> None:
-        if min(self.original_size) < 1 or min(self.model_size) < 1:
-            raise RefsegError(f"a picture needs at least one pixel: {self.original_size} -> {self.model_size}")
-        if min(self.scale) <= 0:
-            raise RefsegError(f"the scale must be positive, not {self.scale}")
+    @classmethod
+    def from_mask(cls, mask: NDArray[np.bool_], score: float, label: str, box: ArrayLike | None = None) -> Instance:
+        """The instance of a (H, W) bool mask; `box` is the one around it unless it is given, zeros where the mask is
+        empty."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        left, right = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, 0)
+        own = np.array((left, top, right, bottom) if box is None else box, dtype=np.float64)
+        size = (int(mask.shape[0]), int(mask.shape[1]))
+        return cls(mask[top:bottom, left:right].copy(), (top, left), size, own, float(score), label)
 
-    def to_model(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Points (..., 2) as (x, y), or boxes (..., 4) as xyxy, from the original picture to the network's input."""
-        scale, offset = self._factors(points)
-        return np.asarray(points, dtype=np.float64) * scale + offset
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(H, W) bool, a new array at each call."""
+        mask = np.zeros(self.size, dtype=bool)
+        mask[self.rows_and_columns] = self.region
+        return mask
 
-    def to_original(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The inverse of `to_model`."""
-        scale, offset = self._factors(points)
-        return (np.asarray(points, dtype=np.float64) - offset) / scale
+    @property
+    def rows_and_columns(self) -> tuple[slice, slice]:
+        """Where `region` lies in the image."""
+        (top, left), (height, width) = self.corner, self.region.shape
+        return slice(top, top + height), slice(left, left + width)
 
-    def content(self) -> tuple[int, int, int, int]:
-        """The rows and columns (top, left, bottom, right) of the network's input that hold the picture."""
-        top, left = (round(value) for value in self.offset)
-        height = max(1, round(self.original_size[0] * self.scale[0]))
-        width = max(1, round(self.original_size[1] * self.scale[1]))
-        return top, left, min(top + height, self.model_size[0]), min(left + width, self.model_size[1])
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values; the mask as COCO run-length encoding."""
+        return {
+            "label": self.label,
+            "score": round(self.score, 6),
+            "area": int(self.region.sum()),
+            "box": [round(float(value), 2) for value in self.box],
+            "mask": encode(self.mask),
+        }
 
-    def _factors(self, points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        size = np.shape(points)[-1] if np.ndim(points) else 0
-        if size not in (2, 4):
-            raise RefsegError(f"points end in 2 numbers (x, y) and boxes in 4 (xyxy), not in {size}")
-        repeat = size // 2
-        return np.tile(self.scale[::-1], repeat).astype(float), np.tile(self.offset[::-1], repeat).astype(float)
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Instance):
+            return NotImplemented
+        return (
+            (self.size, self.corner, self.score, self.label) == (other.size, other.corner, other.score, other.label)
+            and np.array_equal(self.box, other.box)
+            and np.array_equal(self.region, other.region)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.size, self.corner, self.region.shape, self.score, self.label))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, init=False)
 class Segmentation:
-    """The answer to one sentence about one picture, at the picture's own size.
+    """The answer to one expression about one image, at the image's own size.
 
-    `mask` (H, W) bool; `boxes` (K, 4) float xyxy in pixels, one a connected or predicted target; `no_target` the
-    verdict and `no_target_score` its probability (0 to 1); `score` the mean foreground probability over the mask (0 to
-    1; for a no-target answer the probability that there is a target).
+    True where there is a target. Equal to an answer with the same text, masks, boxes and scores (`probabilities` and
+    `extra` do not count). Its arrays are not to be changed.
     """
 
     mask: NDArray[np.bool_]
-    boxes: NDArray[np.float64]
+    """(H, W), the union of all targets; empty for an answer of no target."""
+    instances: tuple[Instance, ...]
+    """The targets one by one: those that the model tells apart, else one a predicted box or connected part of the mask
+    (`connected_instances`)."""
     no_target: bool
     no_target_score: float
+    """Probability that there is no target, 0 to 1."""
     score: float
+    """Mean foreground probability over the mask, 0 to 1; of an answer of no target one minus `no_target_score`."""
     text: str
-    extra: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The expression."""
+    probabilities: NDArray[np.float32] | None
+    """(H, W) foreground probability of each pixel, where it was asked for."""
+    extra: dict[str, Any]
+    """`remarks` on the expression, where there are any, and what callers add."""
 
-    def __post_init__(self) -> None:
-        if self.mask.ndim != 2 or self.mask.dtype != np.bool_:
-            raise RefsegError(f"a mask is a (H, W) bool array, not {self.mask.dtype} of shape {self.mask.shape}")
-        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
-            raise RefsegError(f"boxes are (K, 4) xyxy, not of shape {self.boxes.shape}")
-        if self.no_target and self.mask.any():
+    def __init__(
+        self,
+        mask: NDArray[np.bool_],
+        boxes: NDArray[np.floating] | None = None,
+        no_target: bool = False,
+        no_target_score: float = 0.0,
+        score: float = 1.0,
+        text: str = "",
+        extra: Mapping[str, Any] | None = None,
+        *,
+        instances: Sequence[Instance] | None = None,
+        probabilities: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Without `instances`, each of the `boxes` (K, 4) xyxy stands for the mask inside it; without both, connected
+        parts are the instances. Raises `RefsegError` for arrays of another kind, and a mask where there is no
+        target."""
+        if mask.ndim != 2 or mask.dtype != np.bool_:
+            raise RefsegError(f"a mask is a (H, W) bool array, not {mask.dtype} of shape {mask.shape}")
+        if no_target and mask.any():
             raise RefsegError("an answer of no target has an empty mask")
+        if probabilities is not None and probabilities.shape != mask.shape:
+            raise RefsegError(f"probabilities are (H, W) as the mask {mask.shape}, not {probabilities.shape}")
+        if instances is None:
+            if boxes is None:
+                instances = connected_instances(mask, score, text)
+            else:
+                instances = _boxed_instances(mask, boxes, score, text)
+        for name, value in (
+            ("mask", mask),
+            ("instances", tuple(instances)),
+            ("no_target", bool(no_target)),
+            ("no_target_score", float(no_target_score)),
+            ("score", float(score)),
+            ("text", text),
+            ("probabilities", probabilities),
+            ("extra", dict(extra or {})),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def boxes(self) -> NDArray[np.float64]:
+        """(K, 4) xyxy in pixels, those of the instances."""
+        return np.array([instance.box for instance in self.instances], dtype=np.float64).reshape(-1, 4)
 
     def to_rle(self) -> dict[str, Any]:
         """The mask as COCO run-length encoding: {"size": [H, W], "counts": str}."""
-        from refseg.data.rle import encode
-
         return encode(self.mask)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values."""
+        """Everything but `probabilities` and `extra` as plain JSON values, scores and boxes rounded."""
         return {
             "text": self.text,
             "no_target": self.no_target,
-            "no_target_score": round(float(self.no_target_score), 6),
-            "score": round(float(self.score), 6),
+            "no_target_score": round(self.no_target_score, 6),
+            "score": round(self.score, 6),
             "size": [int(self.mask.shape[0]), int(self.mask.shape[1])],
             "area": int(self.mask.sum()),
             "boxes": [[round(float(value), 2) for value in box] for box in self.boxes],
             "mask": self.to_rle(),
+            "instances": [instance.to_dict() for instance in self.instances],
         }
 
-    def to_supervision(self) -> Any:
-        """The targets as `supervision.Detections` (needs the package `supervision`), one entry a box."""
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Segmentation:
+        """The inverse of `to_dict`; other keys become `extra`. Raises `DataError` for what is no such document."""
+        try:
+            rest = dict(values)
+            text, no_target = rest.pop("text"), rest.pop("no_target")
+            no_target_score, score = rest.pop("no_target_score"), rest.pop("score")
+            mask = decode(rest.pop("mask"))
+            instances = [
+                Instance.from_mask(decode(each["mask"]), each["score"], each["label"], each["box"])
+                for each in rest.pop("instances")
+            ]
+            for derived in ("size", "area", "boxes"):
+                rest.pop(derived, None)
+            return cls(mask, None, no_target, no_target_score, score, text, rest, instances=instances)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"not an answer as Segmentation.to_dict gives it: {reason}") from error
+
+    def to_coco(self, image_id: int | str = 0, category_id: int = 1) -> list[dict[str, Any]]:
+        """COCO annotations with scores, one an instance: `bbox` is x, y, width, height in pixels."""
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_id,
+                "segmentation": encode(instance.mask),
+                "bbox": [float(value) for value in (*instance.box[:2], *(instance.box[2:] - instance.box[:2]))],
+                "area": int(instance.region.sum()),
+                "iscrowd": 0,
+                "score": instance.score,
+            }
+            for instance in self.instances
+        ]
+
+    def to_supervision(self) -> supervision.Detections:
+        """The instances as `supervision.Detections` (needs the package `supervision`); their labels are `class_name`,
+        numbered in the order in which they first occur."""
         try:
             import supervision
         except ImportError as error:
             raise RefsegError("to_supervision needs the package supervision: pip install supervision") from error
-        if self.no_target or not len(self.boxes):
+        if not self.instances:
             return supervision.Detections.empty()
-        masks = np.zeros((len(self.boxes), *self.mask.shape), dtype=bool)
-        for index, (left, top, right, bottom) in enumerate(np.round(self.boxes).astype(int)):
-            masks[index, top:bottom, left:right] = self.mask[top:bottom, left:right]
+        labels = [instance.label for instance in self.instances]
+        classes = list(dict.fromkeys(labels))
         return supervision.Detections(
             xyxy=self.boxes.astype(np.float32),
-            mask=masks,
-            confidence=np.full(len(self.boxes), self.score, dtype=np.float32),
-            data={"text": np.array([self.text] * len(self.boxes))},
+            mask=np.stack([instance.mask for instance in self.instances]),
+            confidence=np.array([instance.score for instance in self.instances], dtype=np.float32),
+            class_id=np.array([classes.index(label) for label in labels]),
+            data={"class_name": np.array(labels), "text": np.array([self.text] * len(labels))},
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the mask (.png, white on black) or the whole answer (.json) to `path`; nothing is left half-written."""
-        from refseg.files import write_bytes, write_text
-
         path = Path(path)
         if path.suffix.lower() == ".json":
             return write_text(path, json.dumps(self.to_dict(), indent=1) + "\n")
         if path.suffix.lower() == ".png":
-            from io import BytesIO
-
-            from PIL import Image
-
-            buffer = BytesIO()
-            Image.fromarray(self.mask.astype(np.uint8) * 255).save(buffer, format="PNG")
-            return write_bytes(path, buffer.getvalue())
+            return write_bytes(path, self._repr_png_())
         raise RefsegError(f"{path}: save writes .png (the mask) or .json (the whole answer), not {path.suffix!r}")
+
+    def _repr_png_(self) -> bytes:
+        """The mask as a notebook shows it, white on black."""
+        buffer = BytesIO()
+        Image.fromarray(self.mask.astype(np.uint8) * 255).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def __repr__(self) -> str:
+        targets = "no target" if self.no_target else f"instances={len(self.instances)}, area={int(self.mask.sum())}"
+        return (
+            f"Segmentation({self.text!r}, {targets}, score={self.score:.3f}, "
+            f"no_target_score={self.no_target_score:.3f}, size={self.mask.shape})"
+        )
+
+    def __bool__(self) -> bool:
+        return not self.no_target
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Segmentation):
+            return NotImplemented
+        return (
+            self._scalars() == other._scalars()
+            and np.array_equal(self.mask, other.mask)
+            and self.instances == other.instances
+        )
+
+    def __hash__(self) -> int:
+        return hash((*self._scalars(), self.mask.shape))
+
+    def _scalars(self) -> tuple[str, bool, float, float]:
+        return self.text, self.no_target, self.no_target_score, self.score
+
+
+def connected_instances(mask: NDArray[np.bool_], score: float, label: str) -> list[Instance]:
+    """The connected parts of a (H, W) bool mask that are no specks (`counts_as_target`), the largest first."""
+    parts = find_components(mask)
+    instances = []
+    for number in np.flatnonzero(counts_as_target(parts)).tolist():
+        left, top, right, bottom = parts.boxes[number].tolist()
+        region = parts.labels[top:bottom, left:right] == number
+        size = cast(tuple[int, int], mask.shape)
+        instances.append(Instance(region, (top, left), size, parts.boxes[number].astype(np.float64), score, label))
+    return instances
+
+
+def _boxed_instances(mask: NDArray[np.bool_], boxes: NDArray[np.floating], score: float, label: str) -> list[Instance]:
+    """One instance a box, with the mask's pixels inside it, borders rounded."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise RefsegError(f"boxes are (K, 4) xyxy, not of shape {boxes.shape}")
+    instances = []
+    for box in boxes:
+        left, top, right, bottom = np.round(box).astype(int).clip(0).tolist()
+        inside = np.zeros_like(mask)
+        inside[top:bottom, left:right] = mask[top:bottom, left:right]
+        instances.append(Instance.from_mask(inside, score, label, box))
+    return instances

@@ -44,9 +44,9 @@ def overlay(
 ) -> Image.Image:
     """The picture with its targets coloured, outlined and boxed, the rest a little darker, and a caption below.
 
-    `image` is the picture that was asked about, of the size of `answer.mask`. Each box has a colour, and the parts of
-    the mask take the colour of the box they lie in. The longest side of the drawing lies between `smallest` and
-    `largest` pixels; the caption adds to the height. Raises `RefsegError` when the sizes differ.
+    `image` is the picture that was asked about, of the size of `answer.mask`. Each instance has a colour. The longest
+    side of the drawing lies between `smallest` and `largest` pixels; the caption adds to the height. Raises
+    `RefsegError` when the sizes differ.
     """
     _check_size(image, answer)
     factor = _factor(image.size, smallest, largest)
@@ -101,11 +101,11 @@ def contact_sheet(tiles: Sequence[Image.Image], *, columns: int | None = None, w
     return sheet
 
 
-def verdict(answer: Segmentation) -> str:
-    """The answer in a few words: "2 targets", "none", or "unclear" when a target is claimed but no pixel passes."""
+def summary(answer: Segmentation) -> str:
+    """The answer in a few words: "2 targets", "none", or "unclear" when there is a target but no pixel passes."""
     if answer.no_target:
         return "none"
-    count = len(answer.boxes)
+    count = len(answer.instances)
     if not answer.mask.any() and not count:
         return "unclear"
     return "1 target" if count == 1 else f"{count} targets"
@@ -141,7 +141,7 @@ def _paint(canvas: Image.Image, answer: Segmentation, opacity: float) -> Image.I
     chosen = np.asarray(mask) >= 128
     if not chosen.any():  # a target thinner than a pixel of the drawing
         chosen = np.asarray(mask) > 0
-    colours = _colour_map(chosen, boxes)
+    colours = _colour_map(chosen, answer, boxes)
     pixels = np.asarray(canvas, dtype=np.float32)
     pixels = np.where(chosen[..., None], pixels * (1 - opacity) + colours * opacity, pixels * 0.62)
     edge = chosen & ~_shrink(chosen, line)
@@ -158,25 +158,28 @@ def _paint(canvas: Image.Image, answer: Segmentation, opacity: float) -> Image.I
     return painted
 
 
-def _colour_map(chosen: NDArray[np.bool_], boxes: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(H, W, 3): the colour of each foreground pixel, which is that of the box which its part overlaps most."""
+def _colour_map(chosen: NDArray[np.bool_], answer: Segmentation, boxes: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(H, W, 3): the colour of each foreground pixel of the drawing, which is that of its instance; a part of the
+    foreground that is of no instance takes that of the nearest box."""
+    owner = np.full(answer.mask.shape, -1, dtype=np.int32)
+    for number, instance in reversed(list(enumerate(answer.instances))):
+        owner[instance.rows_and_columns][instance.region] = number
+    drawn = Image.fromarray(owner).resize((chosen.shape[1], chosen.shape[0]), Image.Resampling.NEAREST)
+    owner = np.where(chosen, np.asarray(drawn), -1)
     parts = find_components(chosen)
-    owner = np.zeros(len(parts), dtype=int)
-    if len(boxes):
+    missing = chosen & (owner < 0)
+    if missing.any() and len(boxes):
+        # Pixels that the enlarged edge adds belong to the instance that has most of their part.
+        votes = np.zeros((len(parts), len(boxes)))
+        np.add.at(votes, (parts.labels[owner >= 0], owner[owner >= 0]), 1)
         spans = parts.boxes.astype(float)
-        overlap = np.minimum(spans[:, None, 2:], boxes[None, :, 2:]) - np.maximum(
-            spans[:, None, :2], boxes[None, :, :2]
-        )
-        area = np.prod(overlap.clip(0), axis=2)
-        # Shared area over the box's own: a small box inside a large one wins what lies in it.
-        share = area / np.prod((boxes[:, 2:] - boxes[:, :2]).clip(1e-6), axis=1)
-        apart = np.linalg.norm(
+        distance = np.linalg.norm(
             (spans[:, None, :2] + spans[:, None, 2:] - boxes[None, :, :2] - boxes[None, :, 2:]) / 2, axis=2
         )
-        owner = np.where(share.max(axis=1) > 0, share.argmax(axis=1), apart.argmin(axis=1))
-    palette = np.array(COLOURS, dtype=np.float32)[owner % len(COLOURS)]
-    palette = np.concatenate([palette, np.zeros((1, 3), np.float32)])  # -1, the background
-    return palette[parts.labels()]
+        part_owner = np.where(votes.any(axis=1), votes.argmax(axis=1), distance.argmin(axis=1))
+        owner[missing] = part_owner[parts.labels[missing]]
+    palette = np.array([*COLOURS, (0, 0, 0)], dtype=np.float32)
+    return palette[np.where(chosen, np.maximum(owner, 0) % len(COLOURS), -1)]
 
 
 def _shrink(mask: NDArray[np.bool_], pixels: int, outside: bool = False) -> NDArray[np.bool_]:
@@ -234,24 +237,24 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _caption(answer: Segmentation, size: tuple[int, int]) -> Image.Image:
-    """A band as wide as the drawing: the sentence in quotation marks, then the verdict with its numbers."""
+    """A band as wide as the drawing: the expression in quotation marks, then the summary with its numbers."""
     width, letters = size[0], _letter_height(size)
     font = _font(letters)
     pad = max(6, letters // 2)
-    verdict_line = (
+    summary_line = (
         f"none: nothing in the picture matches (p = {answer.no_target_score:.2f})"
         if answer.no_target
-        else f"{verdict(answer)}, score {answer.score:.2f}, p(none) = {answer.no_target_score:.2f}"
+        else f"{summary(answer)}, score {answer.score:.2f}, p(none) = {answer.no_target_score:.2f}"
     )
     # More letters than this never fit, and measuring them would take its time.
     lines = _wrap(f"“{answer.text[:2000]}”", font, width - 2 * pad)
-    verdict_lines = _wrap(verdict_line, font, width - 2 * pad)
+    summary_lines = _wrap(summary_line, font, width - 2 * pad)
     spacing = round(letters * 1.35)
     band = Image.new(
-        "RGB", (width, 2 * pad + spacing * (len(lines) + len(verdict_lines))), BAND_NONE if answer.no_target else BAND
+        "RGB", (width, 2 * pad + spacing * (len(lines) + len(summary_lines))), BAND_NONE if answer.no_target else BAND
     )
     draw = ImageDraw.Draw(band)
-    for index, line in enumerate(lines + verdict_lines):
+    for index, line in enumerate(lines + summary_lines):
         colour = (255, 255, 255) if index < len(lines) else (255, 196, 196) if answer.no_target else (176, 224, 255)
         draw.text((pad, pad + index * spacing), line, fill=colour, font=font)
     return band

@@ -10,13 +10,12 @@ import torch
 
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import CheckpointError, RefsegError
+from refseg.files import recover_folder, replacing_folder
 from refseg.inference.checkpoint import (
     CONFIG,
     WEIGHTS,
     load_model,
     locate_model,
-    recover_folder,
-    replacing_folder,
     save_model,
 )
 from tests.support.tiny_system import Tiny, TinyConfig, TinyText, install
@@ -129,12 +128,12 @@ def test_what_is_not_a_model_folder_is_named(tmp_path):
 def test_a_failed_write_leaves_the_old_folder(tmp_path, tokenizer):
     save_model(tmp_path / "m", make(), tokenizer, {"turn": 1})
 
-    class Broken:
+    class Broken(WordTokenizer):
         def save(self, folder):
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        save_model(tmp_path / "m", make(), Broken(), {"turn": 2})
+        save_model(tmp_path / "m", make(), Broken([]), {"turn": 2})
     assert load_model(tmp_path / "m")[2] == {"turn": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 

@@ -22,7 +22,7 @@ def from_text(*rows: str) -> np.ndarray:
 def test_parts_are_those_of_scipy(mask: np.ndarray) -> None:
     found = find_components(mask)
     expected, count = ndimage.label(mask, np.ones((3, 3)))
-    labels = found.labels()
+    labels = found.labels
     assert len(found) == count
     assert np.array_equal(labels >= 0, mask)
     for part in range(count):
@@ -70,7 +70,7 @@ def test_specks_have_no_box_unless_they_are_all_there_is() -> None:
 def test_an_empty_mask_has_no_parts() -> None:
     found = find_components(np.zeros((3, 5), bool))
     assert len(found) == 0
-    assert (found.labels() == -1).all()
+    assert (found.labels == -1).all()
     assert target_boxes(np.zeros((3, 5), bool)).shape == (0, 4)
 
 

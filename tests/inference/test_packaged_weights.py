@@ -12,8 +12,8 @@ from PIL import Image
 import refseg
 from refseg.cli.main import main
 from refseg.generation.scenes import generate
+from refseg.inference import DEFAULT_MODEL
 from refseg.inference.checkpoint import PACKAGED
-from refseg.names import DEFAULT_MODEL
 
 FOLDER = PACKAGED / DEFAULT_MODEL
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refseg.errors import RefsegError
+from refseg.geometry import Geometry
 from refseg.inference import postprocess as module
 from refseg.inference.postprocess import postprocess
-from refseg.inference.segmentation import Geometry
 from refseg.types import Output
 
 

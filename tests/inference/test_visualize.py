@@ -9,7 +9,7 @@ from PIL import Image
 from refseg.errors import RefsegError
 from refseg.inference.connected_components import target_boxes
 from refseg.inference.segmentation import Segmentation
-from refseg.inference.visualize import COLOURS, contact_sheet, cutout, overlay, verdict
+from refseg.inference.visualize import COLOURS, contact_sheet, cutout, overlay, summary
 
 
 def answer_of(mask: np.ndarray, text: str = "the two things", none: bool = False) -> Segmentation:
@@ -96,14 +96,14 @@ def test_a_cutout_is_transparent_but_for_the_target() -> None:
     assert cutout(grey(30, 40), answer_of(np.zeros((30, 40), bool), none=True), crop=True).size == (40, 30)
 
 
-def test_verdicts_in_words() -> None:
+def test_summaries_in_words() -> None:
     mask = np.zeros((100, 100), bool)
-    assert verdict(answer_of(mask, none=True)) == "none"
-    assert verdict(answer_of(mask)) == "unclear"
+    assert summary(answer_of(mask, none=True)) == "none"
+    assert summary(answer_of(mask)) == "unclear"
     mask[:20, :20] = True
-    assert verdict(answer_of(mask)) == "1 target"
+    assert summary(answer_of(mask)) == "1 target"
     mask[50:70, 50:70] = True
-    assert verdict(answer_of(mask)) == "2 targets"
+    assert summary(answer_of(mask)) == "2 targets"
 
 
 def test_a_contact_sheet_holds_every_tile() -> None:

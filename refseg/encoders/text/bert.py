@@ -9,6 +9,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refseg.config import Config, DropRate, PositiveInt
 from refseg.errors import CheckpointError, ConfigError
 from refseg.types import TextFeatures, Tokens
 
@@ -16,36 +17,33 @@ __all__ = ["Bert", "BertTextConfig", "from_transformers"]
 
 
 @dataclass(frozen=True)
-class BertTextConfig:
+class BertTextConfig(Config):
     """Sizes of a BERT; the defaults are bert-base-uncased with sentences of 20 word pieces, as ReLA uses it."""
 
-    vocabulary_size: int = 30522
-    max_words: int = 20
+    vocabulary_size: PositiveInt = 30522
+    max_words: PositiveInt = 20
     """Word pieces kept of a sentence, [CLS] and [SEP] among them."""
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    feedforward: int = 3072
+    width: PositiveInt = 768
+    layers: PositiveInt = 12
+    heads: PositiveInt = 12
+    feedforward: PositiveInt = 3072
     """Hidden units of the feed-forward networks."""
-    positions: int = 512
+    positions: PositiveInt = 512
     """Rows of the table of positions."""
-    dropout: float = 0.1
+    dropout: DropRate = 0.1
     """Of hidden states and attention, while training."""
     pooler: bool = False
     """The sentence is tanh(W [CLS] + b), with the layer that BERT was trained with, instead of [CLS] itself."""
     family: Literal["bert", "roberta"] = "bert"
     """roberta: one kind of segment, and positions that begin behind two unused rows."""
 
-    def __post_init__(self) -> None:
-        if min(self.vocabulary_size, self.max_words, self.layers, self.feedforward) < 1:
-            raise ConfigError("text: vocabulary_size, max_words, layers and feedforward are 1 or more")
-        if self.heads < 1 or self.width % self.heads:
-            raise ConfigError(f"text.heads={self.heads} does not divide text.width={self.width}")
+    def check(self) -> None:
+        """Raises `ConfigError` for heads that do not divide the width, and too few positions."""
+        if self.width % self.heads:
+            raise ConfigError(f"heads={self.heads} does not divide width={self.width}")
         usable = self.positions - (2 if self.family == "roberta" else 0)
         if self.max_words > usable:
-            raise ConfigError(f"text.max_words={self.max_words} is more than the {usable} usable text.positions")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"text.dropout={self.dropout}: a probability below 1 is wanted")
+            raise ConfigError(f"max_words={self.max_words} is more than the {usable} usable positions")
 
 
 class Bert(nn.Module):
@@ -80,10 +78,10 @@ class Bert(nn.Module):
         return self.bert.embeddings(input_ids=tokens.ids)  # type: ignore[operator]
 
     def forward(self, tokens: Tokens) -> TextFeatures:
-        """The last layer's vectors (B L C). Padding is never looked at, but its own slots hold vectors too."""
-        found = self.bert(input_ids=tokens.ids, attention_mask=tokens.mask.long())
-        words: Tensor = found.last_hidden_state
-        return TextFeatures(words, found.pooler_output if self.config.pooler else words[:, 0], tokens.mask)
+        """The last layer's vectors (B L C). Padding is never attended to, but its own slots hold vectors too."""
+        output = self.bert(input_ids=tokens.ids, attention_mask=tokens.mask.long())
+        words: Tensor = output.last_hidden_state
+        return TextFeatures(words, output.pooler_output if self.config.pooler else words[:, 0], tokens.mask)
 
 
 def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@
     the 0.04656 ...                         the same lines, or in binary the word, a space and 32-bit floats
 
 Pennington, Socher, Manning: GloVe, EMNLP 2014; Mikolov et al., 2013. A file holds millions of words and a vocabulary a
-few thousand, so the table that was found is kept in the user's cache (see `refseg.data.cache`).
+few thousand, so the table is kept in the user's cache (see `refseg.files.cache_folder`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refseg.data.cache import cache_folder
 from refseg.errors import CheckpointError, RefsegError
-from refseg.files import replacing
+from refseg.files import cache_folder, replacing
 
 __all__ = ["WordVectors", "read_vectors"]
 
@@ -40,10 +39,10 @@ _LONGEST = 1 << 20
 
 @dataclass(frozen=True)
 class WordVectors:
-    """A table for a vocabulary; the row of a word that the file does not have is zeros, `found` is False there."""
+    """A table for a vocabulary; the row of a word that the file does not have is zeros, `known` is False there."""
 
     table: Float[Tensor, "V E"]
-    found: Bool[Tensor, " V"]
+    known: Bool[Tensor, " V"]
 
 
 def read_vectors(path: str | Path, words: Sequence[str]) -> WordVectors:
@@ -70,17 +69,17 @@ def read_vectors(path: str | Path, words: Sequence[str]) -> WordVectors:
 def _read(path: Path, words: Sequence[str]) -> WordVectors:
     rows = {word.encode("utf-8"): row for row, word in reversed(list(enumerate(words)))}
     table: np.ndarray | None = None
-    found = np.zeros(len(words), dtype=bool)
+    known = np.zeros(len(words), dtype=bool)
     with _opened(path) as handle:
         for word, vector in _entries(path, handle, rows):
             if table is None:
                 table = np.zeros((len(words), len(vector)), dtype=np.float32)
             row = rows.get(word)
-            if row is not None and not found[row]:
-                table[row], found[row] = vector, True
+            if row is not None and not known[row]:
+                table[row], known[row] = vector, True
     if table is None:
         raise CheckpointError(f"{path}: no word vectors in it; it is empty")
-    return WordVectors(torch.from_numpy(table), torch.from_numpy(found))
+    return WordVectors(torch.from_numpy(table), torch.from_numpy(known))
 
 
 @contextmanager
@@ -221,12 +220,12 @@ def _read_kept(path: Path, count: int) -> WordVectors:
 
     try:
         tensors = load_file(path)
-        table, found = tensors["table"], tensors["found"]
+        table, known = tensors["table"], tensors["known"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    if table.ndim != 2 or len(table) != count or found.shape != (count,):
+    if table.ndim != 2 or len(table) != count or known.shape != (count,):
         raise CheckpointError(f"{path}: {tuple(table.shape)} for {count} words")
-    return WordVectors(table.float(), found.bool())
+    return WordVectors(table.float(), known.bool())
 
 
 def _keep(path: Path, vectors: WordVectors) -> None:
@@ -234,6 +233,6 @@ def _keep(path: Path, vectors: WordVectors) -> None:
 
     try:
         with replacing(path) as temporary:
-            save_file({"table": vectors.table, "found": vectors.found}, temporary)
+            save_file({"table": vectors.table, "known": vectors.known}, temporary)
     except (RefsegError, OSError) as error:
         _LOG.info("the word vectors are not cached: %s", error)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, MultipleOf
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from refseg.config import Config, DropRate, PositiveInt
 from refseg.encoders.text.transformer import mean_word
 from refseg.errors import ConfigError
 from refseg.nn.transformer import TransformerLayer
@@ -25,39 +27,34 @@ __all__ = ["GloveTransformer", "GloveTransformerConfig", "sinusoidal_positions",
 
 
 @dataclass(frozen=True)
-class GloveTransformerConfig:
+class GloveTransformerConfig(Config):
     """Sizes of the text encoder; the defaults are the paper's (section 4.1)."""
 
-    vocabulary_size: int = 12112
+    vocabulary_size: Annotated[int, Ge(3)] = 12112
     """Rows of the embedding table; training sets it from the vocabulary that it learns."""
-    max_words: int = 20
+    max_words: PositiveInt = 20
     """N_l: words kept of a sentence."""
-    width: int = 300
+    width: Annotated[int, Ge(2), MultipleOf(2)] = 300
     """Channels of a word; 300 is GloVe's. The table is learnt from nothing unless vectors are put in."""
-    layers: int = 6
-    heads: int = 12
-    feedforward: int = 3072
+    layers: PositiveInt = 6
+    heads: PositiveInt = 12
+    feedforward: PositiveInt = 3072
     """Hidden units of the feed-forward networks; 1200 in the published code."""
     norm: Literal["pre", "post"] = "pre"
     """Whether layers normalise what enters their steps (paper, equations 1 and 2) or what leaves (published code)."""
-    output_width: int | None = None
+    output_width: PositiveInt | None = None
     """Channels of a linear layer before the last normalisation, as in the published code; None has no such layer."""
     align: Literal["start", "end"] = "start"
     """Which of the `max_words` positions a shorter sentence takes: the first ones, or the last ones as in the published
     code, whose padding stands in front."""
     mask_padding: bool = True
-    """False looks at padding words as if they were real, as the published code does."""
-    dropout: float = 0.0
+    """False attends to padding words as if they were real, as the published code does."""
+    dropout: DropRate = 0.0
 
-    def __post_init__(self) -> None:
-        if self.vocabulary_size < 3 or min(self.max_words, self.layers, self.feedforward) < 1:
-            raise ConfigError("text: vocabulary_size is 3 or more, max_words, layers and feedforward 1 or more")
-        if self.heads < 1 or self.width % self.heads or self.width % 2:
-            raise ConfigError(f"text.width={self.width}: an even multiple of text.heads={self.heads} is wanted")
-        if self.output_width is not None and self.output_width < 1:
-            raise ConfigError(f"text.output_width={self.output_width}: a positive number is wanted")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"text.dropout={self.dropout}: a probability below 1 is wanted")
+    def check(self) -> None:
+        """Raises `ConfigError` for heads that do not divide the width."""
+        if self.width % self.heads:
+            raise ConfigError(f"width={self.width}: a multiple of heads={self.heads} is wanted")
 
 
 class GloveTransformer(nn.Module):
@@ -93,9 +90,9 @@ class GloveTransformer(nn.Module):
         assert isinstance(self.positions, Tensor)
         table = self.positions[-length:] if order is not None else self.positions[:length]
         words = self.words(ids) + table.to(self.words.weight.dtype)
-        looked = mask[:, None] if self.config.mask_padding else None
+        visible = mask[:, None] if self.config.mask_padding else None
         for layer in self.layers:
-            words = layer(words, looked)
+            words = layer(words, visible)
         words = self.norm(words if self.output is None else self.output(words))
         if order is not None:
             words = words.gather(1, order.argsort(dim=1)[..., None].expand_as(words))

@@ -25,7 +25,7 @@ def place_phrases(
     phrases: Sequence[Sequence[str]],
     tokenizer: WordTokenizer | WordPieceTokenizer,
     *,
-    most: int | None = None,
+    max_phrases: int | None = None,
     max_words: int = 22,
 ) -> Phrases:
     """The phrases of each sentence, in their order; a phrase that is named again stands where it occurs again.
@@ -34,16 +34,16 @@ def place_phrases(
         texts: B sentences.
         phrases: those of each sentence, word for word as they stand there, but for upper and lower case.
         tokenizer: the sentences'; its length bounds where phrases may stand.
-        most: P, so many phrases fit; None takes the largest number there is.
+        max_phrases: P, so many phrases fit; None takes the largest number there is.
         max_words: K, tokens kept of a phrase.
 
     Raises: `RefsegError` that names phrase and sentence when the phrase is not in it, stands behind the words that the
-        tokenizer keeps, or there are more than `most`.
+        tokenizer keeps, or there are more than `max_phrases`.
     """
     if len(texts) != len(phrases):
         raise RefsegError(f"{len(texts)} sentences have {len(phrases)} lists of phrases; one each is wanted")
     largest = max((len(each) for each in phrases), default=0)
-    count = max(1, largest) if most is None else most
+    count = max(1, largest) if max_phrases is None else max_phrases
     start = torch.zeros(len(texts), count, dtype=torch.long)
     stop, mask = torch.ones_like(start), torch.zeros_like(start, dtype=torch.bool)
     filled: list[str] = []
@@ -63,11 +63,13 @@ def _spans(text: str, phrases: Sequence[str], tokenizer: WordTokenizer | WordPie
     seen: Counter[str] = Counter()
     spans = []
     for phrase in phrases:
-        found = _in_words(text, phrase) if isinstance(tokenizer, WordTokenizer) else _in_pieces(text, phrase, tokenizer)
-        if not found:
+        places = (
+            _in_words(text, phrase) if isinstance(tokenizer, WordTokenizer) else _in_pieces(text, phrase, tokenizer)
+        )
+        if not places:
             raise RefsegError(f"the phrase {phrase!r} is not in its sentence {text!r}")
         # Named as often as it occurs, or more often: then the last place holds for the rest.
-        span = found[min(seen[phrase.lower()], len(found) - 1)]
+        span = places[min(seen[phrase.lower()], len(places) - 1)]
         seen[phrase.lower()] += 1
         if span[1] > tokenizer.max_words:
             raise RefsegError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from refseg.encoders.text.tokenizer import UNKNOWN, WordPieceTokenizer, WordTokenizer, split_words
 
@@ -33,21 +32,21 @@ class Reading:
     share: str = "no word"
 
     def remarks(self) -> list[str]:
-        """What a person should be told, in sentences; mostly nothing."""
-        said = []
+        """Sentences for the person who asked; mostly none."""
+        remarks = []
         if self.kept is not None:
-            said.append(f"the sentence is longer than the model reads; it is cut after “{_end_of(self.kept)}”")
+            remarks.append(f"the sentence is longer than the model reads; it is cut after “{_end_of(self.kept)}”")
         if self.empty:
-            said.append("no word of the sentence names or describes anything, so the answer is none")
+            remarks.append("no word of the sentence names or describes anything, so the answer is none")
         elif not self.understood:
-            said.append(f"the model knows {self.share} of the sentence, so the answer is none")
+            remarks.append(f"the model knows {self.share} of the sentence, so the answer is none")
         elif self.unknown:
             more = ", ..." if len(self.unknown) > MENTIONED else ""
-            said.append(f"words that the model has never seen: {', '.join(self.unknown[:MENTIONED])}{more}")
-        return said
+            remarks.append(f"words that the model has never seen: {', '.join(self.unknown[:MENTIONED])}{more}")
+        return remarks
 
 
-def read_sentence(tokenizer: Any, text: str) -> Reading:
+def read_sentence(tokenizer: object, text: str) -> Reading:
     """What `tokenizer` makes of `text`. Punctuation counts neither as known nor as unknown."""
     if isinstance(tokenizer, WordTokenizer):
         words = split_words(text)

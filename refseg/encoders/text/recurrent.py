@@ -9,37 +9,39 @@ pools words by an attention that weighs every channel of every word on its own. 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config, DropRate, PositiveInt
 from refseg.encoders.text.transformer import mean_word
-from refseg.errors import ConfigError
 from refseg.types import TextFeatures, Tokens
 
 __all__ = ["KerasGRU", "RecurrentText", "RecurrentTextConfig", "reversed_words"]
 
 
 @dataclass(frozen=True)
-class RecurrentTextConfig:
+class RecurrentTextConfig(Config):
     """Sizes of the text encoder; the defaults are those of VLT's published code but for the padding."""
 
-    vocabulary_size: int = 10000
+    vocabulary_size: Annotated[int, Ge(3)] = 10000
     """Rows of the embedding table; training sets it from the vocabulary that it learns."""
-    max_words: int = 15
+    max_words: PositiveInt = 15
     """Words kept of a sentence: 15 for RefCOCO and RefCOCO+, 20 for G-Ref."""
-    embedding: int = 300
+    embedding: PositiveInt = 300
     """Channels of a word's vector; 300 is GloVe's."""
     train_embedding: bool = True
     """False keeps the vectors as they are, as the papers do with GloVe's; without such a file they must be learnt."""
     cell: Literal["gru", "keras_gru", "lstm"] = "gru"
     """gru: the reset gate works on the hidden state's projection (PyTorch, cuDNN). keras_gru: on the state itself, with
     one bias, as Keras 2 computes it, which published weights need. lstm: long short-term memory (M3Att's text)."""
-    hidden: int = 1024
+    hidden: PositiveInt = 1024
     """Channels of each direction."""
     directions: Literal["sum", "concat"] = "sum"
     """How the two directions become one vector a word."""
@@ -48,14 +50,8 @@ class RecurrentTextConfig:
     scalar: one weight a word (ISFP's text). mean: of the words (LTS). last: the last state of both directions."""
     mask_padding: bool = True
     """False sends padding through the cells as zero vectors and pools over it, as the published code does."""
-    dropout: float = 0.1
+    dropout: DropRate = 0.1
     """Of the word vectors and, with pool channel or scalar, of the words that are weighed."""
-
-    def __post_init__(self) -> None:
-        if self.vocabulary_size < 3 or min(self.max_words, self.embedding, self.hidden) < 1:
-            raise ConfigError("text: vocabulary_size is 3 or more, max_words, embedding and hidden 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"text.dropout={self.dropout}: a probability below 1 is wanted")
 
 
 class KerasGRU(nn.Module):
@@ -136,7 +132,10 @@ class RecurrentText(nn.Module):
         return TextFeatures(words, self._sentence(words, final_ahead, final_back, mask), mask)
 
     def _run(self, cell: nn.Module, vectors: Float[Tensor, "B L E"]) -> Float[Tensor, "B L C"]:
-        states = cell(vectors)
+        # oneDNN has no LSTM in 16 bits on CPUs without AVX-512.
+        whole = isinstance(cell, nn.LSTM) and vectors.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if whole else nullcontext():
+            states = cell(vectors.float() if whole else vectors)
         return states if isinstance(states, Tensor) else states[0]
 
     def _sentence(

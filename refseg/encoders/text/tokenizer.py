@@ -1,4 +1,4 @@
-"""Sentences to numbers: whole words of a learnt vocabulary, or BERT's word pieces.
+"""Expressions to numbers: whole words of a learnt vocabulary, or BERT's word pieces.
 
 A tokenizer is saved into a model's folder: `tokenizer_options.json` says which kind it is and how many words it keeps,
 `vocabulary.txt` (words, one a line) or `tokenizer.json` (word pieces, the format of the library tokenizers) the rest.
@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -20,7 +20,10 @@ from refseg.errors import CheckpointError, RefsegError
 from refseg.files import write_text
 from refseg.types import Tokens
 
-__all__ = ["PADDING", "UNKNOWN", "WordPieceTokenizer", "WordTokenizer", "load_tokenizer", "split_words"]
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = ["PADDING", "UNKNOWN", "Tokenizer", "WordPieceTokenizer", "WordTokenizer", "load_tokenizer", "split_words"]
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
 OPTIONS, VOCABULARY, PIECES, BERT_VOCABULARY = (
@@ -60,14 +63,15 @@ class WordTokenizer:
         cls,
         sentences: Iterable[str],
         max_words: int = 20,
-        least: int = 1,
-        more: Iterable[str] = (),
+        min_count: int = 1,
+        extra_words: Iterable[str] = (),
         spelling: bool = False,
     ) -> WordTokenizer:
-        """The vocabulary of `sentences`: words that occur at least `least` times, frequent ones first, then `more`."""
+        """The vocabulary of `sentences`: words that occur at least `min_count` times, frequent ones first, then
+        `extra_words`."""
         counts = Counter(word for sentence in sentences for word in split_words(sentence))
-        ordered = sorted((word for word, count in counts.items() if count >= least), key=lambda w: (-counts[w], w))
-        return cls(list(dict.fromkeys([*ordered, *more])), max_words, spelling)
+        ordered = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
+        return cls(list(dict.fromkeys([*ordered, *extra_words])), max_words, spelling)
 
     @property
     def vocabulary_size(self) -> int:
@@ -88,8 +92,8 @@ class WordTokenizer:
             return word
         if not self.spelling or len(word) < _SPELLED or not word.isalpha() or not word.isascii():
             return None
-        found = [self.numbers[other] for other in _one_slip(word) if len(other) >= _SPELLED and other in self.numbers]
-        return self.words[min(found)] if found else None
+        near = [self.numbers[other] for other in _one_slip(word) if len(other) >= _SPELLED and other in self.numbers]
+        return self.words[min(near)] if near else None
 
     def __call__(self, texts: list[str]) -> Tokens:
         """Numbers (B, max_words); longer sentences are cut. A sentence without any word is one `<unk>`."""
@@ -110,7 +114,7 @@ class WordPieceTokenizer:
     This is how the published ReLA and LAVT cut their sentences.
     """
 
-    def __init__(self, pieces: Any, max_words: int = 20) -> None:
+    def __init__(self, pieces: tokenizers.Tokenizer, max_words: int = 20) -> None:
         """`pieces` is a `tokenizers.Tokenizer`; `load_tokenizer` makes one from a folder or a hub id."""
         _check_length(max_words)
         self.pieces = pieces
@@ -133,11 +137,14 @@ class WordPieceTokenizer:
         write_text(Path(folder) / PIECES, self.pieces.to_str())
 
 
-def load_tokenizer(source: str | Path, max_words: int | None = None) -> WordTokenizer | WordPieceTokenizer:
+Tokenizer: TypeAlias = WordTokenizer | WordPieceTokenizer
+
+
+def load_tokenizer(source: str | Path, max_words: int | None = None) -> Tokenizer:
     """A tokenizer from a folder (ours, or of a BERT: tokenizer.json or vocab.txt) or from the hub by name.
 
     `max_words` takes the place of the stored length (20 where none is stored). Raises `CheckpointError` when nothing
-    is found, or what is found cannot be read.
+    is there, or it cannot be read.
     """
     folder = Path(source)
     options: dict[str, Any] = {}
@@ -172,7 +179,7 @@ def _check_length(max_words: int) -> None:
 
 
 def _one_slip(word: str) -> Iterator[str]:
-    """What is meant by a word with one slip: every word that differs from it by one."""
+    """Every word that differs from `word` by one slip."""
     for at in range(len(word) + 1):
         head, tail = word[:at], word[at:]
         yield head + tail[1:]
@@ -214,7 +221,7 @@ def _read_vocabulary(path: Path, max_words: int, spelling: bool = False) -> Word
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _read_pieces(path: Path) -> Any:
+def _read_pieces(path: Path) -> tokenizers.Tokenizer:
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refseg.config import Config, DropRate, NonNegativeInt, PositiveInt
 from refseg.errors import ConfigError
 from refseg.nn.transformer import TransformerLayer
 from refseg.types import TextFeatures, Tokens
@@ -17,54 +19,45 @@ __all__ = ["WordTransformer", "WordTransformerConfig", "mean_word"]
 
 
 @dataclass(frozen=True)
-class WordTransformerConfig:
+class WordTransformerConfig(Config):
     """Sizes of the text encoder."""
 
-    vocabulary_size: int = 512
+    vocabulary_size: Annotated[int, Ge(3)] = 512
     """Rows of the embedding table; training sets it from the vocabulary that it learns."""
-    max_words: int = 24
+    max_words: PositiveInt = 24
     """Words kept of a sentence."""
-    width: int = 128
+    width: PositiveInt = 128
     """Channels of a word."""
-    vectors: int = 0
+    vectors: NonNegativeInt = 0
     """Channels of given word vectors (such as GloVe's), which stay as they are; a linear map of a word's vector is
     added to its learnt embedding, so that words of which training has no sentence mean something too. 0 has none.
-    `refseg.models.load_word_vectors` puts them in."""
-    classes: int = 0
-    """Classes of a detector in the picture encoder, tags and names of colours after them: each word has a learnt share
-    in each of them, put beside its other channels, times how much the word counts in its sentence.
-    `refseg.models.photo.class_names.give_names` fills the shares from the classes' names, so that "truck" means
-    trucks before training has any. 0 has none."""
-    layers: int = 2
-    heads: int = 4
-    feedforward: int = 512
+    `refseg.encoders.pretrained.load_word_vectors` puts them in."""
+    concepts: NonNegativeInt = 0
+    """Named concepts (classes, tags, colours) in each of which every word has a learnt share, times how much the word
+    counts in its sentence; 0 has none. See `TextFeatures.concepts`."""
+    layers: PositiveInt = 2
+    heads: PositiveInt = 4
+    feedforward: PositiveInt = 512
     """Hidden units of the feed-forward networks."""
     norm: Literal["pre", "post"] = "pre"
     """Whether the layers normalise what enters their steps, or what leaves."""
-    dropout: float = 0.0
+    dropout: DropRate = 0.0
 
-    def __post_init__(self) -> None:
-        if self.classes < 0:
-            raise ConfigError(f"text.classes={self.classes}: 0 or more are wanted")
-        if self.vocabulary_size < 3 or min(self.max_words, self.layers, self.feedforward) < 1:
-            raise ConfigError("text: vocabulary_size is 3 or more, max_words, layers and feedforward 1 or more")
-        if self.vectors < 0:
-            raise ConfigError(f"text.vectors={self.vectors}: 0 or more channels are wanted")
-        if self.heads < 1 or self.width % self.heads:
-            raise ConfigError(f"text.heads={self.heads} does not divide text.width={self.width}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"text.dropout={self.dropout}: a probability below 1 is wanted")
+    def check(self) -> None:
+        """Raises `ConfigError` for heads that do not divide the width."""
+        if self.width % self.heads:
+            raise ConfigError(f"heads={self.heads} does not divide width={self.width}")
 
 
 class WordTransformer(nn.Module):
-    """Word embeddings plus learnt positions through a transformer in which padding is never looked at."""
+    """Word embeddings plus learnt positions through a transformer in which padding is never attended to."""
 
     given: Tensor | None
 
     def __init__(self, config: WordTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width + config.classes
+        self.width = config.width
         self.words = nn.Embedding(config.vocabulary_size, config.width)
         self.positions = nn.Embedding(config.max_words, config.width)
         for table in (self.words, self.positions):
@@ -78,8 +71,8 @@ class WordTransformer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.width)
         self.shares: nn.Embedding | None = None
-        if config.classes:
-            self.shares = nn.Embedding(config.vocabulary_size, config.classes)
+        if config.concepts:
+            self.shares = nn.Embedding(config.vocabulary_size, config.concepts)
             self.counts = nn.Linear(config.width, 1)
             for parameter in (self.shares.weight, self.counts.weight):
                 nn.init.zeros_(parameter)
@@ -94,17 +87,17 @@ class WordTransformer(nn.Module):
         return self.dropout(words + self.positions.weight[:length])
 
     def forward(self, tokens: Tokens) -> TextFeatures:
-        """One vector a word (B L C); the sentence is their mean, and of the classes' shares their sum. L must not
-        exceed `config.max_words`."""
+        """One vector a word (B L C); the sentence is their mean, and its shares in concepts the sum of theirs. L must
+        not exceed `config.max_words`."""
         words = self.embed(tokens)
         for layer in self.layers:
             words = layer(words, tokens.mask[:, None])
         words = self.norm(words)
         sentence = mean_word(words, tokens.mask)
-        if self.shares is not None:
-            shares = self.shares(tokens.ids) * self.counts(words).sigmoid() * tokens.mask[..., None]
-            words, sentence = torch.cat([words, shares], dim=-1), torch.cat([sentence, shares.sum(dim=1)], dim=-1)
-        return TextFeatures(words, sentence, tokens.mask)
+        if self.shares is None:
+            return TextFeatures(words, sentence, tokens.mask)
+        shares = self.shares(tokens.ids) * self.counts(words).sigmoid() * tokens.mask[..., None]
+        return TextFeatures(words, sentence, tokens.mask, shares.sum(dim=1), shares)
 
 
 def mean_word(words: Float[Tensor, "B L C"], mask: torch.Tensor) -> Float[Tensor, "B C"]:

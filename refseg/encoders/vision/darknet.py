@@ -13,22 +13,38 @@ statistics of the normalisation). Pictures are RGB, 0 to 1, without mean and dev
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, MultipleOf
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refseg.errors import ConfigError
+from refseg.config import Config, NonNegativeInt, PositiveFloat, PositiveInt
+from refseg.geometry import InputConfig
 from refseg.nn.conv import ConvNorm
+from refseg.types import VisualFeatures
 
-__all__ = ["LEAK", "DarkNet", "DarkNetConfig", "conv_leaky"]
+__all__ = ["DARKNET_INPUT", "LEAK", "DarkNet", "DarkNetConfig", "conv_leaky"]
+
+EvenInt = Annotated[int, Ge(2), MultipleOf(2)]
 
 LEAK = 0.1
 """Slope of the rectification below 0 in every convolution of the family."""
 
 KERAS_EPS = 1e-3
 """What Keras adds to a variance before the root; published weights of the family were trained with it."""
+
+DARKNET_INPUT = InputConfig(
+    size=416,
+    resize="letterbox",
+    interpolation="bicubic",
+    mean=(0.0,) * 3,
+    std=(255.0,) * 3,
+    padding=(127.5,) * 3,
+    rasterise="original",
+)
+"""How the family's systems (VLT, M3Att, LTS, ISFP) take images: RGB of 0 to 1 in the middle of a grey square."""
 
 
 def conv_leaky(inputs: int, outputs: int, kernel: int, stride: int = 1, eps: float = KERAS_EPS) -> ConvNorm:
@@ -37,28 +53,20 @@ def conv_leaky(inputs: int, outputs: int, kernel: int, stride: int = 1, eps: flo
 
 
 @dataclass(frozen=True)
-class DarkNetConfig:
+class DarkNetConfig(Config):
     """Sizes of a DarkNet; the defaults are DarkNet-53 as VLT's published code uses it."""
 
-    widths: tuple[int, int, int, int, int, int] = (32, 64, 128, 256, 512, 1024)
+    widths: tuple[PositiveInt, EvenInt, EvenInt, EvenInt, EvenInt, EvenInt] = (32, 64, 128, 256, 512, 1024)
     """Channels of the stem, and of the stages at strides 2, 4, 8, 16 and 32; even from the second on."""
-    depths: tuple[int, int, int, int, int] = (1, 2, 8, 8, 4)
+    depths: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] = (1, 2, 8, 8, 4)
     """Residual units of the stages."""
     head: bool = True
     """Six more convolutions at stride 32, those of YOLOv3's first detector."""
     freeze: Literal["all_but_last2", "all", "none"] = "all_but_last2"
     """Convolutions that keep their weights, and whose normalisation keeps its statistics in training: all but the last
     two (published code of VLT and MCN), all, or none. Without pretrained weights only "none" makes sense."""
-    eps: float = KERAS_EPS
+    eps: PositiveFloat = KERAS_EPS
     """Added to variances before the root: .001 in Keras, where the family was trained; Darknet itself adds .000001."""
-
-    def __post_init__(self) -> None:
-        if len(self.widths) != 6 or min(self.widths) < 1 or any(width % 2 for width in self.widths[1:]):
-            raise ConfigError(f"widths={self.widths!r}: six positive numbers are wanted, even from the second on")
-        if len(self.depths) != 5 or min(self.depths) < 0:
-            raise ConfigError(f"depths={self.depths!r}: five numbers of residual units are wanted, 0 or more")
-        if self.eps <= 0:
-            raise ConfigError(f"eps={self.eps}: a positive number is wanted")
 
 
 class Residual(nn.Module):
@@ -119,7 +127,7 @@ class DarkNet(nn.Module):
             conv.eval()
         return self
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> dict[int, Float[Tensor, "B _ _ _"]]:
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
         """{8: "B widths[3] H/8 W/8", 16: "B widths[4] ...", 32: "B widths[5] ..." (behind the head)}."""
         if images.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last)

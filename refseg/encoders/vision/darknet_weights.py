@@ -21,8 +21,8 @@ from torch import Tensor
 
 from refseg.encoders.vision.darknet import DarkNet
 from refseg.errors import CheckpointError
-from refseg.inference.checkpoint_files import read_state
 from refseg.nn.conv import ConvNorm
+from refseg.state_dicts import read_state
 
 __all__ = ["from_keras", "from_weights_file", "kernel_of", "read_arrays", "read_darknet"]
 
@@ -38,7 +38,7 @@ _YOLO_LAYERS = (75, 72)
 
 
 def read_darknet(path: Path, model: DarkNet) -> dict[str, Tensor]:
-    """The weights in a file under the names of `model.state_dict()`, whatever form the file has.
+    """The weights in a file under the names of `model.state_dict()`, whatever the file's format.
 
     `.weights` as above; `.npz`, `.h5` (with the package h5py), `.safetensors` or a pickle of tensors with Keras's
     names, or ours. Raises `CheckpointError`.
@@ -74,18 +74,18 @@ def _read_h5(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: reading HDF5 needs a package, pip install h5py; or save the arrays by name with numpy.savez"
         ) from error
-    found: dict[str, Tensor] = {}
+    arrays: dict[str, Tensor] = {}
 
     def keep(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and not name.startswith("optimizer_weights"):
-            found["/".join(name.split("/")[-2:])] = torch.from_numpy(np.asarray(item, dtype=np.float32))
+            arrays["/".join(name.split("/")[-2:])] = torch.from_numpy(np.asarray(item, dtype=np.float32))
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(keep)
     except OSError as error:
         raise CheckpointError(f"{path}: not an HDF5 file that can be read: {error}") from error
-    return found
+    return arrays
 
 
 def from_weights_file(path: Path, model: DarkNet) -> dict[str, Tensor]:
@@ -118,7 +118,7 @@ def from_weights_file(path: Path, model: DarkNet) -> dict[str, Tensor]:
 
 
 def _read_numbers(path: Path) -> tuple[int, np.ndarray]:
-    """How many bytes the header has, and the floats behind it."""
+    """Bytes of the header, and the floats behind it."""
     content = path.read_bytes()
     if len(content) < 16:
         raise CheckpointError(f"{path}: {len(content)} bytes are too few for the header of a Darknet file")
@@ -132,7 +132,7 @@ def _read_numbers(path: Path) -> tuple[int, np.ndarray]:
 
 
 def _is_detector(model: DarkNet, rest: int) -> bool:
-    """Whether so many numbers are what YOLOv3 has behind its first 58 convolutions, for any number of classes."""
+    """Whether this count of numbers is what YOLOv3 has behind its first 58 convolutions, for any number of classes."""
     if not model.config.head:
         head = model.config.widths[5]
         half = head // 2
@@ -166,12 +166,12 @@ def from_keras(arrays: Mapping[str, Tensor], model: DarkNet) -> dict[str, Tensor
     count = len(convolutions)
     own: dict[str, list[dict[str, Tensor]]] = {}
     for kind in ("conv2d", "batch_normalization"):
-        numbers = sorted(number for found, number in layers if found == kind)
+        numbers = sorted(number for each, number in layers if each == kind)
         own[kind] = [layers[kind, number] for number in numbers]
-    found = (len(own["conv2d"]), len(own["batch_normalization"]))
-    if strangers or (found != (count, count) and found != _YOLO_LAYERS):
+    counts = (len(own["conv2d"]), len(own["batch_normalization"]))
+    if strangers or (counts != (count, count) and counts != _YOLO_LAYERS):
         raise CheckpointError(
-            f"not the DarkNet of the configuration: {found[0]} convolutions and {found[1]} normalisations, "
+            f"not the DarkNet of the configuration: {counts[0]} convolutions and {counts[1]} normalisations, "
             f"{count} of each wanted (or a YOLOv3's {_YOLO_LAYERS[0]} and {_YOLO_LAYERS[1]})"
             + (f"; unexplained: {', '.join(strangers[:8])}" if strangers else "")
         )

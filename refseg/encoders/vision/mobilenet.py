@@ -9,58 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from refseg.config import Config, PositiveInt
+from refseg.encoders.vision.folded import FoldedConv
 from refseg.errors import CheckpointError, ConfigError
-from refseg.nn.conv import pointwise
+from refseg.types import VisualFeatures
 
 __all__ = ["MobileNet", "MobileNetConfig", "from_execution_order"]
 
 
 @dataclass(frozen=True)
-class MobileNetConfig:
+class MobileNetConfig(Config):
     """Sizes; the defaults are MobileNetV2 1.0's (table 2 of the paper)."""
 
-    stem_width: int = 32
+    stem_width: PositiveInt = 32
     """Channels of the stem, at stride 2."""
-    expansions: tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
-    """How many times wider a block is inside, group by group."""
-    widths: tuple[int, ...] = (16, 24, 32, 64, 96, 160, 320)
+    expansions: tuple[PositiveInt, ...] = (1, 6, 6, 6, 6, 6, 6)
+    """Inner over outer channels of a block, group by group."""
+    widths: tuple[PositiveInt, ...] = (16, 24, 32, 64, 96, 160, 320)
     """Channels that each group of blocks puts out."""
-    depths: tuple[int, ...] = (1, 2, 3, 4, 3, 3, 1)
+    depths: tuple[PositiveInt, ...] = (1, 2, 3, 4, 3, 3, 1)
     """Blocks in each group."""
-    strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
+    strides: tuple[Literal[1, 2], ...] = (1, 2, 2, 2, 1, 2, 1)
     """Stride of each group's first block; their product is 16."""
 
-    def __post_init__(self) -> None:
-        lengths = {len(each) for each in (self.expansions, self.widths, self.depths, self.strides)}
-        if len(lengths) != 1 or min(*self.expansions, *self.widths, *self.depths) < 1:
-            raise ConfigError("vision: expansions, widths, depths and strides are as many positive numbers")
-        if sorted(each for each in self.strides if each != 1) != [2, 2, 2, 2]:
-            raise ConfigError(f"vision.strides={self.strides}: four times 2, otherwise 1, is wanted")
+    def check(self) -> None:
+        """Raises `ConfigError` for lists of different lengths, and where the last stride is not 32."""
+        if len({len(each) for each in (self.expansions, self.widths, self.depths, self.strides)}) != 1:
+            raise ConfigError("widths: expansions, widths, depths and strides are as many positive numbers")
+        if self.strides.count(2) != 4:
+            raise ConfigError(f"strides={self.strides}: four times 2, otherwise 1, is wanted")
 
 
-class Conv(nn.Module):
-    """A convolution with bias whose padding keeps the size before the stride, cut to 0 to 6 where `act`."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups)
-        self.act = act
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-        assert self.conv.bias is not None
-        nn.init.zeros_(self.conv.bias)
-
-    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D u v"]:
-        """The map at 1/stride of the size, rounded up."""
-        maps = pointwise(self.conv, maps) if self.conv.kernel_size == (1, 1) else self.conv(maps)
-        return F.relu6(maps, inplace=True) if self.act else maps
+Conv = partial(FoldedConv, activation="relu6")
 
 
 class InvertedBlock(nn.Module):
@@ -104,7 +91,7 @@ class MobileNet(nn.Module):
         self.groups = nn.ModuleList(groups)
         self.channels.pop(2, None)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> dict[int, Float[Tensor, "B _ _ _"]]:
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
         """Feature maps by stride, 4, 8, 16 and 32: each the last of its size."""
         if images.device.type == "cpu":
             # Convolutions on CPU are faster when a pixel's channels lie together in memory.

@@ -15,42 +15,39 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config, PositiveInt
 from refseg.errors import CheckpointError, ConfigError
 from refseg.nn.conv import ConvNorm, NormKind
+from refseg.types import VisualFeatures
 
-__all__ = ["RESNET18", "RESNET50", "RESNET101", "ResNet", "ResNetConfig", "from_torchvision"]
+__all__ = ["RESNET18", "RESNET50", "RESNET101", "SMALL_RESNET", "ResNet", "ResNetConfig", "from_torchvision"]
 
 
 @dataclass(frozen=True)
-class ResNetConfig:
+class ResNetConfig(Config):
     """Sizes of a ResNet; the defaults are ResNet-50 with frozen normalisation."""
 
     block: Literal["basic", "bottleneck"] = "bottleneck"
     """basic: two 3x3 convolutions. bottleneck: 1x1, 3x3, 1x1."""
-    widths: tuple[int, int, int, int] = (256, 512, 1024, 2048)
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (256, 512, 1024, 2048)
     """Channels that each stage puts out, at strides 4, 8, 16 and 32."""
-    depths: tuple[int, int, int, int] = (3, 4, 6, 3)
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6, 3)
     """Blocks in each stage."""
     stem: Literal["conv7", "conv3", "patch"] = "conv7"
     """conv7: 7x7 convolution of stride 2 and 3x3 maximum. conv3: two 3x3 convolutions of stride 2. patch: one 4x4
     convolution of stride 4, the cheapest."""
-    stem_width: int = 64
+    stem_width: PositiveInt = 64
     """Channels that the stem puts out."""
     norm: NormKind = "frozen"
     """frozen: fixed statistics from ImageNet. batch: statistics of the batch. group: of each picture's own groups."""
-    norm_groups: int = 32
+    norm_groups: PositiveInt = 32
     """Groups of the "group" normalisation; must divide every width."""
     dilated: bool = False
     """The last stage keeps stride 16, its 3x3 convolutions spread over twice the reach instead (DETR calls it DC5). Its
     map is still called 32, so that decoders find it."""
 
-    def __post_init__(self) -> None:
-        for name in ("widths", "depths"):
-            values = getattr(self, name)
-            if len(values) != 4 or min(values) < 1:
-                raise ConfigError(f"{name}={values!r}: four positive numbers are wanted, one a stage")
-        if self.stem_width < 1:
-            raise ConfigError(f"stem_width={self.stem_width}: a positive number is wanted")
+    def check(self) -> None:
+        """Raises `ConfigError` for widths that blocks or groups do not divide."""
         if self.block == "bottleneck" and any(width % 4 for width in self.widths):
             raise ConfigError(f"widths={self.widths}: a bottleneck needs widths divisible by 4")
         inner = [width // 4 for width in self.widths] if self.block == "bottleneck" else []
@@ -63,6 +60,10 @@ class ResNetConfig:
 RESNET18 = ResNetConfig(block="basic", widths=(64, 128, 256, 512), depths=(2, 2, 2, 2))
 RESNET50 = ResNetConfig()
 RESNET101 = ResNetConfig(depths=(3, 4, 23, 3))
+SMALL_RESNET = ResNetConfig(
+    block="basic", widths=(48, 96, 192, 256), depths=(1, 2, 2, 1), stem="conv3", stem_width=32, norm="batch"
+)
+"""For presets that train on two CPU cores: 2.6 million parameters."""
 
 
 class Block(nn.Module):
@@ -128,7 +129,7 @@ class ResNet(nn.Module):
             )
         return nn.Sequential(ConvNorm(3, width, 4, norm, stride=4, groups=groups, padding=0))
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> dict[int, Float[Tensor, "B _ _ _"]]:
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
         """Feature maps by stride: {4: "B widths[0] H/4 W/4", 8: ..., 16: ..., 32: ...}; 32 is 16 if `dilated`."""
         if images.device.type == "cpu":
             # Convolutions on CPU are faster when a pixel's channels lie together in memory.

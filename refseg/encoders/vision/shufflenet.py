@@ -14,68 +14,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, MultipleOf
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config, PositiveInt
+from refseg.encoders.vision.folded import FoldedConv
 from refseg.errors import CheckpointError, ConfigError
-from refseg.nn.conv import pointwise
+from refseg.types import VisualFeatures
 
 __all__ = ["ShuffleNet", "ShuffleNetConfig", "from_nanodet"]
 
-SLOPE = 0.1
-"""Of the leaky rectification after every convolution that has one."""
+EvenInt = Annotated[int, Ge(2), MultipleOf(2)]
+
+Conv = partial(FoldedConv, activation="leaky")
 
 
 @dataclass(frozen=True)
-class ShuffleNetConfig:
+class ShuffleNetConfig(Config):
     """Sizes; the defaults are NanoDet-Plus-m's (ShuffleNetV2 1.0x)."""
 
-    stem_width: int = 24
+    stem_width: PositiveInt = 24
     """Channels of the stem, which is also the map of stride 4."""
-    widths: tuple[int, int, int] = (116, 232, 464)
+    widths: tuple[EvenInt, EvenInt, EvenInt] = (116, 232, 464)
     """Channels of the stages at strides 8, 16 and 32; even numbers, since a block works on half of them."""
-    depths: tuple[int, int, int] = (4, 8, 4)
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt] = (4, 8, 4)
     """Blocks in each stage."""
-    pyramid: int | None = 96
+    pyramid: EvenInt | None = 96
     """Channels of the ghost pyramid, a multiple of 2; None gives the stages' own maps."""
-    head: int | None = 112
+    head: PositiveInt | None = 112
     """Outputs of the detector's head at every place (NanoDet-Plus: 80 classes and 4 times 8 distance bins), which then
     stand beside the pyramid's channels; None has no head."""
 
-    def __post_init__(self) -> None:
-        if self.stem_width < 1 or min(self.widths) < 2 or any(width % 2 for width in self.widths):
-            raise ConfigError(f"vision.widths={self.widths}, stem_width={self.stem_width}: even numbers are wanted")
-        if min(self.depths) < 1:
-            raise ConfigError(f"vision.depths={self.depths}: at least one block a stage is wanted")
-        if self.pyramid is not None and (self.pyramid < 2 or self.pyramid % 2):
-            raise ConfigError(f"vision.pyramid={self.pyramid}: an even number of channels, or none, is wanted")
-        if self.head is not None and (self.pyramid is None or self.head < 1):
-            raise ConfigError(f"vision.head={self.head}: a head of 1 or more outputs stands on a pyramid")
+    def check(self) -> None:
+        """Raises `ConfigError` for a head without a pyramid."""
+        if self.head is not None and self.pyramid is None:
+            raise ConfigError(f"head={self.head}: a head stands on a pyramid; set pyramid, or head to none")
 
 
-class Conv(nn.Module):
-    """A convolution with bias whose padding keeps the size before the stride, rectified unless `act` is False."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups)
-        self.act = act
-        nn.init.kaiming_normal_(self.conv.weight, a=SLOPE, nonlinearity="leaky_relu")
-        assert self.conv.bias is not None
-        nn.init.zeros_(self.conv.bias)
-
-    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D u v"]:
-        """The map at 1/stride of the size, rounded up."""
-        maps = pointwise(self.conv, maps) if self.conv.kernel_size == (1, 1) else self.conv(maps)
-        return F.leaky_relu(maps, SLOPE, inplace=True) if self.act else maps
-
-
-def depthwise(channels: int, kernel: int, stride: int = 1, act: bool = False) -> Conv:
+def depthwise(channels: int, kernel: int, stride: int = 1, act: bool = False) -> FoldedConv:
     """A convolution of every channel by itself."""
     return Conv(channels, channels, kernel, stride, channels, act)
 
@@ -187,7 +169,7 @@ class ShuffleNet(nn.Module):
                 self.heads = nn.ModuleList(DetectorHead(config.pyramid, config.head) for _ in range(3))
         self.channels: dict[int, int] = dict(zip((4, 8, 16, 32), (config.stem_width, *each), strict=True))
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> dict[int, Float[Tensor, "B _ _ _"]]:
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> VisualFeatures:
         """Feature maps by stride: {4: the stem, 8: ..., 16: ..., 32: ...}; with a head, its outputs come last."""
         if images.device.type == "cpu":
             # Convolutions on CPU are faster when a pixel's channels lie together in memory.

@@ -12,14 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config, DropRate, PositiveFloat, PositiveInt
+from refseg.encoders.vision.block_names import BlockNames
 from refseg.errors import CheckpointError, ConfigError
+from refseg.nn.block import Mlp, drop_path_rates, skip_rows
 from refseg.nn.window import WindowAttention, WindowLayout, window_layout
+from refseg.types import VisualFeatures
 
 __all__ = ["SWIN_B", "SWIN_T", "AfterStage", "Swin", "SwinConfig", "from_transformers"]
 
@@ -29,40 +35,31 @@ STRIDES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class SwinConfig:
+class SwinConfig(Config):
     """Sizes of a Swin transformer; the defaults are Swin-B with windows of 12 (ImageNet-22k at 384 pixels)."""
 
-    embed_dim: int = 128
+    embed_dim: PositiveInt = 128
     """Channels of stage 0; every stage doubles them."""
-    depths: tuple[int, int, int, int] = (2, 2, 18, 2)
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 18, 2)
     """Blocks in each stage; odd ones are shifted."""
-    heads: tuple[int, int, int, int] = (4, 8, 16, 32)
+    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (4, 8, 16, 32)
     """Attention heads in each stage."""
-    window: int = 12
+    window: Annotated[int, Ge(2)] = 12
     """Side of a window in tokens; odd blocks shift by half of it, rounded down."""
-    mlp_ratio: float = 4.0
-    """Hidden units of a block's perceptron, as a multiple of its channels."""
+    mlp_ratio: PositiveFloat = 4.0
+    """Hidden units of a block's MLP, as a multiple of its channels."""
     qkv_bias: bool = True
     """Whether queries, keys and values have a bias."""
-    drop_path: float = 0.3
+    drop_path: DropRate = 0.3
     """Probability of skipping the last block while training; rises linearly from 0 at the first."""
 
-    def __post_init__(self) -> None:
-        for name in ("depths", "heads"):
-            values = getattr(self, name)
-            if len(values) != 4 or min(values) < 1:
-                raise ConfigError(f"{name}={values!r}: four positive numbers are wanted, one a stage")
+    def check(self) -> None:
+        """Raises `ConfigError` for heads that do not divide their stage's channels."""
         for stage, heads in enumerate(self.heads):
-            if self.embed_dim < 1 or (self.embed_dim << stage) % heads:
+            if (self.embed_dim << stage) % heads:
                 raise ConfigError(
                     f"heads[{stage}]={heads} does not divide the stage's {self.embed_dim << stage} channels"
                 )
-        if self.window < 2:
-            raise ConfigError(f"window={self.window}: at least 2 is wanted")
-        if self.mlp_ratio <= 0:
-            raise ConfigError(f"mlp_ratio={self.mlp_ratio}: a positive number is wanted")
-        if not 0 <= self.drop_path < 1:
-            raise ConfigError(f"drop_path={self.drop_path}: a probability below 1 is wanted")
 
 
 SWIN_B = SwinConfig()
@@ -110,21 +107,8 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(grid.reshape(pictures, height * width, 4 * channels))), (height, width)
 
 
-class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        """Every token on its own."""
-        return self.fc2(F.gelu(self.fc1(tokens)))
-
-
 class SwinBlock(nn.Module):
-    """Attention in windows, then the perceptron; both pre-normalised and residual."""
+    """Attention in windows, then the MLP; both pre-normalised and residual."""
 
     def __init__(self, config: SwinConfig, width: int, heads: int, shifted: bool, drop_path: float) -> None:
         super().__init__()
@@ -137,15 +121,8 @@ class SwinBlock(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B T C"], layout: WindowLayout) -> Float[Tensor, "B T C"]:
         """One block; `layout` must be that of this block's shift."""
-        tokens = tokens + self._skip(self.attn(self.norm1(tokens), layout))
-        return tokens + self._skip(self.mlp(self.norm2(tokens)))
-
-    def _skip(self, branch: Tensor) -> Tensor:
-        """Stochastic depth: in training, drop the branch of a picture, and scale the others to keep the mean."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        keep = 1 - self.drop_path
-        return branch * (torch.rand(len(branch), 1, 1, device=branch.device) < keep).to(branch.dtype) / keep
+        tokens = tokens + skip_rows(self.attn(self.norm1(tokens), layout), self.drop_path, self.training)
+        return tokens + skip_rows(self.mlp(self.norm2(tokens)), self.drop_path, self.training)
 
 
 class Stage(nn.Module):
@@ -176,8 +153,7 @@ class Swin(nn.Module):
         self.config = config
         self.channels: dict[int, int] = {stride: config.embed_dim << i for i, stride in enumerate(STRIDES)}
         self.patch_embed = PatchEmbed(config.embed_dim)
-        blocks = sum(config.depths)
-        rates = [config.drop_path * index / (blocks - 1) for index in range(blocks)]
+        rates = drop_path_rates(config.drop_path, sum(config.depths))
         stages = []
         for index, depth in enumerate(config.depths):
             stages.append(Stage(config, index, rates[:depth]))
@@ -185,9 +161,7 @@ class Swin(nn.Module):
         self.layers = nn.ModuleList(stages)
         self.norm0, self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for width in self.channels.values())
 
-    def forward(
-        self, images: Float[Tensor, "B 3 H W"], after_stage: AfterStage | None = None
-    ) -> dict[int, Float[Tensor, "B _ _ _"]]:
+    def forward(self, images: Float[Tensor, "B 3 H W"], after_stage: AfterStage | None = None) -> VisualFeatures:
         """Normalised feature maps by stride: {4: "B C H/4 W/4", 8: "B 2C ...", 16: ..., 32: ...}."""
         tokens, size = self.patch_embed(images)
         features = {}
@@ -208,54 +182,26 @@ def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights under the names of transformers' `SwinModel` or `SwinForImageClassification` under ours.
 
     Both the names in files on the hub and those of version 5 in memory are known. The final normalisation, the
-    classifier and index buffers are left out; our `norm0` to `norm3` are not in such files.
-    Queries, keys and values become one matrix. Raises `CheckpointError` with the names that are none of a Swin's.
+    classifier and index buffers are left out; our `norm0` to `norm3` are not in such files. Queries, keys and values
+    become one matrix. Raises `CheckpointError` with the names that are none of a Swin's.
     """
-    fixed = {
-        "layernorm_before": "norm1",
-        "layernorm_after": "norm2",
-        "attention.output.dense": "attn.proj",
-        "attention.o_proj": "attn.proj",
-        "intermediate.dense": "mlp.fc1",
-        "mlp.fc1": "mlp.fc1",
-        "output.dense": "mlp.fc2",
-        "mlp.fc2": "mlp.fc2",
-    }
-    projections = {
-        f"attention.{name}": part for part in ("query", "key", "value") for name in (f"self.{part}", f"{part[0]}_proj")
-    }
-    renamed: dict[str, Tensor] = {}
-    parts: dict[str, dict[str, Tensor]] = {}
-    unknown = []
+    names, unknown = BlockNames(), []
     for original, value in state.items():
         name = original.removeprefix("swin.")
-        if name.startswith(("layernorm.", "classifier.")) or name.endswith("relative_position_index"):
-            continue
-        if name.startswith("embeddings."):
-            name = name.replace("embeddings.patch_embeddings.projection", "patch_embed.proj")
-            renamed[name.replace("embeddings.norm", "patch_embed.norm")] = value
-            continue
         words = name.split(".")
-        if words[:2] != ["encoder", "layers"] or len(words) < 5:
+        if words[0] in ("layernorm", "classifier") or words[-1] == "relative_position_index":
+            continue
+        if words[0] == "embeddings":
+            name = name.replace("embeddings.patch_embeddings.projection", "patch_embed.proj")
+            names.renamed[name.replace("embeddings.norm", "patch_embed.norm")] = value
+        elif words[:2] != ["encoder", "layers"] or len(words) < 5:
             unknown.append(original)
-            continue
-        stage = f"layers.{words[2]}"
-        if words[3] == "downsample":
-            renamed[f"{stage}.{'.'.join(words[3:])}"] = value
-            continue
-        block, inner, last = f"{stage}.blocks.{words[4]}", ".".join(words[5:-1]), words[-1]
-        if last == "relative_position_bias_table":
-            renamed[f"{block}.attn.{last}"] = value
-        elif inner in fixed:
-            renamed[f"{block}.{fixed[inner]}.{last}"] = value
-        elif inner in projections:
-            parts.setdefault(f"{block}.attn.qkv.{last}", {})[projections[inner]] = value
-        else:
+        elif words[3] == "downsample":
+            names.renamed[f"layers.{words[2]}.{'.'.join(words[3:])}"] = value
+        elif words[-1] == "relative_position_bias_table":
+            names.renamed[f"layers.{words[2]}.blocks.{words[4]}.attn.{words[-1]}"] = value
+        elif not names.take(f"layers.{words[2]}.blocks.{words[4]}", ".".join(words[5:]), value):
             unknown.append(original)
     if unknown:
         raise CheckpointError(f"not a Swin transformer of transformers; unexplained: {', '.join(unknown[:20])}")
-    for name, pieces in parts.items():
-        if len(pieces) != 3:
-            raise CheckpointError(f"{name}: query, key and value are wanted, only {sorted(pieces)} are there")
-        renamed[name] = torch.cat([pieces["query"], pieces["key"], pieces["value"]])
-    return renamed
+    return names.finish()

@@ -15,40 +15,40 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config, DropRate, PositiveFloat, PositiveInt
+from refseg.encoders.vision.block_names import BlockNames
 from refseg.errors import CheckpointError, ConfigError
 from refseg.nn.block import Block, drop_path_rates
+from refseg.types import VisualFeatures
 
 __all__ = ["VIT_B16", "ViT", "ViTConfig", "from_timm", "from_transformers", "patch_mask"]
 
 
 @dataclass(frozen=True)
-class ViTConfig:
+class ViTConfig(Config):
     """Sizes of a vision transformer; the defaults are ViT-B/16 at 224 pixels (ImageNet-21k)."""
 
-    patch: int = 16
+    patch: PositiveInt = 16
     """P: side of a patch in pixels."""
-    width: int = 768
+    width: PositiveInt = 768
     """Channels of a token."""
-    layers: int = 12
-    heads: int = 12
-    feedforward: int = 3072
-    """Hidden units of the perceptrons."""
-    grid: int = 14
+    layers: PositiveInt = 12
+    heads: PositiveInt = 12
+    feedforward: PositiveInt = 3072
+    """Hidden units of the MLPs."""
+    grid: PositiveInt = 14
     """Rows and columns of the table of positions: 14 for weights of 224 pixels, 24 for 384."""
     class_token: bool = True
     """Whether a token that belongs to no patch goes through the blocks, as in every published ViT."""
-    epsilon: float = 1e-6
+    epsilon: PositiveFloat = 1e-6
     """Of the normalisations: 1e-6 in the published ViT, 1e-5 in ReSTR's code."""
-    drop_path: float = 0.1
+    drop_path: DropRate = 0.1
     """Probability of skipping the last block while training; rises linearly from 0 at the first."""
 
-    def __post_init__(self) -> None:
-        if min(self.patch, self.layers, self.feedforward, self.grid) < 1:
-            raise ConfigError("vision: patch, layers, feedforward and grid are 1 or more")
-        if self.heads < 1 or self.width % self.heads:
-            raise ConfigError(f"vision.heads={self.heads} does not divide vision.width={self.width}")
-        if not 0 <= self.drop_path < 1 or self.epsilon <= 0:
-            raise ConfigError("vision: drop_path is a probability below 1, and epsilon positive")
+    def check(self) -> None:
+        """Raises `ConfigError` for heads that do not divide the width."""
+        if self.width % self.heads:
+            raise ConfigError(f"heads={self.heads} does not divide width={self.width}")
 
 
 VIT_B16 = ViTConfig()
@@ -73,22 +73,20 @@ class ViT(nn.Module):
         assert self.patch_embed.bias is not None
         nn.init.zeros_(self.patch_embed.bias)
 
-    def forward(
-        self, images: Float[Tensor, "B 3 H W"], mask: Bool[Tensor, "B h w"] | None = None
-    ) -> dict[int, Float[Tensor, "B _ _ _"]]:
-        """The normalised tokens as one map, {patch: "B C h w"}; `mask` is True on patches that tokens may look at."""
+    def forward(self, images: Float[Tensor, "B 3 H W"], mask: Bool[Tensor, "B h w"] | None = None) -> VisualFeatures:
+        """The normalised tokens as one map, {patch: "B C h w"}; `mask` is True on patches that tokens may attend to."""
         patch = self.config.patch
         images = F.pad(images, (0, -images.shape[3] % patch, 0, -images.shape[2] % patch))
         maps = self.patch_embed(images)
         size = (maps.shape[2], maps.shape[3])
         tokens = maps.flatten(2).transpose(1, 2)
-        looked = None if mask is None else mask.flatten(1)[:, None]
+        visible = None if mask is None else mask.flatten(1)[:, None]
         if self.class_token is not None:
             tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
-            looked = None if looked is None else F.pad(looked, (1, 0), value=True)
+            visible = None if visible is None else F.pad(visible, (1, 0), value=True)
         tokens = tokens + self._positions_at(size).to(tokens.dtype)
         for block, rate in zip(self.blocks, drop_path_rates(self.config.drop_path, len(self.blocks)), strict=True):
-            tokens = block(tokens, looked, rate).tokens
+            tokens = block(tokens, visible, rate).tokens
         tokens = self.norm(tokens)
         if self.class_token is not None:
             tokens = tokens[:, 1:]
@@ -144,47 +142,23 @@ def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     if "pos_embed" in state:
         return from_timm(state)
-    fixed = {
-        "layernorm_before": "norm1",
-        "layernorm_after": "norm2",
-        "attention.output.dense": "attn.proj",
-        "attention.o_proj": "attn.proj",
-        "intermediate.dense": "mlp.fc1",
-        "mlp.fc1": "mlp.fc1",
-        "output.dense": "mlp.fc2",
-        "mlp.fc2": "mlp.fc2",
-    }
-    renamed: dict[str, Tensor] = {}
-    parts: dict[str, dict[str, Tensor]] = {}
-    unknown = []
+    names, unknown = BlockNames(), []
     for original, value in state.items():
-        name = original.removeprefix("vit.")
-        words = name.split(".")
+        words = original.removeprefix("vit.").split(".")
         if words[0] in ("pooler", "classifier"):
             continue
-        if name == "embeddings.cls_token":
-            renamed["class_token"] = value
-        elif name == "embeddings.position_embeddings":
-            renamed["positions"] = value
-        elif name.startswith("embeddings.patch_embeddings.projection."):
-            renamed[f"patch_embed.{words[-1]}"] = value
+        if words == ["embeddings", "cls_token"]:
+            names.renamed["class_token"] = value
+        elif words == ["embeddings", "position_embeddings"]:
+            names.renamed["positions"] = value
+        elif words[:3] == ["embeddings", "patch_embeddings", "projection"]:
+            names.renamed[f"patch_embed.{words[-1]}"] = value
         elif words[0] == "layernorm":
-            renamed[f"norm.{words[-1]}"] = value
-        elif words[:2] == ["encoder", "layer"] or words[0] == "layers":
-            number, inner = (words[2], words[3:-1]) if words[0] == "encoder" else (words[1], words[2:-1])
-            target, part = f"blocks.{number}", ".".join(inner)
-            if part in fixed:
-                renamed[f"{target}.{fixed[part]}.{words[-1]}"] = value
-            elif inner[-1][:1] in "qkv" and inner[0] == "attention":
-                parts.setdefault(f"{target}.attn.qkv.{words[-1]}", {})[inner[-1][:1]] = value
-            else:
-                unknown.append(original)
+            names.renamed[f"norm.{words[-1]}"] = value
         else:
-            unknown.append(original)
+            depth = {"encoder": 2, "layers": 1}.get(words[0], len(words))
+            if len(words) <= depth or not names.take(f"blocks.{words[depth]}", ".".join(words[depth + 1 :]), value):
+                unknown.append(original)
     if unknown:
         raise CheckpointError(f"not a ViT of transformers; unexplained: {', '.join(unknown[:20])}")
-    for name, pieces in parts.items():
-        if len(pieces) != 3:
-            raise CheckpointError(f"{name}: query, key and value are wanted, only {sorted(pieces)} are there")
-        renamed[name] = torch.cat([pieces["q"], pieces["k"], pieces["v"]])
-    return renamed
+    return names.finish()

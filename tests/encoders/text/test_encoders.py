@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from refseg.encoders.pretrained import load_backbones
 from refseg.encoders.text.bert import Bert, BertTextConfig, from_transformers
 from refseg.encoders.text.transformer import WordTransformer, WordTransformerConfig, mean_word
 from refseg.errors import CheckpointError, ConfigError
-from refseg.models import load_backbones
 from refseg.types import Tokens
 
 SMALL = BertTextConfig(

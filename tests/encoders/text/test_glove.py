@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from refseg.encoders.pretrained import load_word_vectors
 from refseg.encoders.text import glove
 from refseg.encoders.text.glove import read_vectors
 from refseg.encoders.text.glove_transformer import GloveTransformer, GloveTransformerConfig
 from refseg.encoders.text.recurrent import RecurrentText, RecurrentTextConfig
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import CheckpointError
-from refseg.models import load_word_vectors
 from refseg.training.recipe import parse_recipe
 from refseg.training.setup import load_pretrained
 
@@ -44,7 +44,7 @@ def write(folder, form, entries=ENTRIES, width=3):
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_table(tmp_path, form):
     vectors = read_vectors(write(tmp_path, form), WORDS)
-    assert vectors.found.tolist() == [False, False, True, False, True]
+    assert vectors.known.tolist() == [False, False, True, False, True]
     zeros = [0.0, 0.0, 0.0]
     assert torch.equal(vectors.table, torch.tensor([zeros, zeros, ENTRIES["dog"], zeros, ENTRIES["café"]]))
 
@@ -55,7 +55,7 @@ def test_the_largest_binary_tables_are_read_piece_by_piece(tmp_path):
     entries = {f"w{number}": dice.standard_normal(300).astype("<f4") for number in range(1500)}
     entries["w7"] = np.frombuffer(b" \n \n" * 300, dtype="<f4")
     vectors = read_vectors(write(tmp_path, "word2vec_binary", entries, 300), list(entries))
-    assert vectors.found.all()
+    assert vectors.known.all()
     assert np.array_equal(vectors.table.numpy(), np.stack(list(entries.values())))
 
 
@@ -74,7 +74,7 @@ def test_the_cache_follows_file_and_vocabulary(tmp_path, cache, monkeypatch):
         patch.setattr(glove, "_entries", None)
         again = read_vectors(path, WORDS)
     assert torch.equal(first.table, again.table)
-    assert torch.equal(first.found, again.found)
+    assert torch.equal(first.known, again.known)
     assert read_vectors(path, WORDS[::-1]).table[2].tolist() == first.table[2].tolist()
     time.sleep(0.01)
     write(tmp_path, "glove", {**ENTRIES, "dog": [9.0, 9.0, 9.0]})

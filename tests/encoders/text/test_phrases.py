@@ -40,7 +40,7 @@ def test_words() -> None:
 
 
 def test_pieces() -> None:
-    found = place_phrases([TEXT], [["a man", "a red hat", "a man", "hat"]], pieces(), most=5)
+    found = place_phrases([TEXT], [["a man", "a red hat", "a man", "hat"]], pieces(), max_phrases=5)
     spans = [(int(a), int(b)) for a, b in zip(found.start[0], found.stop[0], strict=True)]
     # [CLS] a man with a red ha ##t , beside a man [SEP]
     assert spans == [(1, 3), (4, 8), (10, 12), (6, 8), (0, 1)]
@@ -57,7 +57,7 @@ def test_errors_name_phrase_and_sentence(tokenizer: WordTokenizer | WordPieceTok
         with pytest.raises(RefsegError, match=message):
             place_phrases([TEXT], [[phrase]], tokenizer)
     with pytest.raises(RefsegError, match=r"2 phrases in .* room for 1"):
-        place_phrases([TEXT], [["a man", "hat"]], tokenizer, most=1)
+        place_phrases([TEXT], [["a man", "hat"]], tokenizer, max_phrases=1)
     with pytest.raises(RefsegError, match="1 sentences have 2 lists"):
         place_phrases([TEXT], [[], []], tokenizer)
 

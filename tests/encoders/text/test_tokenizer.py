@@ -33,7 +33,7 @@ def test_learnt_vocabulary_puts_frequent_words_first() -> None:
     tokenizer = WordTokenizer.learn(["red cup", "red dog", "a red cup"], max_words=4)
     assert tokenizer.words == ["<pad>", "<unk>", "red", "cup", "a", "dog"]
     assert tokenizer.vocabulary_size == 6
-    assert WordTokenizer.learn(["red cup", "red dog"], least=2).words == ["<pad>", "<unk>", "red"]
+    assert WordTokenizer.learn(["red cup", "red dog"], min_count=2).words == ["<pad>", "<unk>", "red"]
 
 
 def test_sentences_are_padded_cut_and_never_empty() -> None:

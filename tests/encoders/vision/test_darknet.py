@@ -99,12 +99,13 @@ def test_errors_name_the_field():
 
 
 def test_training_does_not_begin_with_frozen_random_weights():
+    from refseg.encoders.text.tokenizer import WordTokenizer
     from refseg.training.recipe import parse_recipe
     from refseg.training.setup import load_pretrained
 
     model = torch.nn.Module()
     model.vision = DarkNet(DarkNetConfig(SMALL.widths, SMALL.depths, freeze="all"))
     with pytest.raises(ConfigError, match=r"model\.vision\.freeze.*pretrained\.vision"):
-        load_pretrained(model, parse_recipe({}), None)
+        load_pretrained(model, parse_recipe({}), WordTokenizer([]))
     model.vision = DarkNet(SMALL)
-    assert load_pretrained(model, parse_recipe({}), None) == ""
+    assert load_pretrained(model, parse_recipe({}), WordTokenizer([])) == ""

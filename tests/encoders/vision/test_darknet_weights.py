@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from refseg.encoders.pretrained import load_backbones
 from refseg.encoders.vision.darknet import DarkNet, DarkNetConfig
 from refseg.encoders.vision.darknet_weights import from_keras, read_arrays
 from refseg.errors import CheckpointError
-from refseg.models import load_backbones
 
 SMALL = DarkNetConfig(widths=(2, 4, 4, 8, 12, 16), depths=(1, 1, 1, 1, 1), freeze="none")
 NORMS = ("bias", "weight", "running_mean", "running_var")

@@ -112,7 +112,7 @@ def published(net: ShuffleNet) -> dict[str, Tensor]:
 def call(layer: nn.Module, maps: Tensor) -> Tensor:
     """One step of the network with its convolution called as a module."""
     after = layer.conv(maps.contiguous())  # type: ignore[operator]
-    return F.leaky_relu(after, 0.1) if layer.act else after
+    return F.leaky_relu(after, 0.1) if layer.activation else after
 
 
 def run(layers: nn.Sequential, maps: Tensor) -> Tensor:
@@ -168,8 +168,8 @@ def test_the_defaults_are_nanodets() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"widths": (7, 8, 8)}, "even numbers"),
-        ({"depths": (0, 1, 1)}, "one block"),
+        ({"widths": (7, 8, 8)}, r"widths\[0\]=7: .*multiple of 2"),
+        ({"depths": (0, 1, 1)}, r"depths\[0\]=0: 1 or more"),
         ({"pyramid": 7}, "pyramid=7"),
         ({"pyramid": None, "head": 3}, "head=3"),
     ],

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from refseg.errors import CheckpointError
-from refseg.inference.checkpoint_files import read_state
+from refseg.state_dicts import read_state
 
 
 class Evil:

@@ -1,9 +1,9 @@
-"""bfloat16 where it is safe: in matrix products. Sums, normalisations, softmax and sampling places stay in float32."""
+"""Low precision where it is safe: in matrix products. Sums, normalisations, softmax and sampling stay in float32."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -12,13 +12,23 @@ from refseg.errors import RefsegError
 
 __all__ = ["PRECISIONS", "Precision", "answering_in_float32", "check_precision", "computing_in", "store_in"]
 
-Precision = Literal["float32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_OTHER_NAMES: dict[str, Precision] = {"no": "float32", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def check_precision(name: str) -> Precision:
+    """The name itself; raises `RefsegError` when it is none of `PRECISIONS`."""
+    for precision in PRECISIONS:
+        if name == precision:
+            return precision
+    hint = f"it is called {_OTHER_NAMES[name]}" if name in _OTHER_NAMES else f"use {' or '.join(PRECISIONS)}"
+    raise RefsegError(f"precision {name!r} is unknown; {hint}")
 
 
 def computing_in(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """The context in which a model computes in that precision: autocast, or nothing for float32."""
-    return nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def store_in(model: nn.Module, precision: Precision) -> nn.Module:
@@ -28,8 +38,8 @@ def store_in(model: nn.Module, precision: Precision) -> nn.Module:
     Everything else keeps float32, and so do modules with a true `answers_in_float32`. There is no way back to the
     digits that are dropped: load the model again for that.
     """
-    if precision == "bfloat16":
-        _lower(model)
+    if precision != "float32":
+        _lower(model, getattr(torch, precision))
     return model
 
 
@@ -38,18 +48,10 @@ def answering_in_float32(device: torch.device) -> AbstractContextManager[object]
     return nullcontext() if torch.is_grad_enabled() else torch.autocast(device.type, enabled=False)
 
 
-def _lower(module: nn.Module) -> None:
+def _lower(module: nn.Module, dtype: torch.dtype) -> None:
     if getattr(module, "answers_in_float32", False):
         return
     if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
-        module.to(torch.bfloat16)
+        module.to(dtype)
     for child in module.children():
-        _lower(child)
-
-
-def check_precision(name: str) -> Precision:
-    """The name itself; raises `RefsegError` when it is none of `PRECISIONS`."""
-    for precision in PRECISIONS:
-        if name == precision:
-            return precision
-    raise RefsegError(f"precision {name!r} is unknown; use {' or '.join(PRECISIONS)}")
+        _lower(child, dtype)

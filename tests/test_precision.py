@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from refseg.errors import RefsegError
-from refseg.inference.precision import answering_in_float32, check_precision, computing_in, store_in
+from refseg.precision import answering_in_float32, check_precision, computing_in, store_in
 
 
 class Kept(nn.Module):
@@ -26,11 +26,12 @@ def test_products_become_low_and_the_rest_stays():
     assert {name for name, low in kinds.items() if low} == {"0.weight", "0.bias", "2.0.weight", "2.0.bias"}
 
 
-def test_contexts_nest():
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_contexts_nest(precision):
     layer, tokens = nn.Linear(4, 4), torch.randn(1, 4)
     cpu = torch.device("cpu")
-    with torch.inference_mode(), computing_in(cpu, "bfloat16"):
-        assert layer(tokens).dtype == torch.bfloat16
+    with torch.inference_mode(), computing_in(cpu, precision):
+        assert layer(tokens).dtype == getattr(torch, precision)
         with answering_in_float32(cpu):
             assert layer(tokens).dtype == torch.float32
     with computing_in(cpu, "bfloat16"), answering_in_float32(cpu):
@@ -40,6 +41,9 @@ def test_contexts_nest():
 
 
 def test_unknown_precision():
-    with pytest.raises(RefsegError, match="float16"):
-        check_precision("float16")
-    assert check_precision("bfloat16") == "bfloat16"
+    with pytest.raises(RefsegError, match="use float32 or bfloat16 or float16"):
+        check_precision("int3")
+    for name, proper in (("bf16", "bfloat16"), ("fp16", "float16"), ("no", "float32")):
+        with pytest.raises(RefsegError, match=f"it is called {proper}"):
+            check_precision(name)
+        assert check_precision(proper) == proper
