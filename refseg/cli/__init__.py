@@ -1,1 +1,1 @@
-"""The verbs of the command line: one module a verb, with `add_arguments(parser)` and `run(arguments) -> int | None`."""
+"""The command line: one Typer app; each file holds a group of verbs, `options` what they share."""

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from json import dumps
 from pathlib import Path
 from typing import Literal
 
 from refseg import __version__
+from refseg.cli import options
+from refseg.cli.app import App
+from refseg.cli.tables import print_table
 
 State = Literal["ok", "missing", "failed"]
 
-REQUIRED = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy", "pillow", "pycocotools", "rich")
+REQUIRED = (
+    *("torch", "transformers", "safetensors", "huggingface_hub", "numpy", "scipy", "pillow", "pycocotools", "pydantic"),
+    *("ijson", "jsonschema", "rich", "typer"),
+)
 OPTIONAL = {
     "accelerate": "refseg train",
     "tensorboard": "curves of refseg train",
@@ -37,16 +41,15 @@ class Finding:
     detail: str
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+app = App()
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print the findings; the exit code is 1 when something that refseg needs does not work."""
+@app.command("doctor")
+def doctor(json: options.Json = False) -> int:
+    """Print versions, device, threads, and what works here; exit with 1 when something that is needed does not."""
     findings = examine()
-    if arguments.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    if json:
+        print(dumps([asdict(finding) for finding in findings], indent=1))
     else:
         _print(findings)
     return int(any(finding.state == "failed" for finding in findings))
@@ -223,18 +226,13 @@ def _words(error: Exception) -> str:
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    marks = {"ok": ("yes", "green"), "missing": ("no", "yellow"), "failed": ("FAILS", "red")}
-    table = Table("", "", "works", "")
+    marks = {"ok": Text("yes", "green"), "missing": Text("no", "yellow"), "failed": Text("FAILS", "red")}
+    rows: list[tuple[str | Text, ...]] = []
     group = ""
     for finding in findings:
-        if finding.group != group and group:
-            table.add_section()
-        mark, style = marks[finding.state]
-        name = finding.group if finding.group != group else ""
-        table.add_row(Text(name, style="bold"), Text(finding.name), Text(mark, style=style), Text(finding.detail))
+        name = Text(finding.group if finding.group != group else "", "bold")
+        rows.append((name, finding.name, marks[finding.state], finding.detail))
         group = finding.group
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table)
+    print_table(("", "", "works", ""), rows, left=4)

@@ -1,138 +1,155 @@
-"""`refseg evaluate`: score a model on a data set under a named protocol."""
+"""`refseg evaluate` and `refseg calibrate`: score a model on a data set, and choose its thresholds on one."""
 
 from __future__ import annotations
 
-import argparse
-import json
+import json as json_format
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from refseg.cli import options
+from refseg.cli.app import App
+from refseg.cli.options import arg, flag, opt
+from refseg.cli.tables import print_table
 from refseg.errors import RefsegError
-from refseg.metrics import PROTOCOLS, Protocol, get_protocol
-from refseg.names import DEFAULT_MODEL
+from refseg.inference import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from refseg.data import ReferringDataset
+    from refseg.metrics import Protocol
+
+FEWEST = 200
+"""Expressions that thresholds are chosen from, unless --force says that fewer will do."""
+
+app = App()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, help="packaged name, model folder or hub id (default %(default)s)"
-    )
-    parser.add_argument("--data", required=True, metavar="ROOT", help="folder of the data set, or the one above")
-    parser.add_argument(
-        "--dataset", help="refcoco, refcoco+, refcocog, grefcoco, scenes (default: the folder's only one)"
-    )
-    parser.add_argument("--split", required=True, help="val, testA, testB, ...")
-    parser.add_argument("--split-by", help="unc, google, umd: who made the split")
-    parser.add_argument(
-        "--protocol",
-        default="native",
-        help="a protocol, several with commas, or all (a table of how far they differ): "
-        + ", ".join(name for name, entry in PROTOCOLS.items() if entry.task == "masks"),
-    )
-    parser.add_argument("--threshold", type=float, help="native only: instead of the threshold stored with the weights")
-    parser.add_argument("--no-target-threshold", type=float, help="native only: likewise for saying none")
-    parser.add_argument("--json", metavar="OUT.json", help="write metrics, counts, the protocol and breakdowns")
-    parser.add_argument(
-        "--rows", metavar="OUT.jsonl", help="write a line a sentence; refseg score --rows counts them again"
-    )
-    parser.add_argument("--predictions", metavar="P.jsonl", help="write masks as refseg score reads them")
-    parser.add_argument("--targets", metavar="T.jsonl", help="write the targets as refseg score reads them")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N sentences")
-    parser.add_argument("--shard", default="0/1", metavar="K/N", help="only every N-th picture from the K-th on")
-    parser.add_argument("--batch-size", type=int, default=16, help="sentences at once (default 16)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures (default 0: this one)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--boundary", action="store_true", help="also boundary IoU (slow)")
+def _mask_protocols() -> list[Protocol]:
+    from refseg.metrics import PROTOCOLS
+
+    return [entry for entry in PROTOCOLS.values() if entry.task == "masks"]
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Evaluate, print, write. Every output file is whole or absent."""
-    chosen = _protocols(arguments.protocol)
-    shard = _shard(arguments.shard)
-    if arguments.limit is not None and arguments.limit < 1:
-        raise RefsegError(f"--limit is at least 1, not {arguments.limit}")
-    for path in (arguments.json, arguments.rows, arguments.predictions, arguments.targets):
-        if path and Path(path).is_dir():
-            raise RefsegError(f"{path} is a folder; a file name is wanted here")
+def _describe_protocols() -> tuple[str, list[tuple[str, str]]]:
+    return "protocols", [(entry.name, entry.title) for entry in _mask_protocols()]
 
+
+def _lines_option(text: str) -> Any:
+    return opt("FILE.jsonl", text, group=options.WRITING)
+
+
+@app.command("evaluate", more=_describe_protocols)
+def evaluate(
+    data: options.Data,
+    split: options.Split,
+    dataset: options.Dataset = None,
+    split_by: options.SplitBy = None,
+    limit: options.Limit = None,
+    shard: Annotated[str, opt("K/N", "only every N-th picture from the K-th on", group=options.DATA)] = "0/1",
+    model: options.Model = DEFAULT_MODEL,
+    device: options.Device = "auto",
+    precision: options.Precision = "float32",
+    protocol: Annotated[
+        str,
+        opt(
+            "NAME",
+            "a protocol, several with commas, or all",
+            names=lambda: ["all", *(entry.name for entry in _mask_protocols())],
+            group=options.COUNTING,
+        ),
+    ] = "native",
+    threshold: options.Threshold = None,
+    no_target_threshold: options.NoTargetThreshold = None,
+    boundary: options.Boundary = False,
+    json: Annotated[Path | None, options.json_file("metrics, counts, the protocol and breakdowns")] = None,
+    rows: Annotated[Path | None, _lines_option("a line an expression; refseg score --rows counts them again")] = None,
+    predictions: Annotated[Path | None, _lines_option("masks as refseg score reads them")] = None,
+    targets: Annotated[Path | None, _lines_option("the targets as refseg score reads them")] = None,
+    batch_size: options.BatchSize = 16,
+    workers: options.Workers = 0,
+) -> None:
+    """Score a model on a data set under a named protocol.
+
+    Thresholds can be given for the protocol "native" only: the others have their own. Every file that is written is
+    whole or absent.
+    """
+    part = _shard(shard)
+    chosen = _protocols(protocol)
+    for option, path in (("--json", json), ("--rows", rows), ("--predictions", predictions), ("--targets", targets)):
+        options.check_file(path, option)
     from refseg.cli.score import print_score
     from refseg.data import open_dataset
     from refseg.evaluation.evaluate import Writers, evaluate_protocols
     from refseg.evaluation.score import protocol_table, write_score
+    from refseg.files import write_text
     from refseg.inference.predictor import load
+    from refseg.progress import progress
 
-    dataset = open_dataset(arguments.data, arguments.dataset, arguments.split, arguments.split_by)
-    if dataset.problems:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in dataset.problem_counts().items())
-        print(f"the data set has problems ({kinds}); refseg data check {arguments.data} lists them", file=sys.stderr)
-    if arguments.limit is not None:
-        dataset = dataset[: arguments.limit]
-    segmenter = load(arguments.model, device=arguments.device, precision=arguments.precision)
-    protocols = [_with_thresholds(entry, arguments, segmenter.info) for entry in chosen]
+    samples = open_dataset(data, dataset, split, split_by)
+    if samples.problems:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in samples.problem_counts().items())
+        print(f"the data set has problems ({kinds}); refseg data check {data} lists them", file=sys.stderr)
+    if limit is not None:
+        samples = samples[:limit]
+    segmenter = load(model, device=device, precision=precision)
+    protocols = [_with_thresholds(entry, threshold, no_target_threshold, segmenter.info) for entry in chosen]
     with ExitStack() as stack:
-        writers = Writers(
-            *(
-                stack.enter_context(_json_lines(path)) if path else None
-                for path in (arguments.rows, arguments.predictions, arguments.targets)
-            )
-        )
+        writers = [stack.enter_context(_json_lines(path)) if path else None for path in (rows, predictions, targets)]
         scores = evaluate_protocols(
             segmenter.model,
             segmenter.tokenizer,
-            dataset,
+            samples,
             protocols,
-            batch_size=arguments.batch_size,
-            workers=arguments.workers,
-            precision=arguments.precision,
-            boundary=arguments.boundary,
-            shard=shard,
-            writers=writers,
-            progress=stack.enter_context(_progress()),
+            batch_size=batch_size,
+            workers=workers,
+            precision=precision,
+            boundary=boundary,
+            shard=part,
+            writers=Writers(*writers),
+            progress=stack.enter_context(progress("expressions")),
         )
     for problem in scores[0].problems:
         print(f"not evaluated: {problem}", file=sys.stderr)
     about = {
-        "model": str(arguments.model),
-        "data": {"dataset": dataset.name, "split": dataset.split, "split_by": dataset.split_by},
+        "model": model,
+        "data": {"dataset": samples.name, "split": samples.split, "split_by": samples.split_by},
     }
     if len(scores) == 1:
         print_score(scores[0])
     else:
         print(protocol_table(scores))
-    if arguments.json:
-        if len(scores) == 1:
-            write_score(scores[0], arguments.json, **about)
-        else:
-            from refseg.files import write_text
-
-            document = {"protocols": {entry.protocol.name: entry.to_dict() for entry in scores}, **about}
-            write_text(arguments.json, json.dumps(document, indent=1, allow_nan=False) + "\n")
-        print(f"written to {arguments.json}")
-    return 0
+    if json is None:
+        return
+    if len(scores) == 1:
+        write_score(scores[0], json, **about)
+    else:
+        document = {"protocols": {entry.protocol.name: entry.to_dict() for entry in scores}, **about}
+        write_text(json, json_format.dumps(document, indent=1, allow_nan=False) + "\n")
+    print(f"written to {json}")
 
 
 def _protocols(names: str) -> list[Protocol]:
-    if names == "all":
-        return [entry for entry in PROTOCOLS.values() if entry.task == "masks"]
-    return [get_protocol(name.strip()) for name in names.split(",")]
+    from refseg.metrics import get_protocol
+
+    return _mask_protocols() if names == "all" else [get_protocol(name.strip()) for name in names.split(",")]
 
 
-def _with_thresholds(protocol: Protocol, arguments: argparse.Namespace, info: dict[str, Any]) -> Protocol:
-    from dataclasses import replace
-
+def _with_thresholds(
+    protocol: Protocol, threshold: float | None, no_target_threshold: float | None, info: dict[str, Any]
+) -> Protocol:
     from refseg.evaluation.evaluate import native_protocol
 
-    given = {"threshold": arguments.threshold, "no_target_threshold": arguments.no_target_threshold}
+    given = {"threshold": threshold, "no_target_threshold": no_target_threshold}
     given = {name: value for name, value in given.items() if value is not None}
     if protocol.name != "native":
         if given:
             raise RefsegError(f"protocol {protocol.name} has its own thresholds; --threshold goes with native only")
         return protocol
-    return replace(native_protocol(info), **given)
+    return replace(native_protocol(info), **given)  # type: ignore[arg-type]
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -143,25 +160,114 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _json_lines(path: str) -> Iterator[Any]:
+def _json_lines(path: Path) -> Iterator[Any]:
     """A function that writes a line; the file appears when all are written."""
     from refseg.files import replacing
 
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
-        yield lambda values: handle.write(json.dumps(values, ensure_ascii=False) + "\n")
+        yield lambda values: handle.write(json_format.dumps(values, ensure_ascii=False) + "\n")
 
 
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """A bar on the error output, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+@app.command("calibrate")
+def calibrate(
+    model: Annotated[
+        str, arg("MODEL", "model folder; with -o also packaged weights or a hub id", names=options.model_names)
+    ],
+    data: options.Data,
+    dataset: options.Dataset = None,
+    split: options.Split = "val",
+    split_by: options.SplitBy = None,
+    limit: options.Limit = None,
+    target_accuracy: Annotated[
+        float, opt("P", "least T_acc", check=options.probability, group=options.COUNTING)
+    ] = 0.95,
+    slack: Annotated[float, opt("X", "gIoU given up to answer none more rarely", group=options.COUNTING)] = 0.0,
+    device: options.Device = "auto",
+    output: Annotated[Path | None, options.output("folder for a copy of the model with the thresholds")] = None,
+    force: Annotated[
+        bool, flag("--force", f"also from under {FEWEST} expressions, or where each of them has a target")
+    ] = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Choose a model's thresholds on held-out pictures, and store them with its weights.
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
+    Pictures are held out when training did not see them. Weights that came with the package, and those that the hub
+    keeps on this machine, are never changed: -o says where a copy goes.
+    """
+    from refseg.data import open_dataset
+    from refseg.evaluation import calibrate as calibration
+    from refseg.inference.checkpoint import locate_model
+    from refseg.inference.predictor import load
+    from refseg.progress import progress
+
+    folder = locate_model(model)
+    if output is None and not dry_run and not _is_own(folder, model):
+        raise RefsegError(f"{model}: these weights are not changed in place; -o FOLDER says where a copy goes")
+    _check_copy(folder, output)
+    samples = open_dataset(data, dataset, split, split_by)
+    if limit is not None:
+        samples = samples[:limit]
+    if not force:
+        _check_enough(samples)
+    segmenter = load(folder, device=device)
+    with progress("calibrating") as update:
+        chosen = calibration.calibrate(
+            segmenter.model,
+            segmenter.tokenizer,
+            samples,
+            target_accuracy=target_accuracy,
+            slack=slack,
+            progress=update,
+        )
+    print_table(
+        ("", "threshold", "no-target threshold", *chosen.chosen),
+        [
+            (name, *(f"{value:.2f}" for value in pair), *(f"{value:.4f}" for value in metrics.values()))
+            for name, pair, metrics in (
+                ("0.5 for both", (0.5, 0.5), chosen.plain),
+                ("chosen", (chosen.threshold, chosen.no_target_threshold), chosen.chosen),
+            )
+        ],
+    )
+    if dry_run:
         return
-    columns = (TextColumn("sentences"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("sentences", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    source = f"{samples.name} {samples.split}"
+    if output is None:
+        calibration.store(folder, chosen, source)
+    else:
+        from refseg.files import replacing_folder
+
+        with replacing_folder(output) as temporary:
+            shutil.copytree(folder, temporary, dirs_exist_ok=True)
+            calibration.store(temporary, chosen, source)
+    print(f"stored in {(output or folder) / 'config.json'}")
+
+
+def _is_own(folder: Path, name: str) -> bool:
+    """Whether a model is a folder that somebody named, and not one that came with the package or from the hub."""
+    inside = options.PACKAGED.resolve() in folder.resolve().parents
+    return Path(name).is_dir() and not inside
+
+
+def _check_copy(folder: Path, output: Path | None) -> None:
+    """Raises `RefsegError` where -o would overwrite what is no model folder, or packaged weights."""
+    if output is None:
+        return
+    options.check_model_folder(output)
+    if options.PACKAGED.resolve() in output.resolve().parents:
+        raise RefsegError(f"{output}: the package's own weights are not changed; choose another folder for -o")
+
+
+def _check_enough(samples: ReferringDataset) -> None:
+    """Raises `RefsegError` where a set says too little about thresholds."""
+    none = sum(sample.no_target for sample in samples)
+    if not none:
+        raise RefsegError(
+            f"{samples.name} {samples.split}: every expression has a target, so nothing tells when to answer none; "
+            "take a set with no-target expressions, or --force"
+        )
+    if len(samples) < FEWEST:
+        raise RefsegError(
+            f"{samples.name} {samples.split}: {len(samples)} expressions; thresholds are chosen from {FEWEST} or more, "
+            "unless --force is given"
+        )

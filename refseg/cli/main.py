@@ -1,59 +1,75 @@
-"""The command line: one table from verb to module. `refseg VERB --help` describes each."""
+"""The command line: the overview of `refseg --help`, and one line for whatever goes wrong.
+
+The verbs themselves are commands of one Typer app, `refseg.cli.app`; it is imported when a verb is asked for, so that
+the overview and the version come at once.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from typing import NamedTuple
 
 from refseg import __version__
 from refseg.errors import RefsegError, did_you_mean
 
-# verb -> (module with add_arguments(parser) and run(arguments), one line for the overview)
-VERBS: dict[str, tuple[str, str]] = {
-    "segment": ("refseg.cli.segment", "say which pixels of pictures a sentence means"),
-    "models": ("refseg.cli.models", "list systems, presets, ablations and what is installed"),
-    "import": ("refseg.cli.import_weights", "turn an authors' checkpoint into a model folder"),
-    "train": ("refseg.cli.train", "train a system from a recipe"),
-    "evaluate": ("refseg.cli.evaluate", "score a model on a data set under a named protocol"),
-    "calibrate": ("refseg.cli.calibrate", "choose a model's thresholds on held-out pictures"),
-    "score": ("refseg.cli.score", "score saved predictions without a model"),
-    "compare": ("refseg.cli.compare", "compare two runs: which is better, on what, and where they differ"),
-    "results": ("refseg.cli.results", "published numbers next to measured ones"),
-    "data": ("refseg.cli.data", "draw scenes, check and convert data sets"),
-    "annotate": ("refseg.cli.annotate", "make a data set as a game: two players, a browser, a database"),
-    "benchmark": ("refseg.cli.benchmark", "time the stages of models"),
-    "systems": ("refseg.cli.systems", "train the small systems side by side and compare them"),
-    "doctor": ("refseg.cli.doctor", "versions, device, threads, and what works here"),
+
+class Verb(NamedTuple):
+    """Where a verb's Typer app is, its line in the overview, and the group it stands in."""
+
+    module: str
+    summary: str
+    group: str
+
+
+VERBS: dict[str, Verb] = {
+    "segment": Verb("refseg.cli.segment", "segment what expressions refer to in pictures", "use a model"),
+    "models": Verb("refseg.cli.models", "systems, presets, ablations, and which weights are here", "use a model"),
+    "import": Verb("refseg.cli.models", "turn an authors' checkpoint into a model folder", "use a model"),
+    "doctor": Verb("refseg.cli.doctor", "versions, device, threads, and what works here", "use a model"),
+    "train": Verb("refseg.cli.train", "train a system from a recipe", "train and measure"),
+    "evaluate": Verb("refseg.cli.evaluate", "score a model on a data set under a protocol", "train and measure"),
+    "calibrate": Verb("refseg.cli.evaluate", "choose a model's thresholds on held-out pictures", "train and measure"),
+    "score": Verb("refseg.cli.score", "score saved predictions without a model", "train and measure"),
+    "compare": Verb("refseg.cli.score", "compare two runs: which is better, on what, and where", "train and measure"),
+    "results": Verb("refseg.cli.results", "published numbers next to measured ones", "train and measure"),
+    "data": Verb("refseg.cli.data", "check, fetch, convert, draw and paste data sets", "data sets"),
+    "annotate": Verb("refseg.cli.annotate", "make a data set as a game in the browser", "data sets"),
+    "benchmark": Verb("refseg.cli.studies", "time the stages of models", "studies"),
+    "systems": Verb("refseg.cli.studies", "train the small systems side by side and compare them", "studies"),
 }
+COMPLETION = ("--install-completion", "--show-completion")
+COMPLETE_VARIABLE = "_REFSEG_COMPLETE"
+"""Set by the shell's completion script, to what the app should answer with."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 well, 1 failed, 2 bad input, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(overview())
-        return 0 if words else 2
-    if words[0] in ("-V", "--version"):
-        print(f"refseg {__version__}")
-        return 0
-    verb = words[0]
-    if verb not in VERBS:
-        print(f"refseg: {verb!r} is not a verb; {did_you_mean(verb, list(VERBS))}", file=sys.stderr)
-        return 2
-    module_name, summary = VERBS[verb]
+    if COMPLETE_VARIABLE not in os.environ:
+        if not words or words[0] in ("-h", "--help"):
+            print(overview())
+            return 0 if words else 2
+        if words[0] in ("-V", "--version"):
+            print(f"refseg {__version__}")
+            return 0
+        if words[0] not in (*VERBS, *COMPLETION):
+            print(f"refseg: {words[0]!r} is not a verb; {did_you_mean(words[0], list(VERBS))}", file=sys.stderr)
+            return 2
+    from refseg.cli.app import UsageError, explain, run
+
+    prefix = f"refseg {words[0]}" if words else "refseg"
     try:
-        module = import_module(module_name)
-        parser = argparse.ArgumentParser(prog=f"refseg {verb}", description=summary)
-        module.add_arguments(parser)
-        return module.run(parser.parse_args(words[1:])) or 0
+        return run(words)
+    except UsageError as error:
+        print(explain(error), file=sys.stderr)
+        return 2
     except RefsegError as error:
-        print(f"refseg {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prefix}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"refseg {verb}: interrupted", file=sys.stderr)
+        print(f"{prefix}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader (head, less) has left: not an error. Keep Python from complaining when it flushes at exit.
@@ -64,5 +80,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def overview() -> str:
     """The text of `refseg --help`."""
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {summary}" for verb, (_, summary) in VERBS.items()]
-    return "\n".join(["usage: refseg VERB ...", "", *lines, "", "refseg VERB --help describes a verb."])
+    lines = ["usage: refseg VERB ..."]
+    group = ""
+    for name, verb in VERBS.items():
+        if verb.group != group:
+            lines += ["", f"{verb.group}:"]
+            group = verb.group
+        lines.append(f"  {name:<{width}}  {verb.summary}")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "refseg VERB --help describes a verb. refseg --version prints the version;",
+            "refseg --install-completion completes verbs, options and names in your shell.",
+        ]
+    )

@@ -1,48 +1,68 @@
-"""`refseg models`: which systems, presets and ablations there are, and which weights are here."""
+"""`refseg models` and `refseg import`: what there is, what it costs, and authors' checkpoints as model folders."""
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import json
-from dataclasses import asdict
-from typing import Any
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated, Any
 
-from refseg.errors import RefsegError, did_you_mean
+from refseg.cli import options
+from refseg.cli.app import App
+from refseg.cli.options import arg, flag, opt
+from refseg.cli.tables import print_table
+from refseg.errors import CheckpointError, RefsegError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from refseg.encoders.text.tokenizer import Tokenizer
+
+TOKENIZER = "google-bert/bert-base-uncased"
+
+app = App()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the verb."""
-    parser.add_argument(
-        "name",
-        nargs="?",
-        help="a preset (rela-paper) or an ablation (rela: table 4: 8x8 regions): print its whole configuration",
-    )
-    parser.add_argument(
-        "--cost",
-        action="store_true",
-        help="with a name: parameters and multiply-accumulates of its parts, for one picture and one sentence",
-    )
-    parser.add_argument("--size", type=int, help="with --cost: side of the picture in pixels (default: the preset's)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+def _names() -> list[str]:
+    from refseg.models import MODELS, preset_names
+
+    return [*preset_names(), *(f"{key}: {row}" for key, system in MODELS.items() for row in system.ablations)]
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Print the overview, one configuration, or what a model costs."""
-    if arguments.cost:
-        if arguments.name is None:
-            raise RefsegError("--cost wants the name of a preset or an ablation, such as rela-mini")
-        _print_cost(arguments.name, arguments.size, arguments.json)
-        return
-    if arguments.size is not None:
+@app.command("models")
+def models(
+    name: Annotated[
+        str | None, arg("NAME", "preset (rela-paper) or ablation (rela: table 4: 8x8 regions)", names=_names)
+    ] = None,
+    fields: Annotated[bool, flag("--fields", "with a name: type, value and text of every field")] = False,
+    cost: Annotated[bool, flag("--cost", "with a name: parameters and operations of its parts")] = False,
+    size: Annotated[int | None, opt("PX", "with --cost: side of the picture in pixels (default: the preset's)")] = None,
+    json: options.Json = False,
+) -> None:
+    """List systems, presets, ablations and the weights that are here; with a name, its configuration."""
+    if size is not None and not cost:
         raise RefsegError("--size belongs to --cost")
-    if arguments.name is not None:
-        _print_one(arguments.name, arguments.json)
-        return
-    from refseg.inference.predictor import list_models
+    if name is None:
+        if cost or fields:
+            raise RefsegError(f"{'--cost' if cost else '--fields'} wants the name of a preset, such as rela-mini")
+        _print_all(json)
+    elif cost:
+        _print_cost(name, size, json)
+    elif fields:
+        _print_fields(name, json)
+    else:
+        _print_one(name, json)
+
+
+def _print_all(as_json: bool) -> None:
     from refseg.models import MODELS
 
-    installed = list_models()
-    if arguments.json:
+    installed = options.model_names()
+    if as_json:
         systems = {
             name: {
                 "title": system.title,
@@ -79,6 +99,35 @@ def _print_one(name: str, as_json: bool) -> None:
         print(f"# {name}: {count / 1e6:.2f} M parameters\n{to_toml(config)}", end="")
 
 
+def _print_fields(name: str, as_json: bool) -> None:
+    rows = list(_fields(_find(name)))
+    if as_json:
+        print(json.dumps([dict(zip(("name", "type", "value", "text"), row, strict=True)) for row in rows], indent=1))
+        return
+    for field, kind, value, text in rows:
+        print(f"{field}: {kind}" + ("" if value is None else f" = {value!r}"))
+        if text:
+            print(
+                fill(
+                    text, min(shutil.get_terminal_size().columns, 120), initial_indent="    ", subsequent_indent="    "
+                )
+            )
+
+
+def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, Any, str]]:
+    """Name, type, value and text of each field, those of a nested configuration behind it."""
+    from refseg.config import describe
+
+    for entry in describe(type(config)):
+        if "." in entry.name:
+            continue  # fields of a default that this configuration may not have
+        value = getattr(config, entry.name)
+        nested = is_dataclass(value)
+        yield f"{prefix}{entry.name}", entry.type, None if nested else value, entry.text
+        if nested:
+            yield from _fields(value, f"{prefix}{entry.name}.")
+
+
 def _print_cost(name: str, size: int | None, as_json: bool) -> None:
     from refseg.studies.operation_counts import count_cost
 
@@ -87,16 +136,17 @@ def _print_cost(name: str, size: int | None, as_json: bool) -> None:
         document = {"name": name, **asdict(cost), "parameters": cost.parameters, "macs": cost.macs}
         print(json.dumps(document, indent=1))
         return
-    print(f"{name}: one picture of {cost.size} x {cost.size} pixels, one sentence of {cost.words} words")
+    print(f"{name}: one picture of {cost.size} x {cost.size} pixels, one expression of {cost.words} words")
     rows = [*((part.name, part.parameters, part.macs) for part in cost.parts), ("total", cost.parameters, cost.macs)]
-    width = max(len(row[0]) for row in rows)
-    print(f"  {'':<{width}}  {'parameters':>12}  {'G MACs':>9}")
-    for label, parameters, macs in rows:
-        print(f"  {label:<{width}}  {parameters:>12,}  {macs / 1e9:>9.3f}")
+    print_table(
+        ("", "parameters", "G MACs"),
+        [(label, f"{parameters:,}", f"{macs / 1e9:.3f}") for label, parameters, macs in rows],
+        lines=False,
+    )
     if cost.further_sentence is None:
-        print("a further sentence on the same picture costs the same again")
+        print("a further expression on the same picture costs the same again")
     else:
-        print(f"a further sentence on the same picture: {cost.further_sentence / 1e9:.3f} G MACs")
+        print(f"a further expression on the same picture: {cost.further_sentence / 1e9:.3f} G MACs")
 
 
 def _find(name: str) -> Any:
@@ -107,8 +157,7 @@ def _find(name: str) -> Any:
         return ablations[name]
     if name.lower().replace("_", "-") in preset_names():
         return preset(name)
-    names = [*preset_names(), *ablations]
-    raise RefsegError(f"{name!r} is neither a preset nor an ablation; {did_you_mean(name, names)}")
+    raise RefsegError(f"{name!r} is neither a preset nor an ablation; {did_you_mean(name, _names())}")
 
 
 def _label(system: str, key: str) -> str:
@@ -124,3 +173,82 @@ def _summary(config: Any) -> str:
     inside = getattr(config, "language_in_vision", isinstance(config, LAVTConfig))
     parts.append("words inside the picture encoder" if inside else "a picture is encoded once")
     return ", ".join(parts)
+
+
+@app.command("import")
+def import_weights(
+    system: Annotated[str, arg("SYSTEM", "whose checkpoint it is, such as rela")],
+    checkpoint: Annotated[Path, arg("FILE", "the authors' .pth, .pkl, .pt, .bin, .safetensors, .npz or .h5")],
+    output: Annotated[Path, options.output("model folder to write")],
+    tokenizer: Annotated[str, opt("NAME", "folder with tokenizer.json or vocab.txt, or hub id")] = TOKENIZER,
+    glove: Annotated[Path | None, opt("FILE", "vlt: vectors of the words in --tokenizer's vocabulary.txt")] = None,
+    input_size: Annotated[int, opt("PX", "side of the input")] = 480,
+    max_words: Annotated[int, opt("N", "word pieces of an expression")] = 20,
+    half: Annotated[bool, flag("--half", "store the weights in 16 bits")] = False,
+) -> None:
+    """Turn an authors' checkpoint into a model folder, which every other verb takes.
+
+    The file's sizes and variant are read off its tensors; names that nothing explains are listed and nothing is
+    written. Only tensors are read: a checkpoint cannot run code here.
+    """
+    from refseg.inference.checkpoint import save_model
+    from refseg.official import load
+
+    options.check_model_folder(output)
+    settings: dict[str, Any] = {"max_words": max_words}
+    more: dict[str, float] = {}
+    if system == "vlt":
+        from refseg.encoders.vision.darknet_weights import read_arrays
+
+        words, settings["vectors"] = _vectors(tokenizer, glove, max_words)
+        state, more = read_arrays(checkpoint), {"threshold": 0.35}
+    else:
+        from refseg.state_dicts import read_state
+
+        state, settings["input_size"] = read_state(checkpoint), input_size
+    try:
+        model = load(system, state, **settings)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
+    if system != "vlt":
+        words = _word_pieces(tokenizer, max_words, model)
+    source = {"system": system, "file": checkpoint.name, "sha256": _sha256(checkpoint), "tokenizer": tokenizer}
+    save_model(output, model, words, {"source": source, **more}, half=half)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{output}: {system}, {count / 1e6:.1f} M parameters, {len(state)} tensors read")
+
+
+def _vectors(tokenizer: str, glove: Path | None, max_words: int) -> tuple[Tokenizer, Any]:
+    """VLT reads whole words, whose vectors are not among its weights."""
+    from refseg.encoders.text.glove import read_vectors
+    from refseg.encoders.text.tokenizer import WordTokenizer, load_tokenizer
+
+    words = load_tokenizer(tokenizer, max_words) if glove else None
+    if not isinstance(words, WordTokenizer) or glove is None:
+        raise RefsegError(
+            "vlt: the weights hold no word vectors; give --glove FILE (the authors' are GloVe 840B, 300 channels) and "
+            "--tokenizer FOLDER with the vocabulary.txt of the words that the model shall know"
+        )
+    return words, read_vectors(glove, words.words).table
+
+
+def _word_pieces(tokenizer: str, max_words: int, model: nn.Module) -> Tokenizer:
+    """The word pieces of a model that has BERT, checked to be as many as it knows."""
+    from refseg.encoders.text.tokenizer import WordPieceTokenizer, load_tokenizer
+
+    words = load_tokenizer(tokenizer, max_words)
+    rows = model.config.text.vocabulary_size  # type: ignore[union-attr]
+    if not isinstance(words, WordPieceTokenizer) or words.vocabulary_size != rows:
+        raise CheckpointError(
+            f"--tokenizer {tokenizer}: {words.vocabulary_size} entries, but the checkpoint's text encoder has {rows}; "
+            "give the word pieces that it was trained with"
+        )
+    return words
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -2,125 +2,111 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+from refseg.cli import options
+from refseg.cli.app import App
+from refseg.cli.options import flag, opt
+from refseg.cli.tables import print_table
 from refseg.errors import RefsegError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from refseg.evaluation.leaderboard import Board, Result
 
 SHOWN = ("cIoU", "mIoU", "IoU?", "gIoU", "N_acc", "T_acc", "Acc@0.5", "J&F", "pointing", "F1")
 """Metrics shown when none is asked for."""
 
+CHOOSE, SHOW = "which numbers", "how to show them"
+"""Groups of the help page."""
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
-    choose = parser.add_argument_group("which numbers")
-    choose.add_argument("--system", action="append", metavar="NAME", help="ReLA, VLT, LAVT, ... (may be repeated)")
-    choose.add_argument("--dataset", metavar="NAME", help="gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, ReferIt, ...")
-    choose.add_argument("--split", metavar="NAME", help="val, test, testA, testB")
-    choose.add_argument("--partition", metavar="NAME", help="who split the data set: umd or google (RefCOCOg)")
-    choose.add_argument("--metric", metavar="NAME", help="cIoU, mIoU, gIoU, Pr@0.5, N_acc, parameters, ...")
-    choose.add_argument("--protocol", metavar="NAME", help="numbers that this named protocol reproduces")
-    choose.add_argument("--ablations", action="store_true", help="also ablated forms of a system")
-    choose.add_argument("--subsets", action="store_true", help="also parts of splits (sentence lengths)")
-    choose.add_argument("--second-hand", action="store_true", help="also numbers that nobody read in their own paper")
-    choose.add_argument(
-        "--measured", nargs="+", default=[], metavar="SCORE.json",
-        help="files of refseg evaluate --json or refseg score -o, or folders of them",
-    )  # fmt: skip
-    parser.add_argument(
-        "--mix-iou", action="store_true", help="show mean and cumulative IoU in one column, each value with its measure"
-    )
-    show = parser.add_argument_group("how to show them")
-    show.add_argument("--markdown", action="store_true", help="print Markdown")
-    show.add_argument("--sources", action="store_true", help="list where each number stands")
-    show.add_argument("--disagreements", action="store_true", help="list numbers that differ from source to source")
-    show.add_argument(
-        "--csv", metavar="OUT.csv", help="write the numbers, one a line with all that is known (-: print)"
-    )
-    show.add_argument("--plot", metavar="OUT.png", help="draw bars, best first (needs one data set, split and metric)")
+app = App()
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print tables, one a data set; write what was asked for."""
-    from refseg.evaluation.leaderboard import Board, disagreements, load_measured, load_published, select
-    from refseg.evaluation.leaderboard.board import to_csv
+@app.command("results")
+def results(
+    system: Annotated[list[str] | None, opt("NAME", "ReLA, VLT, LAVT, ... (may be repeated)", group=CHOOSE)] = None,
+    dataset: Annotated[str | None, opt("NAME", "gRefCOCO, RefCOCO, RefCOCO+, RefCOCOg, ...", group=CHOOSE)] = None,
+    split: options.Split = None,
+    partition: Annotated[str | None, opt("NAME", "who split it: umd or google (RefCOCOg)", group=CHOOSE)] = None,
+    metric: Annotated[str | None, opt("NAME", "cIoU, mIoU, gIoU, Pr@0.5, N_acc, parameters, ...", group=CHOOSE)] = None,
+    protocol: options.OptionalProtocol = None,
+    ablations: Annotated[bool, flag("--ablations", "also ablated forms of a system", CHOOSE)] = False,
+    subsets: Annotated[bool, flag("--subsets", "also parts of splits (lengths of expressions)", CHOOSE)] = False,
+    second_hand: Annotated[bool, flag("--second-hand", "also numbers not read in their own paper", CHOOSE)] = False,
+    measured: Annotated[
+        list[Path] | None, opt("SCORE.json...", "files of evaluate --json or score -o, or folders", group=CHOOSE)
+    ] = None,
+    mix_iou: Annotated[bool, flag("--mix-iou", "mean and cumulative IoU in one column", SHOW)] = False,
+    markdown: Annotated[bool, flag("--markdown", "print Markdown", SHOW)] = False,
+    sources: Annotated[bool, flag("--sources", "list where each number stands", SHOW)] = False,
+    disagreements: Annotated[bool, flag("--disagreements", "list numbers that differ by source", SHOW)] = False,
+    csv: Annotated[Path | None, opt("FILE.csv", "write the numbers, one a line (-: print them)", group=SHOW)] = None,
+    plot: Annotated[Path | None, opt("FILE.png", "draw bars of one data set, split and metric", group=SHOW)] = None,
+) -> None:
+    """Print the published numbers of the field's papers next to measured ones, a table for each data set."""
+    from refseg.evaluation import leaderboard
+    from refseg.evaluation.leaderboard.board import Board, to_csv
     from refseg.files import write_text
 
-    for option, path in (("--csv", arguments.csv), ("--plot", arguments.plot)):
-        if path and path != "-" and Path(path).is_dir():
-            raise RefsegError(f"{path} is a folder; {option} wants a file name")
-    everything = [*load_published(), *load_measured(arguments.measured)]
-    chosen = select(
-        everything,
-        system=arguments.system,
-        dataset=arguments.dataset,
-        split=arguments.split,
-        partition=arguments.partition,
-        metric=arguments.metric,
-        protocol=arguments.protocol,
-        ablations=arguments.ablations or arguments.disagreements,
-        subsets=arguments.subsets,
-        second_hand=arguments.second_hand,
+    options.check_file(csv, "--csv")
+    options.check_file(plot, "--plot")
+    chosen = leaderboard.select(
+        [*leaderboard.load_published(), *leaderboard.load_measured(measured or [])],
+        system=system,
+        dataset=dataset,
+        split=split,
+        partition=partition,
+        metric=metric,
+        protocol=protocol,
+        ablations=ablations or disagreements,
+        subsets=subsets,
+        second_hand=second_hand,
     )
     if not chosen:
         raise RefsegError("no number matches all of these filters; leave one out, or add --ablations, --subsets")
-    if arguments.disagreements:
-        _print_disagreements(disagreements(chosen))
-        return 0
-    if arguments.csv == "-":
+    if disagreements:
+        _print_disagreements(leaderboard.disagreements(chosen))
+        return
+    if str(csv) == "-":
         sys.stdout.write(to_csv(chosen))
-        return 0
-    shown = chosen if arguments.metric else [result for result in chosen if result.metric in SHOWN] or chosen
-    if arguments.metric:
+        return
+    shown = chosen if metric else [result for result in chosen if result.metric in SHOWN] or chosen
+    if metric:
         # Columns keep measures apart, but who asks for one metric called IoU wants one column.
-        Board(shown, arguments.mix_iou).check()
-    for dataset in dict.fromkeys(sorted((r.dataset for r in shown), key=lambda name: (not name, name.lower()))):
-        _print_board(Board([r for r in shown if r.dataset == dataset], arguments.mix_iou), dataset, arguments)
-    if arguments.sources:
+        Board(shown, mix_iou).check()
+    for name in dict.fromkeys(sorted((r.dataset for r in shown), key=lambda name: (not name, name.lower()))):
+        _print_board(Board([r for r in shown if r.dataset == name], mix_iou), name, markdown)
+    if sources:
         _print_sources(shown)
-    if arguments.csv:
-        write_text(arguments.csv, to_csv(chosen))
-        print(f"{len(chosen):,} numbers written to {arguments.csv}")
-    if arguments.plot:
-        _plot(Board(shown, arguments.mix_iou), arguments.plot)
-        print(f"plot written to {arguments.plot}")
-    return 0
+    if csv:
+        write_text(csv, to_csv(chosen))
+        print(f"{len(chosen):,} numbers written to {csv}")
+    if plot:
+        _plot(Board(shown, mix_iou), plot)
+        print(f"plot written to {plot}")
 
 
-def _print_board(board, dataset: str, arguments: argparse.Namespace) -> None:  # type: ignore[no-untyped-def]
-    if arguments.markdown:
-        print(f"### {_title(board, dataset)}\n\n{board.markdown()}")
+def _print_board(board: Board, dataset: str, markdown: bool) -> None:
+    title = dataset or "size and cost"
+    if not dataset and any(result.origin == "measured" for result in board.results):
+        title = 'data set not named (write "dataset" and "split" into the score file)'
+    if markdown:
+        print(f"### {title}\n\n{board.markdown()}")
         for remark in board.remarks():
             print(f"- {remark}")
         print()
         return
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     header, *lines = board.table()
-    table = Table(
-        *(Column(Text(name.removeprefix(f"{dataset} "))) for name in header), title=Text(_title(board, dataset))
-    )
-    for column in table.columns[3:]:
-        column.justify = "right"
-    for line in lines:
-        table.add_row(*map(Text, line))
-    console.print(table)
+    print_table([name.removeprefix(f"{dataset} ") for name in header], lines, title=title, left=3)
     for remark in board.remarks():
-        console.print(Text(remark))
+        print(remark)
 
 
-def _title(board, dataset: str) -> str:  # type: ignore[no-untyped-def]
-    if dataset:
-        return dataset
-    measured = any(result.origin == "measured" for result in board.results)
-    return 'data set not told (write "dataset" and "split" into the score file)' if measured else "size and cost"
-
-
-def _print_sources(results: list) -> None:
+def _print_sources(results: Sequence[Result]) -> None:
     from refseg.evaluation.leaderboard import documents
 
     places: dict[str, dict[str, None]] = {}
@@ -134,7 +120,7 @@ def _print_sources(results: list) -> None:
         print(f"  {note}")
 
 
-def _print_disagreements(groups: list) -> None:
+def _print_disagreements(groups: Sequence[Sequence[Result]]) -> None:
     from refseg.evaluation.leaderboard.board import column_name
 
     for group in groups:
@@ -147,7 +133,7 @@ def _print_disagreements(groups: list) -> None:
     print(f"{len(groups)} questions have more than one answer")
 
 
-def _plot(board, path: str) -> None:  # type: ignore[no-untyped-def]
+def _plot(board: Board, path: Path) -> None:
     from refseg.evaluation.leaderboard.board import column_name
     from refseg.evaluation.plots import results_bars, save_figure
 

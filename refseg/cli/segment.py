@@ -1,8 +1,7 @@
-"""refseg segment IMAGE... "sentence" ["sentence" ...]: which pixels of the pictures the sentences mean."""
+"""`refseg segment IMAGE... EXPRESSION...`: which pixels of the pictures the expressions refer to."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -12,120 +11,90 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+from refseg.cli import options
+from refseg.cli.app import App
+from refseg.cli.options import arg, opt
+from refseg.cli.tables import print_table
 from refseg.errors import ImageError, RefsegError, did_you_mean
 from refseg.files import write_bytes, write_text
-from refseg.names import DEFAULT_MODEL
+from refseg.inference import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from refseg.inference.segmentation import Segmentation
 
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
-    *(
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".tga",
-        ".ico",
-        ".heic",
-        ".heif",
-        ".svg",
-        ".pdf",
-        ".eps",
-    ),
+_SUFFIXES = (
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga .ico "
+    ".heic .heif .svg .pdf .eps"
 )
+SUFFIXES = frozenset(_SUFFIXES.split())
 FORMATS = ("overlay", "mask", "cutout", "json")
 KEPT_PIXELS = 50_000_000  # pictures up to this many pixels in all stay in memory between the check and the work
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument(
-        "words",
-        nargs="+",
-        metavar="IMAGE-or-SENTENCE",
-        help="picture files and sentences, in any order: what is a file or is named like one is a picture",
-    )
-    parser.add_argument(
-        "-t", "--text", action="append", default=[], metavar="SENTENCE", help="a sentence, never a file"
-    )
-    parser.add_argument("-o", "--output", default="out", metavar="DIR", help="folder for the results (default: out)")
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, help="packaged weights, a model folder or a hub id (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--format",
-        default="overlay,mask,json",
-        metavar="LIST",
-        help=f"what to write, with commas: {', '.join(FORMATS)} (default: overlay,mask,json)",
-    )
-    parser.add_argument("--threshold", type=float, metavar="P", help="a pixel counts above this probability")
-    parser.add_argument(
-        "--no-target-threshold", type=float, metavar="P", help="the answer is none above this probability"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="default: float32")
+app = App()
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Everything is checked before the model is loaded, and nothing is written before everything is checked."""
-    from refseg.inference.postprocess import check_probability
+@app.command("segment")
+def segment(
+    words: Annotated[
+        list[str], arg("IMAGE-or-EXPRESSION", "pictures (what is a file, or named like one) and expressions")
+    ],
+    text: Annotated[list[str] | None, opt("EXPRESSION", "an expression, never a file", "-t", "--text")] = None,
+    output: Annotated[Path, options.output("folder for the results")] = Path("out"),
+    format: Annotated[
+        str, opt("LIST", f"with commas: {', '.join(FORMATS)}", names=lambda: FORMATS, group=options.WRITING)
+    ] = "overlay,mask,json",
+    model: options.Model = DEFAULT_MODEL,
+    threshold: options.Threshold = None,
+    no_target_threshold: options.NoTargetThreshold = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "float32",
+) -> None:
+    """Segment what expressions refer to in pictures: one object, several, or none."""
+    # Everything is checked before the model is loaded, and nothing is written before everything is checked.
     from refseg.inference.predictor import clean_text, load
 
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows a question mark instead
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    formats = _formats(arguments.format)
-    paths, sentences = sort_words(arguments.words)
-    sentences = list(dict.fromkeys(clean_text(sentence) for sentence in [*sentences, *arguments.text]))
-    if not paths:
-        raise RefsegError('no picture is given; write: refseg segment photo.jpg "the dog on the left"')
-    if not sentences:
-        raise RefsegError('no sentence is given; write: refseg segment photo.jpg "the dog on the left"')
-    for name in ("threshold", "no_target_threshold"):
-        if getattr(arguments, name) is not None:
-            check_probability("--" + name.replace("_", "-"), getattr(arguments, name))
-    folder = Path(arguments.output)
-    if folder.exists() and not folder.is_dir():
-        raise RefsegError(f"{folder} is a file; -o wants a folder")
+    formats = _formats(format)
+    paths, expressions = sort_words(words)
+    expressions = list(dict.fromkeys(clean_text(expression) for expression in [*expressions, *(text or [])]))
+    for kind, given in (("picture", paths), ("expression", expressions)):
+        if not given:
+            raise RefsegError(f'no {kind} is given; write: refseg segment photo.jpg "the dog on the left"')
+    options.check_folder(output)
     read = _checked(paths)
-    segmenter = load(arguments.model, arguments.device, arguments.precision)
+    segmenter = load(model, device, precision)
     rows = []
     for path, stem in zip(paths, _stems(paths), strict=True):
         image = read(path)
-        answers = segmenter.encode(image).ask(
-            sentences, threshold=arguments.threshold, no_target_threshold=arguments.no_target_threshold
-        )
-        for answer, slug in zip(answers, slugs(sentences), strict=True):
+        answers = segmenter.encode(image).ask(expressions, threshold=threshold, no_target_threshold=no_target_threshold)
+        for answer, slug in zip(answers, slugs(expressions), strict=True):
             name = f"{stem}.{slug}"
-            _write(folder, name, formats, path, image, answer, arguments.model)
+            _write(output, name, formats, path, image, answer, model)
             rows.append((path, answer, _file_name(name, formats[0]) if len(formats) == 1 else f"{name}.*"))
-    _print(rows, folder)
-    return 0
+    _print(rows, output)
 
 
 def sort_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Pictures and sentences apart, each in order; a picture that is named twice is taken once.
+    """Pictures and expressions apart, each in order; a picture that is named twice is taken once.
 
     Raises `RefsegError` for what looks like a picture and is not there, for folders, and for addresses.
     """
     paths: list[Path] = []
-    sentences: list[str] = []
+    expressions: list[str] = []
     for word in words:
         if re.match(r"https?://", word):
             raise RefsegError(f"{word}: pictures are not fetched from the network; download it and give the file")
         path = Path(word)
         try:
             is_file, is_folder = bool(word) and path.is_file(), bool(word) and path.is_dir()
-        except (OSError, ValueError):  # too long for a file's name, or with a zero byte: a sentence
+        except (OSError, ValueError):  # too long for a file's name, or with a zero byte: an expression
             is_file = is_folder = False
         looks_like_path = path.suffix.lower() in SUFFIXES or ("/" in word and not any(map(str.isspace, word)))
         if is_file:
@@ -133,32 +102,32 @@ def sort_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
         elif is_folder:
             raise RefsegError(
                 f"{word} is a folder; a picture file is wanted (for all of its pictures: {word.rstrip('/')}/*.jpg; "
-                f"if it is a sentence: --text {word})"
+                f"if it is an expression: --text {word})"
             )
         elif looks_like_path:
-            raise ImageError(f'{word}: no such picture (if it is a sentence: --text "{word}"){_near(path)}')
+            raise ImageError(f'{word}: no such picture (if it is an expression: --text "{word}"){_near(path)}')
         else:
-            sentences.append(word)
+            expressions.append(word)
     unique: dict[str, Path] = {}
     for path in paths:
         unique.setdefault(str(path.resolve()), path)
-    return list(unique.values()), sentences
+    return list(unique.values()), expressions
 
 
-def slugs(sentences: Sequence[str]) -> list[str]:
-    """A short name for each sentence, of a-z, 0-9 and hyphens, no two alike; the same sentence always has the same."""
+def slugs(expressions: Sequence[str]) -> list[str]:
+    """A short name for each expression, of a-z, 0-9 and hyphens: no two alike, and always the same for the same."""
     names: list[str] = []
-    for sentence in sentences:
-        plain = unicodedata.normalize("NFKD", sentence).encode("ascii", "ignore").decode().lower()
+    for expression in expressions:
+        plain = unicodedata.normalize("NFKD", expression).encode("ascii", "ignore").decode().lower()
         slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-        exact = slug.replace("-", " ") == sentence and len(slug) <= 48
-        # Where the name does not tell the whole sentence, a checksum keeps sentences apart.
-        names.append(slug if exact else "-".join(filter(None, [slug[:40].strip("-"), _checksum(sentence)])))
+        exact = slug.replace("-", " ") == expression and len(slug) <= 48
+        # Where the name does not tell the whole expression, a checksum keeps expressions apart.
+        names.append(slug if exact else "-".join(filter(None, [slug[:40].strip("-"), _checksum(expression)])))
     return names
 
 
-def _checksum(sentence: str) -> str:
-    return f"{zlib.crc32(sentence.encode()):08x}"
+def _checksum(expression: str) -> str:
+    return f"{zlib.crc32(expression.encode()):08x}"
 
 
 def _near(path: Path) -> str:
@@ -184,7 +153,7 @@ def _checked(paths: Sequence[Path]) -> Callable[[Path], Image.Image]:
     """A reader of these pictures, each of which has been read once: a damaged one stops the command before any work."""
     from refseg.data.images import read_image
 
-    kept: dict[Path, Any] = {}
+    kept: dict[Path, Image.Image] = {}
     problems = []
     pixels = 0
     for path in paths:
@@ -245,24 +214,25 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _print(rows: Sequence[tuple[Path, Segmentation, str]], folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
     from rich.text import Text
 
-    from refseg.inference.visualize import verdict
+    from refseg.inference.visualize import summary
 
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    table = Table("picture", "sentence", "answer", "p(none)", "score", Column(Text(f"files in {folder}")))
-    for path, answer, files in rows:
-        table.add_row(
-            Text(path.name),
-            Text(answer.text),
-            Text(verdict(answer), style="red" if answer.no_target else "green"),
-            f"{answer.no_target_score:.2f}",
-            f"{answer.score:.2f}",
-            Text(files),
-        )
-    console.print(table)
+    print_table(
+        ("picture", "expression", "answer", "p(none)", "score", f"files in {folder}"),
+        [
+            (
+                path.name,
+                answer.text,
+                Text(summary(answer), style="red" if answer.no_target else "green"),
+                f"{answer.no_target_score:.2f}",
+                f"{answer.score:.2f}",
+                files,
+            )
+            for path, answer, files in rows
+        ],
+        left=6,
+    )
     remarks = [(answer.text, remark) for _, answer, _ in rows for remark in answer.extra.get("remarks", [])]
     for text, remark in dict.fromkeys(remarks):
         print(f"note: “{shorten(text, 60, placeholder=' ...')}”: {remark}", file=sys.stderr)

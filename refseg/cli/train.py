@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from pathlib import Path
+from typing import Annotated
+
+from refseg.cli.app import App
+from refseg.cli.options import arg, flag
+
+app = App()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `refseg train`."""
-    parser.add_argument("recipe", help="a TOML file such as recipes/rela-mini-scenes.toml")
-    parser.add_argument(
-        "assignments",
-        nargs="*",
-        metavar="key=value",
-        help="fields of the recipe to change, such as data.root=DIR training.steps=100 model.width=64",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in output.folder, exactly where it stopped"
-    )
-    parser.add_argument("--show", action="store_true", help="print the whole recipe with every field, and do not train")
+def _fields() -> tuple[str, list[tuple[str, str]]]:
+    from refseg.config import describe
+    from refseg.training.recipe import Recipe
+
+    fields = describe(Recipe)
+    tables = {entry.name.rpartition(".")[0] for entry in fields}
+    rows = []
+    for entry in fields:
+        if entry.name not in tables:
+            default = "" if entry.default in (None, (), {}) else f", default {entry.default}"
+            rows.append((entry.name, f"{entry.text} [{entry.type}{default}]".lstrip()))
+    return "fields of a recipe (--show prints a recipe with all of them)", rows
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """0 when all steps are done, 1 when the run could not go on, 128 + signal when it was stopped."""
+@app.command("train", more=_fields)
+def train(
+    recipe: Annotated[Path, arg("RECIPE", "a TOML file such as recipes/rela-mini-scenes.toml")],
+    assignments: Annotated[
+        list[str] | None, arg("KEY=VALUE", "fields to change: data.root=DIR training.steps=100 ...")
+    ] = None,
+    resume: Annotated[bool, flag("--resume", "go on with the run in output.folder, exactly where it stopped")] = False,
+    show: Annotated[bool, flag("--show", "print the whole recipe with every field, and do not train")] = False,
+) -> int:
+    """Train a system from a recipe.
+
+    Exits with 0 when all steps are done, 1 when the run could not go on, 128 + signal when it was stopped.
+    """
     from refseg.training.recipe import read_recipe, recipe_to_dict
 
-    recipe = read_recipe(arguments.recipe, arguments.assignments)
-    if arguments.show:
+    chosen = read_recipe(recipe, assignments or [])
+    if show:
         from refseg.config import to_toml
 
-        print(to_toml(recipe_to_dict(recipe)), end="")
+        print(to_toml(recipe_to_dict(chosen)), end="")
         return 0
-    from refseg.training.loop import TrainingError, train
+    from refseg.training import loop
 
     try:
-        outcome = train(recipe, resume=arguments.resume)
-    except TrainingError as error:
+        outcome = loop.train(chosen, resume=resume)
+    except loop.TrainingError as error:
         print(f"refseg train: {error}", file=sys.stderr)
         return 1
     return 128 + outcome.signal if outcome.signal else 0

@@ -35,7 +35,7 @@ def test_predictions_with_targets(files, tmp_path, capsys):
     words = ["compare", str(files["a"]), str(files["b"]), "--targets", str(files["t"]), "--resamples", "100"]
     assert main([*words, "-o", str(out), "--top", "3"]) == 0
     text = capsys.readouterr().out
-    assert "12 sentences, 6 pictures; b is better on 12, equal on 0, worse on 0" in text
+    assert "12 expressions, 6 pictures; b is better on 12, equal on 0, worse on 0" in text
     assert "[bold]the left one" in text
     found = json.loads((out / "compare.json").read_text())
     assert found["metrics"]["mIoU"]["second"] == 1.0

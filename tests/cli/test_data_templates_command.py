@@ -55,7 +55,7 @@ def test_templates_then_convert(coco: Path, tmp_path: Path, capsys: pytest.Captu
     data = open_dataset(out)
     assert {"attribute", "group", "no_target"} <= {sample.kind for sample in data}
     assert main(["data", "convert", str(out), str(tmp_path / "x.jsonl"), "--to", "jsonl"]) == 0
-    assert f"{len(data)} sentences on 2 pictures" in capsys.readouterr().out
+    assert f"{len(data)} expressions on 2 pictures" in capsys.readouterr().out
     again = open_dataset(tmp_path / "x.jsonl")
     assert [(sample.id, sample.text, sample.kind) for sample in again] == [
         (sample.id, sample.text, sample.kind) for sample in data
@@ -96,6 +96,6 @@ def test_faulty_records_stop_a_conversion_and_are_all_printed(
     assert "line 3 (id three): no masks" in error
     assert not (tmp_path / "out").exists()
     assert main([*words, "--keep-going"]) == 0
-    assert "1 sentences on 1 pictures" in capsys.readouterr().out
+    assert "1 expressions on 1 pictures" in capsys.readouterr().out
     content = json.loads((tmp_path / "out" / "instances.json").read_text())
     assert [record["id"] for record in content["expressions"]] == ["two"]

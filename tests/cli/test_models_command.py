@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from refseg.cli.main import main
@@ -25,6 +26,19 @@ def test_one_configuration_can_be_read_back(capsys, tmp_path) -> None:
     assert main(["models", "rela-mini"]) == 0
     (tmp_path / "mini.toml").write_text(capsys.readouterr().out)
     assert config_from_dict({"system": "rela", **read_toml(tmp_path / "mini.toml")}) == preset("rela-mini")
+
+
+def test_every_field_is_listed_with_type_value_and_text(capsys) -> None:
+    assert main(["models", "rela-mini", "--fields", "--json"]) == 0
+    fields = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    config = preset("rela-mini")
+    assert {field.name for field in dataclasses.fields(config)} <= fields.keys()
+    assert fields["input.size"]["value"] == config.input.size
+    assert "pixels" in fields["input.size"]["text"]
+    assert all(entry["type"] for entry in fields.values())
+    assert main(["models", "rela-mini", "--fields"]) == 0
+    assert f"= {config.input.size}\n" in capsys.readouterr().out
+    assert main(["models", "--fields"]) == 2
 
 
 def test_unknown_names_get_a_hint(capsys) -> None:

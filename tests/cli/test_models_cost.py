@@ -11,7 +11,7 @@ def test_cost_of_a_preset(capsys) -> None:
     assert main(["models", "--cost", "restr-mini"]) == 0
     printed = capsys.readouterr().out
     assert "fusion" in printed
-    assert "further sentence" in printed
+    assert "further expression" in printed
     assert main(["models", "restr: table 4: 2 layers", "--cost", "--size", "64", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["size"] == 64

@@ -92,7 +92,7 @@ def test_pictures_of_one_name_from_two_folders_stay_apart(model_folder: Path, tm
         (["folder", "a dog"], "folder is a folder"),
         (["photo.png", ""], "sentence is empty"),
         (["photo.png", "   "], "sentence is empty"),
-        (["photo.png"], "no sentence"),
+        (["photo.png"], "no expression"),
         (["a dog"], "no picture"),
         (["https://example.org/photo.png", "a dog"], "download it"),
         (["photo.png", "a dog", "--format", "overlai"], "did you mean 'overlay'"),

@@ -1,0 +1,199 @@
+"""How options are declared, and those that several verbs take: each stands here once, and means the same everywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from refseg.errors import RefsegError
+
+PACKAGED = Path(__file__).parents[1] / "weights"
+CORES = os.cpu_count() or 1
+"""The default of --workers where pictures are made."""
+
+MODEL, DATA, WRITING, COUNTING = "model", "data set", "what is written", "how it is counted"
+"""Groups of the help page."""
+
+Check = Callable[[Any], None]
+"""Called with the value of an option; raises `BadValue`."""
+
+
+class BadValue(typer.BadParameter):
+    """A value that an option does not take; the message goes on from the option's name: "is at least 1, not 0"."""
+
+    def format_message(self) -> str:
+        return f"{self.param.opts[-1]} {self.message}" if self.param else self.message
+
+
+def arg(metavar: str, text: str, names: Callable[[], Sequence[str]] | None = None) -> Any:
+    """An argument; `names` makes the list that the shell completes it from."""
+    return typer.Argument(metavar=metavar, help=text, autocompletion=_completion(names))
+
+
+def opt(
+    metavar: str,
+    text: str,
+    *spellings: str,
+    group: str | None = None,
+    names: Callable[[], Sequence[str]] | None = None,
+    check: Check | None = None,
+    **settings: Any,
+) -> Any:
+    """An option with a value; `spellings` where the parameter's name is not the option's, the rest as for `arg`."""
+    return typer.Option(
+        *spellings,
+        metavar=metavar,
+        help=text,
+        autocompletion=_completion(names),
+        callback=_callback(check),
+        rich_help_panel=group,
+        **settings,
+    )
+
+
+def flag(name: str, text: str, group: str | None = None) -> Any:
+    """An option without a value."""
+    return typer.Option(name, help=text, rich_help_panel=group)
+
+
+def at_least(minimum: int) -> Check:
+    """A check for numbers."""
+
+    def check(value: Any) -> None:
+        if not value >= minimum:
+            raise BadValue(f"is at least {minimum}, not {value}")
+
+    return check
+
+
+def probability(value: Any) -> None:
+    """A check for numbers from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise BadValue(f"is a probability from 0 to 1, not {value}")
+
+
+def _callback(check: Check | None) -> Callable[[Any], Any] | None:
+    if check is None:
+        return None
+
+    def callback(value: Any) -> Any:
+        if value is not None:
+            check(value)
+        return value
+
+    return callback
+
+
+def _completion(names: Callable[[], Sequence[str]] | None) -> Callable[[str], list[str]] | None:
+    if names is None:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, word = incomplete.rpartition(",")  # the last of a list with commas
+        return [f"{before}{comma}{name}" for name in names() if name.startswith(word)]
+
+    return complete
+
+
+def model_names() -> list[str]:
+    """The weights that came with the package."""
+    return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
+
+
+def protocol_names() -> list[str]:
+    """All protocols."""
+    from refseg.metrics import PROTOCOLS
+
+    return list(PROTOCOLS)
+
+
+def output(text: str, metavar: str = "DIR") -> Any:
+    """-o, --output: where the verb writes; `text` says what, `metavar` whether it is a folder or a file."""
+    return opt(metavar, text, "-o", "--output", group=WRITING)
+
+
+def json_file(text: str) -> Any:
+    """--json FILE, where a verb prints something else."""
+    return opt("FILE", text, "--json", group=WRITING)
+
+
+def split(text: str = "train, val, testA, ... (default: all)") -> Any:
+    """--split."""
+    return opt("NAME", text, "--split", group=DATA)
+
+
+def seed(text: str) -> Any:
+    """--seed."""
+    return opt("N", text, "--seed")
+
+
+Model = Annotated[
+    str, opt("NAME", "packaged weights, model folder or hub id", "--model", group=MODEL, names=model_names)
+]
+Device = Annotated[str, opt("NAME", "auto, cpu, cuda, cuda:1 or mps", "--device", group=MODEL)]
+Precision = Annotated[
+    Literal["float32", "bfloat16"], opt("float32|bfloat16", "of the model's arithmetic", "--precision", group=MODEL)
+]
+Threads = Annotated[int | None, opt("N", "threads of torch on the CPU", "--threads", check=at_least(1))]
+BatchSize = Annotated[int, opt("N", "expressions at once", "--batch-size", check=at_least(1))]
+Workers = Annotated[int, opt("N", "processes that prepare pictures (0: this one)", "--workers", check=at_least(0))]
+Cores = Annotated[int, opt("N", "processes", "--workers", check=at_least(1), show_default="one a core")]
+
+Data = Annotated[Path, opt("ROOT", "folder of the data set, or the one above", "--data", group=DATA)]
+OptionalData = Annotated[Path | None, opt("ROOT", "the data set: targets, and pictures", "--data", group=DATA)]
+Root = Annotated[Path, arg("DIR", "the folder that holds data sets, one data set's own, or a .jsonl file")]
+Dataset = Annotated[
+    str | None, opt("NAME", "refcoco, scenes, ... (default: the folder's only one)", "--dataset", group=DATA)
+]
+Split = Annotated[str | None, split()]
+SplitBy = Annotated[str | None, opt("NAME", "who made the split: unc, umd, google, ...", "--split-by", group=DATA)]
+Limit = Annotated[int | None, opt("N", "only the first N expressions", "--limit", group=DATA, check=at_least(1))]
+Images = Annotated[Path | None, opt("DIR", "folder of the pictures, where not beside SRC", "--images", group=DATA)]
+
+_STORED = "(default: the model's)"
+Threshold = Annotated[
+    float | None,
+    opt("P", f"a pixel counts above this probability {_STORED}", "--threshold", group=COUNTING, check=probability),
+]
+NoTargetThreshold = Annotated[
+    float | None,
+    opt("P", f"no-target probability of none {_STORED}", "--no-target-threshold", group=COUNTING, check=probability),
+]
+_PROTOCOL = opt("NAME", "how to count", "--protocol", group=COUNTING, names=protocol_names)
+Protocol = Annotated[str, _PROTOCOL]
+OptionalProtocol = Annotated[str | None, _PROTOCOL]
+Boundary = Annotated[bool, flag("--boundary", "also boundary IoU (slow)", COUNTING)]
+
+Json = Annotated[bool, flag("--json", "print JSON", WRITING)]
+JsonOut = Annotated[str | None, opt("[FILE]", "JSON to FILE; without FILE, print it", "--json", group=WRITING)]
+Strict = Annotated[bool, flag("--strict", "exit with an error when anything at all is wrong")]
+DryRun = Annotated[bool, flag("--dry-run", "say what would be done and write nothing")]
+
+
+def check_folder(path: Path | None) -> None:
+    """Raises `RefsegError` where -o wants a folder and a file stands there."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise RefsegError(f"{path} is a file; -o wants a folder")
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raises `RefsegError` where -o would replace something that is no model folder."""
+    check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise RefsegError(f"{folder} is not empty and no model folder; choose another one for -o")
+
+
+def check_images(folder: Path) -> None:
+    """Raises `RefsegError` where the folder of the pictures is not there."""
+    if not folder.is_dir():
+        raise RefsegError(f"{folder}: no such folder; --images is the folder of the pictures")
+
+
+def check_file(path: Path | None, option: str) -> None:
+    """Raises `RefsegError` where a file is to be written and a folder stands there."""
+    if path is not None and path.is_dir():
+        raise RefsegError(f"{path} is a folder; {option} wants a file name")
