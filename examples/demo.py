@@ -26,9 +26,9 @@ from refseg.cli.segment import slugs
 from refseg.data.images import read_image
 from refseg.files import replacing
 from refseg.generation.scenes import generate
+from refseg.inference import DEFAULT_MODEL
 from refseg.inference.segmentation import Segmentation
 from refseg.inference.visualize import contact_sheet, overlay, verdict
-from refseg.names import DEFAULT_MODEL
 
 # A scene is drawn that has things of several categories and a sentence of each of these kinds.
 CATEGORIES = 4

@@ -1,4 +1,4 @@
-"""A system of your own under every verb of refseg: one mask filter a sentence, and a verdict.
+"""A system of your own under every verb of refseg: one mask filter a sentence, and a no-target logit.
 
     python examples/own_system.py train examples/own_system.toml
     python examples/own_system.py segment scene.png "the red cup" --model runs/own-system/final
@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from refseg.cli.main import main
-from refseg.data.transforms import InputConfig
 from refseg.encoders.build import build_text, build_vision
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.geometry import InputConfig
 from refseg.models import MODELS, System
-from refseg.models.rela.region_heads import masks_of
-from refseg.nn.attention import Perceptron
+from refseg.nn.attention import MLP
+from refseg.nn.kernels import masks_of
 from refseg.nn.losses import dice_loss, resize_masks, weighted_cross_entropy
 from refseg.nn.pyramid import FeaturePyramid
-from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, Needs, Output, Targets, TextFeatures, Tokens
 
 
 @dataclass(frozen=True)
@@ -43,20 +42,20 @@ class FilterConfig:
 
 
 class Filter(nn.Module):
+    needs = Needs()  # the losses want masks and no-target labels alone
     late_fusion = True  # a picture is encoded without the sentence, so once for all its sentences
 
     def __init__(self, config: FilterConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision: Any = build_vision(config.vision)
-        self.text: Any = build_text(config.text)
+        self.vision, self.text = build_vision(config.vision), build_text(config.text)
         self.pixels = FeaturePyramid(self.vision.channels, config.width, groups=16, fine_width=48, positions=True)
-        self.filter = Perceptron(self.text.width, config.width, layers=2)
-        self.verdict = Perceptron(2 * config.width, 1, layers=2)
+        self.filter = MLP(self.text.width, config.width, layers=2)
+        self.no_target = MLP(2 * config.width, 1, layers=2)
 
     def forward(self, batch: Batch) -> Output:
         state = self.encode_image(batch.images, batch.pixel_mask)
-        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_image(self, images: Tensor, pixel_mask: Tensor) -> Tensor:
         return self.pixels(self.vision(images)).mask_features
@@ -64,12 +63,12 @@ class Filter(nn.Module):
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         return self.text(tokens)
 
-    def decode(self, state: Tensor, text: TextFeatures, picture: Tensor | None = None) -> Output:
+    def decode(self, state: Tensor, text: TextFeatures, image_index: Tensor | None = None) -> Output:
         kernel = self.filter(text.sentence)
-        masks = masks_of(0.1 * kernel[:, None], state, picture)[:, 0]
+        masks = masks_of(0.1 * kernel[:, None], state, image_index)[:, 0]
         seen = state.amax(dim=(2, 3))  # what stands anywhere in the picture
-        seen = seen if picture is None else seen[picture]
-        return Output(masks, self.verdict(torch.cat([seen, kernel], dim=1))[:, 0])
+        seen = seen if image_index is None else seen[image_index]
+        return Output(masks, self.no_target(torch.cat([seen, kernel], dim=1))[:, 0])
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         masks = resize_masks(targets.masks, (output.mask_logits.shape[1], output.mask_logits.shape[2]))

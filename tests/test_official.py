@@ -11,7 +11,7 @@ import torch
 from refseg.errors import CheckpointError, ConfigError
 from refseg.official import SYSTEMS, load, recognise
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parent / "golden"
 FILES = {
     "rela": "rela/main_swin_tiny.json",
     "reftr": "reftr/tiny_seg.json",

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from refseg.cli.main import COMPLETE_VARIABLE, VERBS
+from refseg.cli.verbs import COMPLETE_VARIABLE, VERBS
 from refseg.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Group(TyperGroup):
 
 
 class Verbs(Group):
-    """All verbs of `refseg.cli.main.VERBS`, none of which is imported before it is asked for."""
+    """All verbs of `refseg.cli.verbs.VERBS`, none of which is imported before it is asked for."""
 
     def list_commands(self, ctx: Context) -> list[str]:
         return list(VERBS)

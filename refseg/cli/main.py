@@ -9,39 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from refseg import __version__
+from refseg.cli.verbs import COMPLETE_VARIABLE, COMPLETION, VERBS
 from refseg.errors import RefsegError, did_you_mean
-
-
-class Verb(NamedTuple):
-    """Where a verb's Typer app is, its line in the overview, and the group it stands in."""
-
-    module: str
-    summary: str
-    group: str
-
-
-VERBS: dict[str, Verb] = {
-    "segment": Verb("refseg.cli.segment", "segment what expressions refer to in pictures", "use a model"),
-    "models": Verb("refseg.cli.models", "systems, presets, ablations, and which weights are here", "use a model"),
-    "import": Verb("refseg.cli.models", "turn an authors' checkpoint into a model folder", "use a model"),
-    "doctor": Verb("refseg.cli.doctor", "versions, device, threads, and what works here", "use a model"),
-    "train": Verb("refseg.cli.train", "train a system from a recipe", "train and measure"),
-    "evaluate": Verb("refseg.cli.evaluate", "score a model on a data set under a protocol", "train and measure"),
-    "calibrate": Verb("refseg.cli.evaluate", "choose a model's thresholds on held-out pictures", "train and measure"),
-    "score": Verb("refseg.cli.score", "score saved predictions without a model", "train and measure"),
-    "compare": Verb("refseg.cli.score", "compare two runs: which is better, on what, and where", "train and measure"),
-    "results": Verb("refseg.cli.results", "published numbers next to measured ones", "train and measure"),
-    "data": Verb("refseg.cli.data", "check, fetch, convert, draw and paste data sets", "data sets"),
-    "annotate": Verb("refseg.cli.annotate", "make a data set as a game in the browser", "data sets"),
-    "benchmark": Verb("refseg.cli.studies", "time the stages of models", "studies"),
-    "systems": Verb("refseg.cli.studies", "train the small systems side by side and compare them", "studies"),
-}
-COMPLETION = ("--install-completion", "--show-completion")
-COMPLETE_VARIABLE = "_REFSEG_COMPLETE"
-"""Set by the shell's completion script, to what the app should answer with."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

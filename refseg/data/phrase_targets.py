@@ -23,9 +23,9 @@ class PlacePhrases(Protocol):
     """Phrases as tokens with their places among the sentences' tokens; it knows the kinds of tokenizers."""
 
     def __call__(
-        self, texts: Sequence[str], phrases: Sequence[Sequence[str]], tokenizer: Any, *, most: int | None = None
+        self, texts: Sequence[str], phrases: Sequence[Sequence[str]], tokenizer: Any, *, max_phrases: int | None = None
     ) -> Phrases:
-        """B sentences and the phrases of each, at most `most`; raises `RefsegError` for one that is not in it."""
+        """B expressions, at most `max_phrases` phrases of each; raises `RefsegError` for one that is not in it."""
         ...
 
 

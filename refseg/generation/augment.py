@@ -1,10 +1,9 @@
-"""Pictures changed so that their sentences stay true: mirrored, cut or widened, coloured; and sentences said otherwise.
+"""Augmentation that keeps expressions true: flips, crops and colours of pictures, paraphrases and negatives.
 
-    samples of one picture -> mirror (left is right) -> window around all objects -> colours -> words -> samples
+    samples of one picture -> paraphrase -> crop around all objects -> flip (left is right) -> colour jitter -> samples
 
-A window never leaves out an object that some sentence of the picture is about, and no object changes its half of the
-picture. Colours stay where a sentence names one. A part of the sentences is made to mean nothing: their noun is
-replaced by that of something which stands nowhere in the picture.
+A crop never leaves out an object that some expression of the picture is about, and no object changes its half of the
+picture. Colours stay where an expression names one.
 """
 
 from __future__ import annotations
@@ -19,54 +18,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from refseg.config import Config, Probability
 from refseg.data.masks import bounding_box
 from refseg.data.sample import Sample
-from refseg.errors import ConfigError
-from refseg.generation.language.everyday_words import TOKENS
-from refseg.generation.language.lexicon import look_alikes, normal_name
-from refseg.generation.language.paraphrase import mirror_words, reword
-from refseg.generation.photos.colors import COLOUR_NAMES
-
-__all__ = ["AugmentConfig", "Augmenter"]
+from refseg.generation.language.lexicon import RARE, TOKENS, look_alikes, normal_name
+from refseg.generation.language.paraphrase import mirror_words, paraphrase
+from refseg.palette import COLOR_WORDS as BASIC_COLORS
 
 _TRIES = 6
 _CALLED = frozenset(TOKENS)
 _HALF_MARGIN = 0.02  # of the side: objects nearer to the middle belong to neither half
-_RARE = """
-    elephant giraffe zebra lion tiger bear monkey horse cow sheep deer turtle otter koala penguin camel kangaroo
-    whale shark snake frog owl parrot dolphin octopus dinosaur dragon unicorn airplane helicopter rocket ship
-    boat train tram tractor tank bulldozer bus pizza sandwich burger sushi pasta cake donut banana pineapple
-    watermelon broccoli carrot piano guitar violin drum trumpet surfboard snowboard skis kite tent castle bridge
-    lighthouse windmill statue refrigerator oven toilet bathtub microwave toaster tennis_racket baseball_bat
-    fire_hydrant parking_meter
-"""
-RARE = tuple(word.replace("_", " ") for word in _RARE.split())
-"""Things that hardly ever stand in a picture without being what it shows."""
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Config):
     """How often what is done; 0 everywhere changes nothing."""
 
-    mirror: float = 0.0
-    "share of pictures that are mirrored, with left and right exchanged in their sentences"
-    window: float = 0.0
+    hflip: Probability = 0.0
+    "share of pictures that are mirrored, with left and right exchanged in their expressions"
+    random_crop: Probability = 0.0
     "share of pictures of which another window is taken: a part around all objects, or more than all with a margin"
-    colour: float = 0.0
-    "share of pictures whose brightness and contrast change, and saturation where no sentence names a colour"
-    reword: float = 0.0
-    "share of sentences that are said in other words"
-    plain: float = 0.0
+    color_jitter: Probability = 0.0
+    "share of pictures whose brightness and contrast change, and saturation where no expression names a colour"
+    paraphrase: Probability = 0.0
+    "share of expressions that are paraphrased"
+    plain: Probability = 0.0
     "share of superlatives that become the bare noun, in pictures of which nothing but superlatives is said"
-    strange: float = 0.0
-    "share of sentences whose noun becomes that of something that is not in the picture, so that they mean nothing"
-    gibberish: float = 0.0
-    "share of sentences that become words without sense, or too vague to mean anything"
-
-    def __post_init__(self) -> None:
-        for name in ("mirror", "window", "colour", "reword", "plain", "strange", "gibberish"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"data.augment.{name}: a share of 0 to 1 is wanted, not {getattr(self, name)}")
+    negative_noun: Probability = 0.0
+    "share of expressions whose noun becomes that of something that is not in the picture: without target"
+    negative_nonsense: Probability = 0.0
+    "share of expressions that become words without sense, or too vague to refer to anything: without target"
 
     def __bool__(self) -> bool:
         return self != AugmentConfig()
@@ -85,24 +66,24 @@ class Augmenter:
         """The `chosen` sentences about one picture, changed; `every` are all that there are about it."""
         texts = [self._say(sample, every, rng) for sample in chosen]
         config = self.config
-        mirror, window, colour = (rng.random() < share for share in (config.mirror, config.window, config.colour))
-        if not (mirror or window or colour):
+        flip, crop, jitter = (rng.random() < share for share in (config.hflip, config.random_crop, config.color_jitter))
+        if not (flip or crop or jitter):
             return [replace(sample, **changes) for sample, changes in zip(chosen, texts, strict=True)]
         picture = np.asarray(chosen[0].read_image())
         shown = {item.ann_id: item for sample in chosen for item in (*sample.objects, *sample.surroundings)}
         masks = {key: item.mask(chosen[0].size) for key, item in shown.items()}
-        if window:
+        if crop:
             boxes = {item.ann_id: item.bbox for sample in every for item in sample.objects}
             frame = self._frame(picture.shape[:2], list(boxes.values()), rng)
             if frame is not None:
                 picture = _cut(picture, frame, tuple(int(v) for v in picture.mean(axis=(0, 1))))
                 masks = {key: _cut(mask, frame, False) for key, mask in masks.items()}
-        if mirror:
+        if flip:
             picture = picture[:, ::-1]
             masks = {key: mask[:, ::-1] for key, mask in masks.items()}
-        if colour:
-            named = any(not COLOUR_WORDS.isdisjoint(changes["text"].split()) for changes in texts)
-            picture = _recolour(picture, rng, named)
+        if jitter:
+            named = any(not COLOR_WORDS.isdisjoint(changes["text"].split()) for changes in texts)
+            picture = _jittered(picture, rng, named)
         picture = np.ascontiguousarray(picture)
         size = (picture.shape[0], picture.shape[1])
         boxes_now = {key: bounding_box(mask) for key, mask in masks.items()}
@@ -112,7 +93,7 @@ class Augmenter:
         )
         result = []
         for sample, changes in zip(chosen, texts, strict=True):
-            text = mirror_words(changes["text"]) if mirror else changes["text"]
+            text = mirror_words(changes["text"]) if flip else changes["text"]
             objects = tuple(
                 replace(item, segmentation=masks[item.ann_id], bbox=boxes_now[item.ann_id])
                 for item in changes.get("objects", sample.objects)
@@ -125,23 +106,23 @@ class Augmenter:
         """The fields of a sample that its new wording changes."""
         config, text = self.config, sample.text
         nothing: dict[str, Any] = {"objects": (), "no_target": True, "kind": "no_target"}
-        if rng.random() < config.gibberish:
-            return {"text": self._gibberish(rng), **nothing}
+        if rng.random() < config.negative_nonsense:
+            return {"text": self._nonsense(rng), **nothing}
         drawn = sample.dataset == "scenes"
         categories = {normal_name(item.category) for each in every for item in each.objects}
-        if not sample.no_target and rng.random() < config.strange:
-            changed = self._strange(sample, categories, rng)
+        if not sample.no_target and rng.random() < config.negative_noun:
+            changed = self._negative_noun(sample, categories, rng)
             if changed is not None:
-                return {"text": reword(changed, rng, photograph=not drawn), **nothing}
+                return {"text": paraphrase(changed, rng, photograph=not drawn), **nothing}
         if config.plain and rng.random() < config.plain and {each.kind for each in every} <= {"comparison", "compound"}:
             text = re.sub(r"\b(?:biggest|largest) ", "", text)
-        if rng.random() < config.reword:
+        if rng.random() < config.paraphrase:
             single = len(sample.objects) == 1 and len(categories) == 1
             others = self.words if len(sample.objects) == 1 else ()
-            text = reword(text, rng, photograph=not drawn, alone=single, others=others)
+            text = paraphrase(text, rng, photograph=not drawn, alone=single, others=others)
         return {"text": text}
 
-    def _strange(self, sample: Sample, categories: set[str], rng: random.Random) -> str | None:
+    def _negative_noun(self, sample: Sample, categories: set[str], rng: random.Random) -> str | None:
         """The sentence with another noun in place of its object's, None where the noun is not found in it."""
         names = sorted({normal_name(item.category) for item in sample.objects})
         alike = {look_alikes(name) for name in categories} | categories
@@ -149,12 +130,12 @@ class Augmenter:
             if re.search(rf"\b{re.escape(name)}\b", sample.text):
                 others = [word for word in RARE if look_alikes(word) not in alike and word not in categories]
                 word = rng.choice(self.strangers) if self.strangers and rng.random() < 0.2 else rng.choice(others)
-                if word in sample.text or word in COLOUR_WORDS:
+                if word in sample.text or word in COLOR_WORDS:
                     return None
                 return re.sub(rf"\b{re.escape(name)}\b", word, sample.text)
         return None
 
-    def _gibberish(self, rng: random.Random) -> str:
+    def _nonsense(self, rng: random.Random) -> str:
         kind = rng.random()
         if kind < 0.35:
             return " ".join(
@@ -206,7 +187,7 @@ class Augmenter:
         return None
 
 
-COLOUR_WORDS = frozenset(COLOUR_NAMES) | frozenset(("grey", "blond", "golden", "dark", "light", "silver"))
+COLOR_WORDS = frozenset((*BASIC_COLORS, "blond", "golden", "dark", "light", "silver"))
 
 
 def _side(place: float, length: float) -> int:
@@ -225,7 +206,7 @@ def _cut(array: NDArray[Any], frame: tuple[int, int, int, int], filling: Any) ->
     return result
 
 
-def _recolour(picture: NDArray[np.uint8], rng: random.Random, named: bool) -> NDArray[np.uint8]:
+def _jittered(picture: NDArray[np.uint8], rng: random.Random, named: bool) -> NDArray[np.uint8]:
     image = Image.fromarray(np.ascontiguousarray(picture))
     image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.75, 1.25))
     image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.75, 1.25))

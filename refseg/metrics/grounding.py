@@ -59,7 +59,7 @@ def as_boxes(boxes: Any) -> Float[np.ndarray, "K 4"]:
 
 @dataclass(frozen=True)
 class BoxRow:
-    """One sentence under GREC: predicted boxes kept, boxes of the targets, and how many were matched by either overlap."""
+    """One expression under GREC: predicted boxes kept, boxes of the targets, matches under either overlap."""
 
     id: str
     kept: int

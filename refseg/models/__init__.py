@@ -1,32 +1,20 @@
-"""The systems: one table from name to configuration, presets, ablations and builder."""
+"""The systems: one lazy table from name to configuration, presets, ablations and builder.
+
+Importing this module imports no system and no torch; a system is imported when something of it is asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from refseg import config as configuration
-from refseg.encoders.pretrained import load_backbones, load_word_vectors
 from refseg.errors import ConfigError, did_you_mean
-from refseg.models.isfp import config as isfp_config
-from refseg.models.isfp import model as isfp
-from refseg.models.lavt import config as lavt_config
-from refseg.models.lavt import model as lavt
-from refseg.models.lts import config as lts_config
-from refseg.models.lts import model as lts
-from refseg.models.m3att import config as m3att_config
-from refseg.models.m3att import model as m3att
-from refseg.models.reftr import config as reftr_config
-from refseg.models.reftr import model as reftr
-from refseg.models.rela import config as rela_config
-from refseg.models.rela import model as rela
-from refseg.models.restr import config as restr_config
-from refseg.models.restr import model as restr
-from refseg.models.vlt import config as vlt_config
-from refseg.models.vlt import model as vlt
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = [
     "MODELS",
@@ -34,8 +22,6 @@ __all__ = [
     "build",
     "config_from_dict",
     "config_to_dict",
-    "load_backbones",
-    "load_word_vectors",
     "preset",
     "preset_names",
 ]
@@ -43,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class System:
-    """A published system: its config dataclass, the named configurations, and how a model is made of one."""
+    """A system: its config dataclass, the named configurations, and how a model is made of one."""
 
     name: str
     config: type
@@ -55,75 +41,87 @@ class System:
     title: str
     """The paper, in one line."""
 
+    def configures(self, config: object) -> bool:
+        """Whether `config` is a configuration of this system."""
+        return type(config) is self.config
+
+
+class _Packaged(System):
+    """A system of this package, whose folder is imported when its config, presets, ablations or builder are asked for.
+
+    `refseg.models.NAME.config` has the class, `PRESETS` and `ABLATIONS`, `refseg.models.NAME.model` has `build_NAME`.
+    """
+
+    def __init__(self, name: str, kind: str, title: str) -> None:
+        vars(self).update(name=name, title=title, kind=kind)
+
+    def __getattr__(self, field: str) -> Any:
+        if field == "build":
+            return getattr(import_module(f"refseg.models.{self.name}.model"), f"build_{self.name}")
+        names = {"config": vars(self)["kind"], "presets": "PRESETS", "ablations": "ABLATIONS"}
+        if field not in names:
+            raise AttributeError(field)
+        return getattr(import_module(f"refseg.models.{self.name}.config"), names[field])
+
+    def configures(self, config: object) -> bool:
+        return type(config).__module__ == f"refseg.models.{self.name}.config" and super().configures(config)
+
 
 MODELS: dict[str, System] = {
-    "rela": System(
-        "rela",
-        rela_config.ReLAConfig,
-        rela_config.PRESETS,
-        rela_config.ABLATIONS,
-        rela.build_rela,
-        "ReLA: Liu, Ding, Jiang, GRES: Generalized Referring Expression Segmentation, CVPR 2023",
-    ),
-    "m3att": System(
-        "m3att",
-        m3att_config.M3AttConfig,
-        m3att_config.PRESETS,
-        m3att_config.ABLATIONS,
-        m3att.build_m3att,
-        "M3Att: Liu et al., Multi-Modal Mutual Attention and Iterative Interaction for Referring Image Segmentation, "
-        "TIP 2023",
-    ),
-    "lavt": System(
-        "lavt",
-        lavt_config.LAVTConfig,
-        lavt_config.PRESETS,
-        lavt_config.ABLATIONS,
-        lavt.build_lavt,
-        "LAVT: Yang et al., Language-Aware Vision Transformer for Referring Image Segmentation, CVPR 2022",
-    ),
-    "vlt": System(
-        "vlt",
-        vlt_config.VLTConfig,
-        vlt_config.PRESETS,
-        vlt_config.ABLATIONS,
-        vlt.build_vlt,
-        "VLT: Ding, Liu, Wang, Jiang, VLT: Vision-Language Transformer and Query Generation for Referring "
-        "Segmentation, ICCV 2021 and TPAMI 2022",
-    ),
-    "reftr": System(
-        "reftr",
-        reftr_config.RefTRConfig,
-        reftr_config.PRESETS,
-        reftr_config.ABLATIONS,
-        reftr.build_reftr,
-        "RefTR: Li, Sigal, Referring Transformer: A One-step Approach to Multi-task Visual Grounding, NeurIPS 2021",
-    ),
-    "restr": System(
-        "restr",
-        restr_config.ReSTRConfig,
-        restr_config.PRESETS,
-        restr_config.ABLATIONS,
-        restr.build_restr,
-        "ReSTR: Kim et al., Convolution-free Referring Image Segmentation Using Transformers, CVPR 2022",
-    ),
-    "lts": System(
-        "lts",
-        lts_config.LTSConfig,
-        lts_config.PRESETS,
-        lts_config.ABLATIONS,
-        lts.build_lts,
-        "LTS: Jing et al., Locate then Segment: A Strong Pipeline for Referring Image Segmentation, CVPR 2021",
-    ),
-    "isfp": System(
-        "isfp",
-        isfp_config.ISFPConfig,
-        isfp_config.PRESETS,
-        isfp_config.ABLATIONS,
-        isfp.build_isfp,
-        "ISFP: Liu, Jiang, Ding, Instance-Specific Feature Propagation for Referring Segmentation, TMM 2022",
-    ),
+    system.name: system
+    for system in (
+        _Packaged(
+            "rela",
+            "ReLAConfig",
+            "ReLA: Liu, Ding, Jiang, GRES: Generalized Referring Expression Segmentation, CVPR 2023",
+        ),
+        _Packaged(
+            "m3att",
+            "M3AttConfig",
+            "M3Att: Liu et al., Multi-Modal Mutual Attention and Iterative Interaction for Referring Image "
+            "Segmentation, TIP 2023",
+        ),
+        _Packaged(
+            "lavt",
+            "LAVTConfig",
+            "LAVT: Yang et al., Language-Aware Vision Transformer for Referring Image Segmentation, CVPR 2022",
+        ),
+        _Packaged(
+            "vlt",
+            "VLTConfig",
+            "VLT: Ding, Liu, Wang, Jiang, VLT: Vision-Language Transformer and Query Generation for Referring "
+            "Segmentation, ICCV 2021 and TPAMI 2022",
+        ),
+        _Packaged(
+            "reftr",
+            "RefTRConfig",
+            "RefTR: Li, Sigal, Referring Transformer: A One-step Approach to Multi-task Visual Grounding, NeurIPS 2021",
+        ),
+        _Packaged(
+            "restr",
+            "ReSTRConfig",
+            "ReSTR: Kim et al., Convolution-free Referring Image Segmentation Using Transformers, CVPR 2022",
+        ),
+        _Packaged(
+            "lts",
+            "LTSConfig",
+            "LTS: Jing et al., Locate then Segment: A Strong Pipeline for Referring Image Segmentation, CVPR 2021",
+        ),
+        _Packaged(
+            "isfp",
+            "ISFPConfig",
+            "ISFP: Liu, Jiang, Ding, Instance-Specific Feature Propagation for Referring Segmentation, TMM 2022",
+        ),
+        _Packaged(
+            "photo",
+            "PhotoConfig",
+            "Photo: ReLA's regions on a detector that knows what things are called (ours)",
+        ),
+    )
 }
+
+_RENAMED_PRESETS = {"rela-photo": "photo-rela"}
+_REMOVED_PRESETS = ("rela-photo-mobilenet", "vlt-photo")
 
 
 def build(config: Any) -> nn.Module:
@@ -134,10 +132,15 @@ def build(config: Any) -> nn.Module:
 def preset(name: str) -> Any:
     """The configuration called "system-preset" ("rela-mini", "rela-camera-ready"). Raises `ConfigError` with the
     nearest names."""
+    wanted = name.lower().replace("_", "-")
     for system in MODELS.values():
         for key, config in system.presets.items():
-            if name.lower().replace("_", "-") == _preset_name(system, key):
+            if wanted == _preset_name(system, key):
                 return config
+    if wanted in _RENAMED_PRESETS:
+        raise ConfigError(f"{name!r} is no preset any more; it is called {_RENAMED_PRESETS[wanted]!r} now")
+    if wanted in _REMOVED_PRESETS:
+        raise ConfigError(f"{name!r} is no preset any more; the nearest one is 'photo-rela'")
     raise ConfigError(f"{name!r} is no preset; {did_you_mean(name, preset_names())}")
 
 
@@ -166,6 +169,6 @@ def _preset_name(system: System, key: str) -> str:
 
 def _system_of(config: Any) -> System:
     for system in MODELS.values():
-        if type(config) is system.config:
+        if system.configures(config):
             return system
     raise ConfigError(f"{type(config).__name__} is not a configuration of {', '.join(MODELS)}")

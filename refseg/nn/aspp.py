@@ -17,28 +17,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.encoders.vision.darknet import KERAS_EPS, LEAK, conv_leaky
+from refseg.config import Config, PositiveInt
 from refseg.errors import ConfigError
-from refseg.nn.conv import ConvNorm, channels_last
+from refseg.nn.conv import KERAS_EPS, LEAK, ConvNorm, channels_last, conv_leaky
 
 __all__ = ["ASPP", "SegmentationConfig", "SegmentationModule"]
 
 
 @dataclass(frozen=True)
-class SegmentationConfig:
+class SegmentationConfig(Config):
     """Sizes of the module; the paper has "a single ASPP" and a deconvolution by 2, the numbers are MCN's."""
 
-    width: int = 256
+    width: PositiveInt = 256
     """Channels of each of the ASPP's branches, and of what it puts out."""
     rates: tuple[int, ...] = (6, 12, 18)
     """Dilations of the ASPP's 3x3 convolutions."""
-    fine_width: int = 128
+    fine_width: PositiveInt = 128
     """Channels behind the deconvolution."""
 
-    def __post_init__(self) -> None:
-        if min(self.width, self.fine_width) < 1:
-            raise ConfigError("segmentation.width and segmentation.fine_width are 1 or more")
-        check_rates("segmentation.rates", self.rates)
+    def check(self) -> None:
+        check_rates("rates", self.rates)
 
 
 def check_rates(name: str, rates: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from refseg.errors import ConfigError
 
-__all__ = ["Attention", "FeedForward", "Perceptron", "attend"]
+__all__ = ["MLP", "Attention", "FeedForward", "attend"]
 
 
 class Attention(nn.Module):
@@ -103,7 +103,7 @@ class FeedForward(nn.Module):
         return self.outer(self.dropout(self.activation(self.inner(tokens))))
 
 
-class Perceptron(nn.Module):
+class MLP(nn.Module):
     """`layers` linear layers with rectification between: width -> width -> ... -> outputs."""
 
     def __init__(self, width: int, outputs: int, layers: int) -> None:

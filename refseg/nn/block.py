@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from refseg.errors import ConfigError
 from refseg.nn.attention import attend
 
-__all__ = ["Block", "SelfAttention", "Watched", "drop_path_rates"]
+__all__ = ["Block", "Mlp", "SelfAttention", "Watched", "drop_path_rates", "skip_rows"]
 
 
 class Watched(NamedTuple):
@@ -64,7 +64,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the perceptron; both pre-normalised and residual (ReSTR, equations 1 to 5)."""
+    """Attention, then the MLP; both pre-normalised and residual (ReSTR, equations 1 to 5)."""
 
     def __init__(self, width: int, heads: int, hidden: int, epsilon: float = 1e-5) -> None:
         super().__init__()
@@ -83,15 +83,17 @@ class Block(nn.Module):
         """One block. `mask` is True where a token (middle axis; of length 1 for all alike) may look at another one;
         `drop_path` is the probability of skipping each half for a whole row of the batch while training."""
         gathered, last_row = self.attn(self.norm1(tokens), mask)
-        tokens = tokens + self._skip(gathered, drop_path)
-        return Watched(tokens + self._skip(self.mlp(self.norm2(tokens)), drop_path), last_row)
+        tokens = tokens + skip_rows(gathered, drop_path, self.training)
+        return Watched(tokens + skip_rows(self.mlp(self.norm2(tokens)), drop_path, self.training), last_row)
 
-    def _skip(self, branch: Tensor, rate: float) -> Tensor:
-        """Stochastic depth (Huang et al., ECCV 2016): what is kept is scaled, so that the mean stays."""
-        if not self.training or rate == 0:
-            return branch
-        keep = 1 - rate
-        return branch * (torch.rand(len(branch), 1, 1, device=branch.device) < keep).to(branch.dtype) / keep
+
+def skip_rows(branch: Float[Tensor, "B N C"], rate: float, training: bool) -> Float[Tensor, "B N C"]:
+    """Stochastic depth (Huang et al., ECCV 2016): in training, each row of the batch is zeroed with probability `rate`,
+    and the others are scaled, so that the mean stays."""
+    if not training or rate == 0:
+        return branch
+    keep = 1 - rate
+    return branch * (torch.rand(len(branch), 1, 1, device=branch.device) < keep).to(branch.dtype) / keep
 
 
 def drop_path_rates(last: float, blocks: int) -> list[float]:

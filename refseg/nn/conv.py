@@ -128,3 +128,15 @@ class ConvNorm(nn.Module):
         if not self.relu:
             return maps
         return F.leaky_relu(maps, self.slope, inplace=True) if self.slope else F.relu(maps, inplace=True)
+
+
+LEAK = 0.1
+"""Slope of the rectification below 0 in every convolution of the family."""
+
+KERAS_EPS = 1e-3
+"""What Keras adds to a variance before the root; published weights of the family were trained with it."""
+
+
+def conv_leaky(inputs: int, outputs: int, kernel: int, stride: int = 1, eps: float = KERAS_EPS) -> ConvNorm:
+    """The block of the DarkNet family: convolution without bias, batch normalisation, leaky ReLU of slope .1."""
+    return ConvNorm(inputs, outputs, kernel, "batch", stride=stride, slope=LEAK, eps=eps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,17 +10,53 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from refseg.config import Config, NonNegativeFloat
+from refseg.types import Output, Targets
+
 __all__ = [
+    "SharedLosses",
     "box_distance",
     "dice_loss",
     "focal_loss",
     "generalized_iou",
     "minimap_targets",
+    "no_target_loss",
     "resize_logits",
     "resize_masks",
+    "shared_losses",
     "tag_loss",
+    "tag_losses",
     "weighted_cross_entropy",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedLosses(Config):
+    """Weights of the losses that any system may have besides its paper's; a system's own class adds to them."""
+
+    dice: NonNegativeFloat = 0.0
+    """Of the dice loss on the mask."""
+    no_target: NonNegativeFloat = 1.0
+    """Of the no-target logit, where the model has one."""
+    tags: NonNegativeFloat = 0.3
+    """Of the tags (see `refseg.nn.heads`), where there are any."""
+
+
+def shared_losses(
+    config: SharedLosses,
+    output: Output,
+    targets: Targets,
+    logits: Float[Tensor, "B h w"],
+    masks: Float[Tensor, "B h w"],
+) -> dict[str, Tensor]:
+    """The weighted losses of `SharedLosses` that apply: "dice" of `logits` against `masks` (shares of foreground),
+    "no_target" and "tags" of what `output` has."""
+    parts = {}
+    if config.dice:
+        parts["dice"] = config.dice * dice_loss(logits, masks)
+    if output.no_target_logits is not None:
+        parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
+    return parts | tag_losses(output.auxiliary.get("tag_logits"), targets.tags, config.tags)
 
 
 def weighted_cross_entropy(
@@ -84,6 +121,27 @@ def tag_loss(logits: Float[Tensor, "N T h w"], targets: Bool[Tensor, "N T h w"])
     some = targets.any(dim=1)
     means = [entropy[where].mean() for where in (some, ~some) if bool(where.any())]
     return torch.stack(means).mean()
+
+
+def tag_losses(
+    logits: Float[Tensor, "N T h w"] | None, targets: Bool[Tensor, "N T u v"] | None, weight: float
+) -> dict[str, Tensor]:
+    """{"tags": `weight` times `tag_loss`} at the targets' size; nothing without logits, and 0 for a batch without
+    targets, with which every process of a run still has the same losses and gradients to exchange."""
+    if logits is None:
+        return {}
+    if targets is None:
+        return {"tags": 0.0 * logits.sum()}
+    if logits.shape[2:] != targets.shape[2:]:
+        logits = F.interpolate(logits, size=targets.shape[2:], mode="bilinear", align_corners=False)
+    return {"tags": weight * tag_loss(logits, targets)}
+
+
+def no_target_loss(
+    logits: Float[Tensor, " B"], no_target: Bool[Tensor, " B"], weight: float = 1.0
+) -> Float[Tensor, ""]:
+    """`weight` times the mean binary cross entropy of no-target logits."""
+    return weight * F.binary_cross_entropy_with_logits(logits, no_target.to(logits.dtype))
 
 
 def resize_logits(logits: Float[Tensor, "B h w"], size: tuple[int, int]) -> Float[Tensor, "B u v"]:

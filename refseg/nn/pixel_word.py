@@ -11,16 +11,19 @@ ReLA's published code runs it after all four stages of its Swin transformer.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.encoders.vision.swin import AfterStage
 from refseg.types import TextFeatures
 
-__all__ = ["LanguageGate", "LanguageStages", "PixelWordAttention"]
+__all__ = ["AfterStage", "LanguageGate", "LanguageStages", "PixelWordAttention"]
+
+AfterStage = Callable[[int, Tensor, tuple[int, int]], tuple[Tensor, Tensor]]
+"""(stage, tokens (B, T, C), size (h, w)) -> the map that leaves the encoder, and the tokens of the next stage."""
 
 FAR_AWAY = 1e4
 """Taken from the score of a padding word, as in the published code."""

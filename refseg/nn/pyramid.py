@@ -35,7 +35,7 @@ class FeaturePyramid(nn.Module):
     """A plain feature pyramid (Lin et al., CVPR 2017): lateral 1x1, upsample and add, smooth with 3x3, all normalised.
 
     `channels` are the encoder's by stride; `fine_width` the channels of the stride-4 step, where most of the time goes
-    (None: as wide as the rest). With `positions`, each level is told where its pixels lie before it is smoothed.
+    (None: as wide as the rest). With `positions`, each level has sines of its pixels' places before it is smoothed.
     """
 
     def __init__(

@@ -34,8 +34,8 @@ from refseg.data.transforms import place_image
 from refseg.errors import RefsegError
 from refseg.inference import DEFAULT_MODEL
 from refseg.inference.postprocess import postprocess
-from refseg.precision import Precision, computing_in, store_in
 from refseg.models import build, preset, preset_names
+from refseg.precision import Precision, computing_in, store_in
 from refseg.types import Batch, Output, Tokens
 
 __all__ = ["STAGES", "Case", "Options", "Report", "run_benchmark"]

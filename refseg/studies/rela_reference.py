@@ -15,13 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from refseg.encoders.vision.swin import STRIDES, AfterStage, Stage, Swin, SwinBlock
+from refseg.encoders.vision.swin import STRIDES, Stage, Swin, SwinBlock
 from refseg.models.rela.masked_regions import SCALES, DecoderLayer, MaskedRegionDecoder, Residual
 from refseg.models.rela.model import ReLA
 from refseg.nn.attention import Attention
 from refseg.nn.conv import ConvNorm
 from refseg.nn.deformable import DeformableAttention, Sizes
-from refseg.nn.pixel_word import FAR_AWAY, LanguageStages, PixelWordAttention
+from refseg.nn.pixel_word import FAR_AWAY, AfterStage, LanguageStages, PixelWordAttention
 from refseg.nn.pyramid import COARSE_STRIDES, DeformablePyramid, PyramidFeatures, sine_positions
 from refseg.nn.window import MASKED, WindowAttention
 from refseg.types import Batch, Output, TextFeatures

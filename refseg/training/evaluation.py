@@ -27,11 +27,11 @@ class Evaluation:
         from refseg.evaluation.evaluate import evaluate_model
 
         if self.recipe.samples:
-            monitor.picture("answers", step, self._answers(model, tokenizer))
+            monitor.picture("answers", step, self._predictions(model, tokenizer))
         return dict(evaluate_model(model, tokenizer, self.dataset, self.recipe.protocol))
 
-    def _answers(self, model: nn.Module, tokenizer: Any) -> Image.Image:
-        """One sheet: a row a sentence, what is meant on the left and the answer on the right."""
+    def _predictions(self, model: nn.Module, tokenizer: Any) -> Image.Image:
+        """One sheet: a row a sentence, the target on the left and the prediction on the right."""
         from refseg.inference.predictor import Segmenter
         from refseg.inference.visualize import contact_sheet, overlay
 
@@ -40,7 +40,7 @@ class Evaluation:
         for number in _spread(self.dataset, self.recipe.samples):
             sample = self.dataset[number]
             image = sample.read_image()
-            tiles += [overlay(image, meant(sample)), overlay(image, segmenter(image, sample.text))]
+            tiles += [overlay(image, target_segmentation(sample)), overlay(image, segmenter(image, sample.text))]
         return contact_sheet(tiles, columns=2)
 
 
@@ -69,8 +69,8 @@ def open_evaluation(recipe: Recipe) -> ReferringDataset:
     return dataset.subset([number for group in groups for number in group])
 
 
-def meant(sample: Sample) -> Segmentation:
-    """The annotation of a sample as an answer, for drawing beside the model's."""
+def target_segmentation(sample: Sample) -> Segmentation:
+    """The annotation of a sample as a `Segmentation`, to draw beside the model's."""
     mask = sample.mask()
     none = float(sample.no_target)
     return Segmentation(

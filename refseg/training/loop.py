@@ -1,8 +1,8 @@
 """The training loop. One process or many, CPU or GPUs: Accelerate moves tensors, averages gradients, scales losses.
 
-for each step:  rate <- schedule(step)
+for each step:  lr <- schedule(step)
     for each piece of the batch:  Output <- model(batch);  loss <- sum of model.losses(output, targets);  backward
-    clip, optimiser step, moving average
+    clip, optimiser step, exponential moving average of the weights
     now and then:  log, evaluate (keep the best), checkpoint
 """
 
@@ -11,26 +11,36 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from refseg.config import to_toml
 from refseg.errors import ConfigError, RefsegError
-from refseg.files import write_text
-from refseg.inference.checkpoint import recover_folder, save_model
-from refseg.training.average import WeightAverage
+from refseg.files import recover_folder, write_text
+from refseg.inference.checkpoint import save_model
+from refseg.models import build
+from refseg.training.ema import WeightEMA
+from refseg.training.evaluation import Evaluation
 from refseg.training.interrupt import Interrupt
 from refseg.training.monitor import Monitor, time_text
-from refseg.training.optimizer import build_optimizer, parameter_groups, set_rates
-from refseg.training.order import check_pieces
-from refseg.training.recipe import Recipe, differences, parse_recipe, recipe_to_dict
-from refseg.training.schedule import rate_factor
-from refseg.training.setup import RECIPE, build_accelerator, check_folder, fit_vocabulary, load_pretrained
+from refseg.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
+from refseg.training.recipe import Recipe, differences, read_recipe, recipe_to_dict
+from refseg.training.sampling import check_pieces
+from refseg.training.setup import (
+    RECIPE,
+    build_accelerator,
+    build_tokenizer,
+    check_folder,
+    fit_vocabulary,
+    load_pretrained,
+)
+from refseg.training.source import Batches, open_pictures
 from refseg.training.state import Progress, load_state, save_state, seed_step
-from refseg.types import Output
 
 LAST, BEST, FINAL = "last", "best", "final"
 
@@ -71,11 +81,6 @@ class _Run:
     """Everything a run holds between its steps."""
 
     def __init__(self, recipe: Recipe, folder: Path, accelerator: Any, resume: bool) -> None:
-        from refseg.models import build
-        from refseg.training.evaluation import Evaluation
-        from refseg.training.source import Batches, open_pictures
-        from refseg.training.vocabulary import build_tokenizer
-
         self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
         self.pictures = open_pictures(recipe.data)
         recover_folder(folder / LAST)
@@ -85,16 +90,17 @@ class _Run:
         self.tokenizer = build_tokenizer(recipe, self.pictures, saved, config, accelerator)
         config = fit_vocabulary(config, self.tokenizer)
         seed_step(recipe.training.seed, 0, 0)
-        self.network: Any = build(config)
+        network: Any = build(config)
+        self.network = network
         notice = load_pretrained(self.network, recipe, self.tokenizer, resumed=saved is not None)
         self.notices = [text for text in (notice, self.pictures.notice) if text]
         groups = parameter_groups(self.network, recipe.optimizer)
         self.network.to(accelerator.device)
-        self.average = WeightAverage(self.network, recipe.training.average) if recipe.training.average else None
+        self.ema = WeightEMA(self.network, recipe.training.ema_decay) if recipe.training.ema_decay else None
         optimizer = build_optimizer(groups, recipe.optimizer)
         self.progress = Progress()
         if saved is not None:
-            self.progress = load_state(saved, self.network, optimizer, self.average)
+            self.progress = load_state(saved, self.network, optimizer, self.ema)
             if accelerator.scaler is not None and self.progress.scaler:
                 accelerator.scaler.load_state_dict(self.progress.scaler)
         self.network.train()
@@ -107,11 +113,7 @@ class _Run:
             recipe,
             process=accelerator.process_index,
             processes=accelerator.num_processes,
-            tags=getattr(config, "tags", ()),
-            boxes=getattr(config, "wants_boxes", False),
-            phrases=getattr(config, "phrases", 0),
-            instances=getattr(config, "wants_instances", False),
-            contrast=getattr(config, "contrast", None),
+            needs=network.needs,
         )
         active = accelerator.is_main_process
         self.evaluation = Evaluation(recipe) if active and recipe.evaluation.every else None
@@ -120,8 +122,6 @@ class _Run:
             self._begin(resume)
 
     def _begin(self, resume: bool) -> None:
-        from refseg.config import read_toml, to_toml
-
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         trained = sum(parameter.numel() for parameter in self.parameters)
         self.monitor.say(
@@ -131,7 +131,7 @@ class _Run:
         for notice in self.notices:
             self.monitor.say(notice)
         if resume:
-            changed = differences(parse_recipe(read_toml(self.folder / RECIPE)), self.recipe)
+            changed = differences(read_recipe(self.folder / RECIPE), self.recipe)
             for name, (before, after) in changed.items():
                 self.monitor.say(f"changed since the run began: {name} = {after} (was {before})")
             self.monitor.say(f"resumed after step {self.progress.step}")
@@ -184,7 +184,7 @@ class _Run:
     def _step(self, feed: Iterator[Any]) -> tuple[dict[str, float], float, float]:
         """One optimiser step: its losses over the whole batch, the gradient's norm, and seconds waited for data."""
         recipe, accelerator, step = self.recipe.training, self.accelerator, self.progress.step
-        set_rates(self.optimizer, rate_factor(self.recipe.schedule, step, recipe.steps))
+        set_lr(self.optimizer, lr_factor(self.recipe.schedule, step, recipe.steps))
         totals: dict[str, Tensor] = {}
         waited, sentences = 0.0, 0
         for piece in range(recipe.accumulation):
@@ -195,7 +195,7 @@ class _Run:
             sentences += len(batch.tokens)
             seed_step(recipe.seed, step + 1, piece * accelerator.num_processes + accelerator.process_index)
             last = piece == recipe.accumulation - 1
-            with _synchronised(accelerator, self.model, last):
+            with nullcontext() if last else accelerator.no_sync(self.model):
                 output = in_float32(self.model(batch))
                 parts = self.network.losses(output, targets)
                 loss = torch.stack(list(parts.values())).sum() / recipe.accumulation
@@ -208,8 +208,8 @@ class _Run:
         norm = accelerator.clip_grad_norm_(self.parameters, recipe.clip_norm or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update(self.network, step)
+        if self.ema is not None:
+            self.ema.update(self.network, step)
         self.progress.sentences += everyone
         return losses, float(norm) if norm is not None else 0.0, waited
 
@@ -225,8 +225,8 @@ class _Run:
         parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         saved = self.folder / LAST
         raise TrainingError(
-            f"the loss is not finite at step {self.progress.step + 1} ({parts}): lower optimizer.rate, lengthen "
-            "schedule.warmup_steps, lower training.clip_norm or use training.precision = no"
+            f"the loss is not finite at step {self.progress.step + 1} ({parts}): lower optimizer.lr, lengthen "
+            "schedule.warmup_steps, lower training.clip_norm or use training.precision = float32"
             + (f"; {saved} holds the last checkpoint" if saved.exists() else "")
         )
 
@@ -241,10 +241,10 @@ class _Run:
         progress = self.progress
         means = {name: value / progress.summed for name, value in progress.sums.items()}
         progress.sums, progress.summed = {}, 0
-        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        lr = max(group["lr"] for group in self.optimizer.param_groups)
         values = {
             "losses": means,
-            "rate": rate,
+            "lr": lr,
             "gradient_norm": norm,
             "seconds": round(progress.seconds, 2),
             "sentences": progress.sentences,
@@ -253,7 +253,7 @@ class _Run:
         }
         self.monitor.record("train", progress.step, values)
         self.monitor.say(
-            f"step {progress.step}/{self.recipe.training.steps}  loss {means['loss']:.4f}  rate {rate:.2e}  "
+            f"step {progress.step}/{self.recipe.training.steps}  loss {means['loss']:.4f}  lr {lr:.2e}  "
             f"{speed:.1f} sentences/s  data {100 * waiting:.0f}%  {time_text(left)} left"
         )
 
@@ -262,10 +262,7 @@ class _Run:
             before = time.perf_counter()
             self.network.eval()
             try:
-                if self.average is not None:
-                    with self.average.applied(self.network):
-                        score = self.evaluation.score(self.network, self.tokenizer, self.monitor, self.progress.step)
-                else:
+                with nullcontext() if self.ema is None else self.ema.applied(self.network):
                     score = self.evaluation.score(self.network, self.tokenizer, self.monitor, self.progress.step)
             finally:
                 self.network.train()
@@ -293,7 +290,7 @@ class _Run:
         if self.accelerator.is_main_process:
             optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
             state = replace(progress, sums=dict(progress.sums))
-            save_state(self.folder / LAST, self.network, self.tokenizer, optimizer, self.average, state, self._info({}))
+            save_state(self.folder / LAST, self.network, self.tokenizer, optimizer, self.ema, state, self._info({}))
         self.accelerator.wait_for_everyone()
 
     def _finish(self) -> None:
@@ -306,7 +303,7 @@ class _Run:
             self.monitor.say(text)
 
     def _save(self, folder: Path, more: dict[str, Any]) -> None:
-        state = self.average.tensors if self.average is not None else None
+        state = self.ema.tensors if self.ema is not None else None
         save_model(folder, self.network, self.tokenizer, self._info(more), self.recipe.output.half, state)
 
     def _info(self, more: dict[str, Any]) -> dict[str, Any]:
@@ -320,23 +317,14 @@ class _Run:
         return {"training": training, **more}
 
 
-def in_float32(output: Output) -> Output:
-    """The output with every float tensor in float32, since losses are not summed in 16 bits."""
-
-    def widen(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.float() if value.is_floating_point() else value
-        if isinstance(value, dict):
-            return {key: widen(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(widen(item) for item in value)
-        return value
-
-    boxes, verdict = output.boxes, output.no_target_logits
-    return Output(widen(output.mask_logits), widen(verdict), widen(boxes), widen(output.auxiliary))
-
-
-def _synchronised(accelerator: Any, model: nn.Module, last: bool) -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext() if last else accelerator.no_sync(model)
+def in_float32(value: Any) -> Any:
+    """An `Output`, or anything in one, with every float tensor in float32: losses are not summed in 16 bits."""
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: in_float32(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(in_float32(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{item.name: in_float32(getattr(value, item.name)) for item in fields(value)})
+    return value

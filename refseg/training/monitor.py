@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from refseg.files import write_text
+from refseg.files import replacing, write_text
+from refseg.progress import progress
 
 LOG = "log.jsonl"
 
@@ -16,7 +18,6 @@ class Monitor:
 
     def __init__(self, folder: Path, steps: int, first_step: int, active: bool, tensorboard: bool) -> None:
         self.folder, self.steps, self.active = folder, steps, active
-        self.bar: Any = None
         self.board: Any = None
         if not active:
             return
@@ -26,8 +27,9 @@ class Monitor:
         self.console = Console(stderr=True)
         _keep_lines_until(folder / LOG, first_step)
         self.log_file = (folder / LOG).open("a", encoding="utf-8")
-        if self.console.is_terminal:
-            self._start_bar(first_step)
+        self.stack = ExitStack()
+        self.update = self.stack.enter_context(progress("training", transient=False, console=self.console))
+        self.update(first_step, steps)
         if tensorboard:
             self.board = _board(folder / "tensorboard", first_step)
 
@@ -38,8 +40,8 @@ class Monitor:
 
     def advance(self, step: int, loss: float, speed: float) -> None:
         """Move the progress bar to `step` with the loss of the step and sentences a second."""
-        if self.bar is not None:
-            self.bar.update(self.task, completed=step, loss=f"{loss:.4f}", speed=f"{speed:.1f}")
+        if self.active:
+            self.update(step, self.steps, f"loss {loss:.4f}  {speed:.1f} sentences/s")
 
     def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One line of log.jsonl, {"kind", "step", ...}, and its numbers to TensorBoard."""
@@ -56,8 +58,6 @@ class Monitor:
         """A sample picture (PIL, RGB) to samples/ and TensorBoard."""
         if not self.active:
             return
-        from refseg.files import replacing
-
         with replacing(self.folder / "samples" / f"{name}-{step:07d}.png") as temporary:
             image.save(temporary, format="PNG")
         if self.board is not None:
@@ -69,33 +69,10 @@ class Monitor:
         """Leave the terminal and the files as they should be."""
         if not self.active:
             return
-        if self.bar is not None:
-            self.bar.stop()
+        self.stack.close()
         if self.board is not None:
             self.board.close()
         self.log_file.close()
-
-    def _start_bar(self, first_step: int) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self.bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("{task.fields[speed]} sentences/s"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-        )
-        self.task = self.bar.add_task("training", total=self.steps, completed=first_step, loss="-", speed="-")
-        self.bar.start()
 
 
 def time_text(seconds: float) -> str:

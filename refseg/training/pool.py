@@ -18,11 +18,19 @@ from typing import Any
 
 import numpy as np
 
+import refseg
 from refseg.data.sample import Instance, Sample
 from refseg.errors import ConfigError
-from refseg.files import write_text
+from refseg.files import cache_folder, write_text
 from refseg.training.recipe import DataRecipe
 
+DRAWING = (
+    "palette.py",
+    *(f"generation/scenes/{name}.py" for name in ("backdrop", "draw", "figures", "objects", "pen", "scene", "world")),
+    *(f"generation/language/{name}.py" for name in ("expressions", "forms", "grammar", "lexicon", "logic", "propose")),
+    "generation/language/lexicon.toml",
+)
+"""Files of the package that decide what scene n of a seed looks like and what is said of it."""
 RECORDS, INDEX, META = "scenes.bin", "index.bin", "pool.json"
 _TEXT_CAPACITY = 64 * 1024
 _MOST_OBJECTS = 32
@@ -52,10 +60,7 @@ class ScenePool:
             folder = Path(recipe.pool_folder)
         else:
             digest = hashlib.sha256(json.dumps([recipe.pool, key], sort_keys=True).encode()).hexdigest()[:16]
-            cache = os.environ.get("REFSEG_CACHE") or os.path.join(
-                os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "refseg"
-            )
-            folder = Path(cache) / "pools" / digest
+            folder = (cache_folder() or Path.home() / ".cache" / "refseg") / "pools" / digest
         return cls(folder, recipe.pool, recipe.size, key, DrawSamples(recipe))
 
     def __len__(self) -> int:
@@ -135,13 +140,9 @@ class DrawSamples:
 
 
 def drawing_version() -> str:
-    """A digest of the drawing code: scenes of another version of it are other scenes."""
-    import refseg.generation.scenes as scenes
-
-    digest = hashlib.sha256()
-    for path in sorted(Path(str(scenes.__file__)).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    """A digest of the code and words that scenes are made of: with others they would be other scenes."""
+    package = Path(refseg.__file__).parent
+    return hashlib.sha256(b"".join((package / name).read_bytes() for name in DRAWING)).hexdigest()[:16]
 
 
 def _pack(samples: list[Sample], size: int) -> bytes:

@@ -1,4 +1,7 @@
-"""What a training run is: a TOML file as frozen dataclasses. An unknown key is an error that names the field."""
+"""The configuration of a training run: a TOML file as frozen dataclasses.
+
+An unknown field is an error that names the nearest one, a field's former name (`RENAMED`) one that names the present.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from refseg.config import from_dict, override, read_toml, to_dict
+from refseg.config import (
+    Config,
+    DropRate,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    from_dict,
+    override,
+    read_toml,
+    to_dict,
+)
 from refseg.errors import ConfigError
 from refseg.generation.augment import AugmentConfig
-from refseg.training.optimizer import OptimizerConfig
-from refseg.training.schedule import ScheduleConfig
+from refseg.training.optimizer import OptimizerConfig, ScheduleConfig
+
+RENAMED = {
+    "training.average": "training.ema_decay",
+    "model.taps": "model.neck",
+    "optimizer.rate": "optimizer.lr",
+    "optimizer.groups.rate": "optimizer.groups.lr_mult",
+    "schedule.final": "schedule.min_lr_ratio",
+    "pretrained.new": "pretrained.allow_missing",
+    "data.vocabulary_least": "data.vocab_min_count",
+    "data.vocabulary_more": "data.vocab_extra_file",
+    "data.augment.mirror": "data.augment.hflip",
+    "data.augment.window": "data.augment.random_crop",
+    "data.augment.colour": "data.augment.color_jitter",
+    "data.augment.reword": "data.augment.paraphrase",
+    "data.augment.strange": "data.augment.negative_noun",
+    "data.augment.gibberish": "data.augment.negative_nonsense",
+}
+"""Former names of fields, dotted, and what they are called now."""
 
 
 @dataclass(frozen=True)
-class ModelRecipe:
+class ModelRecipe(Config):
     """Which model: a preset and the fields that differ from it."""
 
     preset: str = "rela-mini"
@@ -25,13 +56,13 @@ class ModelRecipe:
 
 
 @dataclass(frozen=True)
-class PretrainedRecipe:
+class PretrainedRecipe(Config):
     """Where weights come from before the first step; names are local folders or hub ids."""
 
     model: str | None = None
     "a whole model (folder or hub id) of the same configuration, with its vocabulary, to go on from"
-    new: tuple[str, ...] = ()
-    "patterns of parameters that `model` does not have yet, such as mask_head.*; they begin at their first values"
+    allow_missing: tuple[str, ...] = ()
+    "patterns of parameters that `model` may lack, such as mask_head.*; they keep their initial values"
     vision: str | None = None
     "weights of the visual encoder"
     text: str | None = None
@@ -41,7 +72,7 @@ class PretrainedRecipe:
 
 
 @dataclass(frozen=True)
-class SourceRecipe:
+class SourceRecipe(Config):
     """One of several sources of pictures; without `root` it is the drawn scenes that `[data]` describes."""
 
     root: str | None = None
@@ -49,16 +80,12 @@ class SourceRecipe:
     dataset: str | None = None
     split_by: str | None = None
     split: str | None = None
-    weight: float = 1.0
+    weight: PositiveFloat = 1.0
     "how often a picture comes from here, against the other sources' weights"
-
-    def __post_init__(self) -> None:
-        if self.weight <= 0:
-            raise ConfigError(f"data.sources: a weight is positive, not {self.weight}")
 
 
 @dataclass(frozen=True)
-class DataRecipe:
+class DataRecipe(Config):
     """What the model learns from: drawn scenes, or with `root` a data set in the published format."""
 
     root: str | None = None
@@ -69,15 +96,15 @@ class DataRecipe:
     "author of the split where there are several: unc, google, umd"
     split: str | None = None
     "what is learnt from; left out it is train or, in a data set without such a split, everything (and the run says so)"
-    seed: int = 0
+    seed: NonNegativeInt = 0
     "drawn scenes: the seed of the world; evaluation draws from the split `val` of the same seed"
-    size: int = 320
+    size: PositiveInt = 320
     "drawn scenes: side in pixels"
-    sentences: int = 16
+    sentences: PositiveInt = 16
     "drawn scenes: sentences a scene is drawn with"
     plus: bool = False
     "drawn scenes: without absolute location, as in RefCOCO+"
-    pool: int = 0
+    pool: NonNegativeInt = 0
     "drawn scenes: this many scenes, drawn once and kept on disk, instead of endlessly many"
     pool_folder: str | None = None
     "where the pool is kept, also when the drawing code changes; without it in the user's cache, one for each version"
@@ -91,107 +118,88 @@ class DataRecipe:
     "data sets on disk: the objects that a picture's sentences are about stand for all its objects (for `model.tags`)"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     "how pictures and sentences of training are changed"
-    pictures_per_batch: int = 8
+    pictures_per_batch: PositiveInt = 8
     "pictures in one optimiser step over all processes and accumulation steps (unit sentence: sentences)"
-    sentences_per_picture: int = 4
+    sentences_per_picture: PositiveInt = 4
     "unit picture: sentences drawn for each picture in a batch, without repetition"
-    workers: int = 0
+    workers: NonNegativeInt = 0
     "processes that prepare batches beside each training process; 0 prepares them in the loop"
     vocabulary: str | None = None
     "file with one word a line; without it the vocabulary is learnt from the training sentences"
-    vocabulary_pictures: int = 500
+    vocabulary_pictures: PositiveInt = 500
     "drawn scenes: scenes whose sentences the vocabulary is learnt from"
-    vocabulary_least: int = 1
+    vocab_min_count: int = 1
     "how often a word must occur to enter the learnt vocabulary"
-    vocabulary_more: str | None = None
+    vocab_extra_file: str | None = None
     "file whose words, the first of each line, are added to the learnt vocabulary, such as one of word vectors"
     spelling: bool = False
     "words that are not in the vocabulary are read as one that is a slip away"
     tokenizer: str | None = None
     "folder or hub id of a WordPiece tokenizer, for models with BERT"
 
-    def __post_init__(self) -> None:
-        for name in ("pictures_per_batch", "sentences_per_picture", "sentences", "size", "vocabulary_pictures"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"data.{name}: 1 or more is wanted, not {getattr(self, name)}")
-        for name in ("workers", "pool", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"data.{name}: 0 or more is wanted, not {getattr(self, name)}")
+    def check(self) -> None:
         if self.dataset is not None and self.root is None:
-            raise ConfigError("data.dataset: names a data set inside data.root, which is not given")
+            raise ConfigError("dataset: names a data set inside data.root, which is not given")
         if self.sources and (self.root is not None or self.unit == "sentence"):
-            raise ConfigError("data.sources: stands for data.root, and needs data.unit = picture")
+            raise ConfigError("sources: stands for data.root, and needs data.unit = picture")
 
 
 @dataclass(frozen=True)
-class TrainingRecipe:
+class TrainingRecipe(Config):
     """The run itself."""
 
-    steps: int = 1000
+    steps: PositiveInt = 1000
     "optimiser steps"
     seed: int = 0
     "of the first weights, the order of the data, dropout and drop path"
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     "autocast of the forward pass; losses, weights and optimiser stay in float32"
-    accumulation: int = 1
+    accumulation: PositiveInt = 1
     "pieces that a batch is cut into, so that it fits the memory"
-    clip_norm: float = 1.0
+    clip_norm: NonNegativeFloat = 1.0
     "largest L2 norm of the gradient over all trained parameters; 0 does not clip"
-    average: float = 0.0
-    "decay of the moving average of the weights, which is then what is evaluated and saved; 0 keeps none"
-
+    ema_decay: DropRate = 0.0
+    "decay of the exponential moving average of the weights, which is then evaluated and saved; 0 keeps none"
     unused_parameters: bool = False
     "several processes: look for parameters that are in no loss (one with weight 0), which would otherwise be an error"
 
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.accumulation < 1:
-            raise ConfigError("training: steps and accumulation are 1 or more")
-        if self.clip_norm < 0:
-            raise ConfigError(f"training.clip_norm: 0 or more is wanted, not {self.clip_norm}")
-        if not 0 <= self.average < 1:
-            raise ConfigError(f"training.average: a decay in [0, 1) is wanted, not {self.average}")
-
 
 @dataclass(frozen=True)
-class EvaluationRecipe:
+class EvaluationRecipe(Config):
     """Scoring during training."""
 
-    every: int = 0
+    every: NonNegativeInt = 0
     "optimiser steps between evaluations; 0 evaluates never"
     root: str | None = None
     "folder of another data set than the training's"
     dataset: str | None = None
     split_by: str | None = None
     split: str = "val"
-    pictures: int = 100
+    pictures: NonNegativeInt = 100
     "the first so many pictures of the split; 0 means all of them (drawn scenes: 1 or more)"
     protocol: str = "native"
     metric: str = "gIoU"
     "the number that decides which checkpoint is the best"
-    samples: int = 4
+    samples: NonNegativeInt = 4
     "pictures with answers that are drawn at each evaluation; 0 draws none"
 
 
 @dataclass(frozen=True)
-class OutputRecipe:
+class OutputRecipe(Config):
     """Where the run is kept."""
 
     folder: str = "runs/train"
-    log_every: int = 20
+    log_every: PositiveInt = 20
     "optimiser steps between lines of log.jsonl"
-    checkpoint_every: int = 500
+    checkpoint_every: PositiveInt = 500
     "optimiser steps between checkpoints; one is always written at the end and when the run is stopped"
     half: bool = False
     "weights of `best` and `final` in 16 bits"
     tensorboard: bool = True
 
-    def __post_init__(self) -> None:
-        if self.log_every < 1 or self.checkpoint_every < 1:
-            raise ConfigError("output: log_every and checkpoint_every are 1 or more")
-
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Config):
     """A whole run. Equal recipes give equal runs."""
 
     model: ModelRecipe = field(default_factory=ModelRecipe)
@@ -207,11 +215,17 @@ class Recipe:
         """The configuration of the model: the preset with this recipe's fields in it."""
         from refseg.models import config_from_dict, config_to_dict, preset
 
-        return config_from_dict(_merge(config_to_dict(preset(self.model.preset)), self.model.overrides, "model"))
+        return config_from_dict(_merge(config_to_dict(preset(self.model.preset)), self.model.overrides))
 
 
 def parse_recipe(values: dict[str, Any]) -> Recipe:
-    """A recipe from nested values as a TOML file holds them. Raises `ConfigError` that names the field."""
+    """A recipe from nested values as a TOML file holds them.
+
+    Raises `ConfigError` that names the field: an unknown one, one of `RENAMED`, or one with an impossible value.
+    """
+    for former, name in RENAMED.items():
+        if _has(values, former.split(".")):
+            raise ConfigError(f"{former} is now {name}")
     values = dict(values)
     model = values.pop("model", {})
     if not isinstance(model, dict):
@@ -240,30 +254,30 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 
 def differences(left: Recipe, right: Recipe) -> dict[str, tuple[Any, Any]]:
     """The dotted fields in which two recipes differ, with both values."""
-    flat_left, flat_right = _flatten(recipe_to_dict(left)), _flatten(recipe_to_dict(right))
-    names = sorted(flat_left.keys() | flat_right.keys())
-    return {
-        name: (flat_left.get(name), flat_right.get(name))
-        for name in names
-        if flat_left.get(name) != flat_right.get(name)
-    }
+    one, other = _flatten(recipe_to_dict(left)), _flatten(recipe_to_dict(right))
+    pairs = {name: (one.get(name), other.get(name)) for name in sorted(one.keys() | other.keys())}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _has(values: Any, path: list[str]) -> bool:
+    """Whether nested values have a field; a list has it if one of its entries does."""
+    if not path:
+        return True
+    if isinstance(values, list):
+        return any(_has(entry, path) for entry in values)
+    return isinstance(values, dict) and path[0] in values and _has(values[path[0]], path[1:])
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, dict):
-            result.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            result[f"{prefix}{key}"] = value
+        result |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return result
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = _merge(result[key], value, f"{where}.{key}")
-        else:
-            result[key] = value
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merge(result[key], value) if both else value
     return result

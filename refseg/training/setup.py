@@ -1,4 +1,4 @@
-"""What stands before the first step: devices, the run's folder, the model's first weights."""
+"""What stands before the first step: devices, the run's folder, the tokenizer, the model's initial weights."""
 
 from __future__ import annotations
 
@@ -11,33 +11,44 @@ from typing import Any
 import torch
 from torch import nn
 
+from refseg.encoders.pretrained import load_backbones, load_word_vectors
+from refseg.encoders.text.bert import BertTextConfig
+from refseg.encoders.text.glove_transformer import GloveTransformer
+from refseg.encoders.text.recurrent import RecurrentText
+from refseg.encoders.text.tokenizer import Tokenizer, WordTokenizer, load_tokenizer
+from refseg.encoders.vision.darknet import DarkNet
 from refseg.errors import CheckpointError, ConfigError
-from refseg.training.recipe import Recipe, differences, parse_recipe
+from refseg.generation.language.lexicon import TOKENS
+from refseg.inference.checkpoint import locate_model
+from refseg.models.photo.model import Photo
+from refseg.state_dicts import load_weights, read_tensors
+from refseg.training.concept_shares import fill_shares
+from refseg.training.recipe import Recipe, differences, read_recipe
+from refseg.training.sampling import Pictures
 
 RECIPE = "recipe.toml"
 
 
 def build_accelerator(recipe: Recipe) -> Any:
-    """Accelerate's handle on devices and processes. CPUs do bf16; fp16 with its loss scaling needs a GPU."""
+    """Accelerate's handle on devices and processes. CPUs do bfloat16; float16 with its loss scaling needs a GPU."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
 
     precision = recipe.training.precision
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("training.precision: fp16 needs a GPU; bf16 and no work everywhere")
+    if precision == "float16" and not torch.cuda.is_available():
+        raise ConfigError("training.precision: float16 needs a GPU; bfloat16 and float32 work everywhere")
     # Accelerate keeps the precision of a process's first run for good; a second run in it may have another.
     AcceleratorState._reset_state()
     kwargs = DistributedDataParallelKwargs(find_unused_parameters=recipe.training.unused_parameters)
     # Without being told, Accelerate takes processes that torchrun started on CPUs for so many runs of one process.
     several_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available()
-    return Accelerator(mixed_precision=precision, cpu=several_cpus, kwargs_handlers=[kwargs])
+    theirs = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[precision]
+    return Accelerator(mixed_precision=theirs, cpu=several_cpus, kwargs_handlers=[kwargs])
 
 
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Raises when the folder holds a run and `resume` is not asked, or it holds none, or one of another model."""
-    from refseg.config import read_toml
-
     stored = folder / RECIPE
     if not resume:
         if stored.exists():
@@ -47,13 +58,49 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         return
     if not stored.exists():
         raise CheckpointError(f"{folder}: no run to resume; leave --resume out to begin one")
-    changed = differences(parse_recipe(read_toml(stored)), recipe)
+    changed = differences(read_recipe(stored), recipe)
     models = [name for name in changed if name.startswith("model.")]
     if models:
         raise CheckpointError(f"{stored}: the run is of another model than the recipe ({', '.join(models)})")
 
 
-def fit_vocabulary(config: Any, tokenizer: Any) -> Any:
+def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, config: Any, accelerator: Any) -> Tokenizer:
+    """The tokenizer for a model of `config`; `saved` is the checkpoint that a run is resumed from.
+
+    A vocabulary is learnt by one process, and read by the others from the run's folder, so that scenes are not drawn
+    several times. Raises `ConfigError` when a model with BERT is given no word pieces.
+    """
+    if saved is not None:
+        return load_tokenizer(saved)
+    if recipe.pretrained.model is not None:
+        return load_tokenizer(locate_model(recipe.pretrained.model))
+    length = config.text.max_words
+    if recipe.data.tokenizer is not None:
+        return load_tokenizer(recipe.data.tokenizer, max_words=length)
+    if uses_pieces(config):
+        raise ConfigError(
+            "data.tokenizer: the model's text encoder is BERT, which reads word pieces; give a folder with its "
+            "tokenizer.json or vocab.txt, or its hub id, such as google-bert/bert-base-uncased"
+        )
+    if recipe.data.vocabulary is not None:
+        return WordTokenizer(_read_words(Path(recipe.data.vocabulary)), length, recipe.data.spelling)
+    folder = Path(recipe.output.folder) / "vocabulary"
+    if accelerator.is_main_process:
+        more = [] if recipe.data.vocab_extra_file is None else _first_words(Path(recipe.data.vocab_extra_file))
+        if recipe.data.augment.paraphrase:
+            more = [*TOKENS, *more]
+        least, spelling = recipe.data.vocab_min_count, recipe.data.spelling
+        WordTokenizer.learn(pictures.texts(), length, least, more, spelling).save(folder)
+    accelerator.wait_for_everyone()
+    return load_tokenizer(folder)
+
+
+def uses_pieces(config: Any) -> bool:
+    """Whether the model's text encoder was made for BERT's word pieces."""
+    return isinstance(config.text, BertTextConfig)
+
+
+def fit_vocabulary(config: Any, tokenizer: Tokenizer) -> Any:
     """The model's configuration with the size of the vocabulary that was learnt, where it has such a field."""
     size = getattr(tokenizer, "vocabulary_size", None)
     text: Any = getattr(config, "text", None)
@@ -68,10 +115,6 @@ def _prepare_encoders(model: nn.Module, recipe: Recipe) -> str:
     A word table is then trained all the same, and the sentence that says so is given (else an empty one). Raises
     `ConfigError` for a picture encoder with frozen convolutions, which would stay random.
     """
-    from refseg.encoders.text.glove_transformer import GloveTransformer
-    from refseg.encoders.text.recurrent import RecurrentText
-    from refseg.encoders.vision.darknet import DarkNet
-
     vision, text = getattr(model, "vision", None), getattr(model, "text", None)
     names = recipe.pretrained
     if isinstance(vision, DarkNet) and vision.frozen() and names.vision is None and names.model is None:
@@ -85,7 +128,7 @@ def _prepare_encoders(model: nn.Module, recipe: Recipe) -> str:
     return "no pretrained.glove: the word vectors are learnt from nothing"
 
 
-def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Any, resumed: bool = False) -> str:
+def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer, resumed: bool = False) -> str:
     """Start from the weights that the recipe names, unless the run is `resumed` and has its own.
 
     Gives what people should know of it, in a sentence; mostly an empty one.
@@ -94,25 +137,17 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Any, resumed: b
     if resumed:
         return notice
     if names.model is not None:
-        from refseg.inference.checkpoint import load_weights, locate_model, read_tensors
-
         folder = locate_model(names.model)
         tensors = read_tensors(folder / "model.safetensors")
         for name, value in model.state_dict().items():
-            if name not in tensors and any(fnmatchcase(name, pattern) for pattern in names.new):
+            if name not in tensors and any(fnmatchcase(name, pattern) for pattern in names.allow_missing):
                 tensors[name] = value
         load_weights(model, tensors, str(folder))
     if names.vision is not None or names.text is not None:
-        from refseg.models import load_backbones
-
         load_backbones(model, vision=names.vision, text=names.text)
-    if names.vision is not None and getattr(getattr(model, "text", None), "shares", None) is not None:
-        from refseg.models.photo.class_names import give_names
-
-        give_names(model.text, tokenizer.words, getattr(model, "matched_tags", ()))
+    if names.vision is not None and isinstance(model, Photo) and isinstance(tokenizer, WordTokenizer):
+        fill_shares(model.text, tokenizer.words, model.config.tags)
     if names.glove is not None:
-        from refseg.models import load_word_vectors
-
         words = getattr(tokenizer, "words", None)
         if words is None:
             raise ConfigError("pretrained.glove: the tokenizer has word pieces, which have no vectors there")
@@ -121,3 +156,19 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Any, resumed: b
         notice = f"{len(words) - len(missing)} of {len(words)} words have vectors in {names.glove}"
         notice += f"; zeros for {listed}" if listed else ""
     return notice
+
+
+def _first_words(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"data.vocab_extra_file: {path} cannot be read ({error})") from error
+    words = [line.split(" ", 1)[0].strip().lower() for line in lines]
+    return [word for word in dict.fromkeys(words) if len(word) > 1 and word.isalpha()]
+
+
+def _read_words(path: Path) -> list[str]:
+    try:
+        return list(dict.fromkeys(path.read_text(encoding="utf-8").split()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"data.vocabulary: {path} cannot be read ({error})") from error

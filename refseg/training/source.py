@@ -1,55 +1,44 @@
-"""Batches by step number: pictures from drawn scenes or a data set's files, each with some of its sentences."""
+"""Batches by step number: pictures from drawn scenes or a data set's files, each with some of its expressions."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from refseg.data import open_dataset
+from refseg.data.batches import collate
 from refseg.data.sample import ReferringDataset, Sample
+from refseg.encoders.text.phrases import place_phrases
+from refseg.encoders.text.tokenizer import Tokenizer
 from refseg.errors import ConfigError, DataError
 from refseg.generation.augment import Augmenter
 from refseg.generation.language.lexicon import normal_name
-from refseg.training.contrast import Composition, compose
+from refseg.generation.language.paraphrase import paraphrase
+from refseg.geometry import InputConfig
 from refseg.training.interrupt import ignore_interrupts
-from refseg.training.order import Order, choose, choose_balanced, positions
+from refseg.training.pool import DrawSamples, ScenePool
 from refseg.training.recipe import DataRecipe, Recipe
-from refseg.types import Batch, Targets
-
-if TYPE_CHECKING:
-    from refseg.training.mixture import MixedPictures
+from refseg.training.sampling import Order, Pictures, choose, choose_balanced, compose, positions
+from refseg.types import Batch, Needs, Targets
 
 TRAIN = "train"
 _TURNS, _FAR = 5, 1_000_003
 "Attempts to fill a piece of a batch with readable pictures, and how far apart in the stream they look for them."
+_PARAPHRASES = 3
+"How many paraphrases of an expression a vocabulary is learnt from, where training paraphrases."
 
 
-class Pictures(Protocol):
-    """Pictures by number, each with its sentences. `count` is None when they never end; `notice` is for people."""
-
-    count: int | None
-    notice: str
-
-    def samples(self, index: int) -> list[Sample]:
-        """One sample a sentence of picture `index`."""
-
-    def texts(self) -> Iterable[str]:
-        """Sentences that a vocabulary is learnt from."""
-
-
-def open_pictures(recipe: DataRecipe) -> FilePictures | ScenePictures | MixedPictures:
+def open_pictures(recipe: DataRecipe) -> Pictures:
     """What `[data]` names. Raises `ConfigError` and `DataError` when it is not there or holds nothing."""
     if recipe.sources:
-        from refseg.training.mixture import MixedPictures
-
         return MixedPictures(recipe)
     if recipe.root is None:
         return ScenePictures(replace(recipe, split=recipe.split or TRAIN))
-    from refseg.data import open_dataset
-
     notice = ""
     try:
         dataset = open_dataset(recipe.root, recipe.dataset, recipe.split or TRAIN, split_by=recipe.split_by)
@@ -70,20 +59,18 @@ def open_pictures(recipe: DataRecipe) -> FilePictures | ScenePictures | MixedPic
 
 
 class FilePictures:
-    """The pictures of a data set on disk; with `unit` sentence every sentence is an item of its own, with `spoken_of`
-    the objects of a picture's sentences stand for all its objects."""
+    """The pictures of a data set on disk; with `unit` "sentence" every expression is an item of its own, with
+    `tag_spoken` the targets of a picture's expressions stand for all its objects."""
 
-    def __init__(self, dataset: ReferringDataset, unit: str, notice: str = "", spoken_of: bool = False) -> None:
-        self.dataset, self.notice, self.spoken_of = dataset, notice, spoken_of
-        if unit == "sentence":
-            self.groups = [[index] for index in range(len(dataset))]
-        else:
-            self.groups = list(dataset.by_picture().values())
+    def __init__(self, dataset: ReferringDataset, unit: str, notice: str = "", tag_spoken: bool = False) -> None:
+        self.dataset, self.notice, self.tag_spoken = dataset, notice, tag_spoken
+        by_picture = unit != "sentence"
+        self.groups = list(dataset.by_picture().values()) if by_picture else [[index] for index in range(len(dataset))]
         self.count: int | None = len(self.groups)
 
     def samples(self, index: int) -> list[Sample]:
         samples = [self.dataset[number] for number in self.groups[index]]
-        if not self.spoken_of:
+        if not self.tag_spoken:
             return samples
         objects = {item.ann_id: item for sample in samples for item in sample.objects}
         around = tuple(replace(item, category=normal_name(item.category)) for item in objects.values())
@@ -97,8 +84,6 @@ class ScenePictures:
     """Drawn scenes: endless, or with `data.pool` the first so many, kept on disk. Always grouped by picture."""
 
     def __init__(self, recipe: DataRecipe) -> None:
-        from refseg.training.pool import DrawSamples, ScenePool
-
         if recipe.unit == "sentence":
             raise ConfigError("data.unit: drawn scenes are read by picture; sentence is for data sets on disk")
         self.vocabulary_pictures = min(recipe.vocabulary_pictures, recipe.pool or recipe.vocabulary_pictures)
@@ -114,33 +99,61 @@ class ScenePictures:
             yield from (sample.text for sample in self.read(index))
 
 
+class MixedPictures:
+    """The pictures of `data.sources` as one endless stream, each source as often as its weight says: place n of the
+    stream is a pure function of the seed and n."""
+
+    count: int | None = None
+
+    def __init__(self, recipe: DataRecipe) -> None:
+        self.recipe = recipe
+        names = ("root", "dataset", "split_by", "split")
+        self.sources = [
+            open_pictures(replace(recipe, sources=(), **{name: getattr(source, name) for name in names}))
+            for source in recipe.sources
+        ]
+        weights = np.array([source.weight for source in recipe.sources])
+        self.shares = weights / weights.sum()
+        self.orders = [Order(source.count, recipe.seed + number) for number, source in enumerate(self.sources)]
+        self.notice = "; ".join(source.notice for source in self.sources if source.notice)
+
+    def samples(self, index: int) -> list[Sample]:
+        number = int(np.random.default_rng([self.recipe.seed, index, 2]).choice(len(self.sources), p=self.shares))
+        return self.sources[number].samples(self.orders[number].item(index))
+
+    def texts(self) -> Iterator[str]:
+        """All expressions of the data sets, and some drawn ones; with `data.augment.paraphrase` also paraphrases."""
+        rng = random.Random(self.recipe.seed)
+        again = _PARAPHRASES if self.recipe.augment.paraphrase else 0
+        for source in self.sources:
+            photograph = not isinstance(source, ScenePictures)
+            for text in source.texts():
+                yield text
+                for _ in range(again):
+                    yield paraphrase(text, rng, photograph=photograph, slips=0.0)
+
+
 class Batches(Dataset):
     """The pieces of batches that one of `processes` processes reads: item n is piece n % accumulation of its step."""
 
     def __init__(
         self,
-        pictures: Any,
-        tokenizer: Any,
-        input_config: Any,
+        pictures: Pictures,
+        tokenizer: Tokenizer,
+        input_config: InputConfig,
         recipe: Recipe,
         process: int = 0,
         processes: int = 1,
-        tags: tuple[str, ...] = (),
-        boxes: bool = False,
-        phrases: int = 0,
-        instances: bool = False,
-        contrast: Composition | None = None,
+        needs: Needs | None = None,
     ) -> None:
         self.pictures, self.tokenizer, self.input_config = pictures, tokenizer, input_config
-        self.extras: dict[str, Any] = {"tags": tags, "boxes": boxes, "phrases": phrases, "instances": instances}
-        self.contrast = contrast
-        if contrast is not None:
-            self.extras["groups"] = "folder" if contrast.frames else "picture"
-            if contrast.compose and recipe.data.unit == "sentence":
-                raise ConfigError(
-                    "data.unit: learning between samples wants several sentences of a picture in a batch; choose "
-                    '"picture", or set model.inter_sample.kind = "none"'
-                )
+        self.needs = needs or Needs()
+        self.contrast = self.needs.contrast
+        if self.contrast is not None and self.contrast.compose and recipe.data.unit == "sentence":
+            raise ConfigError(
+                "data.unit: learning between samples wants several sentences of a picture in a batch; choose "
+                '"picture", or set model.inter_sample.kind = "none"'
+            )
         self.data, self.seed = recipe.data, recipe.training.seed
         self.accumulation, self.process, self.processes = recipe.training.accumulation, process, processes
         self.order = Order(pictures.count, self.seed)
@@ -148,8 +161,6 @@ class Batches(Dataset):
         self.augmenter = Augmenter(self.data.augment, words[2:] if words else ())
 
     def __getitem__(self, number: int) -> tuple[Batch, Targets]:
-        from refseg.data.batches import collate
-
         step, piece = divmod(number, self.accumulation)
         share = positions(
             step,
@@ -157,11 +168,24 @@ class Batches(Dataset):
             self.processes * self.accumulation,
             self.data.pictures_per_batch,
         )
+        needs = self.needs
+        groups = None if self.contrast is None else "folder" if self.contrast.frames else "picture"
         for turn in range(_TURNS):
             # Pictures that cannot be read are left out and logged; when no other is in the piece, others stand in.
             chosen = self._piece([position + turn * _FAR for position in share])
             try:
-                return collate(chosen, self.tokenizer, self.input_config, on_error="skip", **self.extras)
+                return collate(
+                    chosen,
+                    self.tokenizer,
+                    self.input_config,
+                    instances=needs.instances,
+                    boxes=needs.boxes,
+                    tags=needs.tags,
+                    phrases=needs.phrases,
+                    place_phrases=place_phrases,
+                    groups=groups,  # type: ignore[arg-type]
+                    on_error="skip",
+                )
             except DataError as error:
                 problem = error
         raise problem

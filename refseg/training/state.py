@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from refseg.errors import CheckpointError
-from refseg.inference.checkpoint import load_weights, read_tensors, recover_folder, replacing_folder, write_model
-from refseg.training.average import WeightAverage
+from refseg.files import recover_folder, replacing_folder
+from refseg.inference.checkpoint import write_model
+from refseg.state_dicts import load_weights, read_tensors
+from refseg.training.ema import WeightEMA
 
 NUMBERS, TENSORS = "training.json", "training.safetensors"
 
@@ -38,7 +40,7 @@ class Progress:
     sums: dict[str, float] = field(default_factory=dict)
     summed: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
-    "state of the loss scaler (precision fp16)"
+    "state of the loss scaler (precision float16)"
 
 
 def save_state(
@@ -46,7 +48,7 @@ def save_state(
     model: nn.Module,
     tokenizer: Any,
     optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None,
+    ema: WeightEMA | None,
     progress: Progress,
     info: dict[str, Any],
 ) -> None:
@@ -54,18 +56,16 @@ def save_state(
     from safetensors.torch import save_file
 
     tensors = {f"optimizer.{name}": value for name, value in _optimizer_tensors(optimizer).items()}
-    if average is not None:
+    if ema is not None:
         tensors |= {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     with replacing_folder(folder) as temporary:
-        write_model(temporary, model, tokenizer, info, state=average.tensors if average is not None else None)
+        write_model(temporary, model, tokenizer, info, state=ema.tensors if ema is not None else None)
         save_file(tensors, temporary / TENSORS, metadata={"format": "pt"})
         (temporary / NUMBERS).write_text(json.dumps(asdict(progress), indent=1) + "\n", encoding="utf-8")
 
 
-def load_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
-) -> Progress:
+def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: WeightEMA | None) -> Progress:
     """Put a checkpoint into model, optimiser and average; says how far the run was.
 
     Raises `CheckpointError` when there is none, it is damaged, or it is of another model or optimiser.
@@ -76,9 +76,9 @@ def load_state(
     saved = read_tensors(folder / "model.safetensors")
     own = {name[len("model.") :]: value for name, value in tensors.items() if name.startswith("model.")}
     load_weights(model, own or saved, str(folder))
-    if average is not None:
-        # A run that kept no average before starts one from its weights.
-        for name, value in average.tensors.items():
+    if ema is not None:
+        # A run that kept none before starts one from its weights.
+        for name, value in ema.tensors.items():
             value.copy_(saved[name])
     prefix = "optimizer."
     moments = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

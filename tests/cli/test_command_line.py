@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from refseg.cli.app import UsageError, load_verb, spell_out
-from refseg.cli.main import VERBS, main
+from refseg.cli.main import main
+from refseg.cli.verbs import VERBS
 from tests.support.command_line import documented_commands, every_verb, parse
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refseg.config import from_dict
 from refseg.data.sample import Instance, Sample
 from refseg.errors import ConfigError
-from refseg.generation.augment import RARE, AugmentConfig, Augmenter
-from refseg.generation.language.paraphrase import mirror_words, mistype, reword
+from refseg.generation.augment import AugmentConfig, Augmenter
+from refseg.generation.language.lexicon import RARE
+from refseg.generation.language.paraphrase import mirror_words, mistype, paraphrase
 
 SIZE = (60, 100)
 BOXES = {1: (8, 10, 28, 40), 2: (60, 20, 90, 50)}
@@ -55,7 +57,7 @@ def colour_under(sample: Sample, item: Instance) -> np.ndarray:
 @given(seed=st.integers(0, 10_000))
 @settings(deadline=None, max_examples=60)
 def test_masks_follow_their_objects_and_sides_stay_true(seed: int) -> None:
-    config = AugmentConfig(mirror=0.5, window=0.8)
+    config = AugmentConfig(hflip=0.5, random_crop=0.8)
     before = samples()
     changed = Augmenter(config)(before, before, random.Random(seed))
     assert len(changed) == len(before)
@@ -75,7 +77,7 @@ def test_masks_follow_their_objects_and_sides_stay_true(seed: int) -> None:
 
 def test_a_mirrored_picture_is_the_mirror_image_with_left_and_right_exchanged() -> None:
     before = samples()
-    changed = Augmenter(AugmentConfig(mirror=1.0))(before[:2], before, random.Random(0))
+    changed = Augmenter(AugmentConfig(hflip=1.0))(before[:2], before, random.Random(0))
     np.testing.assert_array_equal(np.asarray(changed[0].read_image()), np.asarray(before[0].read_image())[:, ::-1])
     assert [sample.text for sample in changed] == ["the cat on the right", "left dog"]
     assert changed[0].objects[0].bbox == (72.0, 10.0, 92.0, 40.0)
@@ -85,19 +87,21 @@ def test_colours_stay_where_a_sentence_names_one() -> None:
     before = samples()
     named = [replace(before[0], text="the red cat")]
     for seed in range(8):
-        picture = Augmenter(AugmentConfig(colour=1.0))(named, before, random.Random(seed))[0].read_image()
+        picture = Augmenter(AugmentConfig(color_jitter=1.0))(named, before, random.Random(seed))[0].read_image()
         red, green, blue = np.asarray(picture)[20, 15].astype(int)
         assert red > 1.5 * green
         assert red > 1.5 * blue
-    plain = [Augmenter(AugmentConfig(colour=1.0))(before[:1], before, random.Random(seed))[0] for seed in range(8)]
+    plain = [
+        Augmenter(AugmentConfig(color_jitter=1.0))(before[:1], before, random.Random(seed))[0] for seed in range(8)
+    ]
     spread = [np.asarray(sample.read_image())[20, 15].astype(int) for sample in plain]
     assert min(red - green for red, green, _ in spread) < 170  # saturation changes too
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_strange_noun_means_nothing_and_is_not_in_the_picture(seed: int) -> None:
+def test_a_negative_noun_means_nothing_and_is_not_in_the_picture(seed: int) -> None:
     before = samples()
-    changed = Augmenter(AugmentConfig(strange=1.0))(before, before, random.Random(seed))
+    changed = Augmenter(AugmentConfig(negative_noun=1.0))(before, before, random.Random(seed))
     for old, new in zip(before, changed, strict=True):
         assert new.no_target or old.text == new.text
         assert new.no_target or not old.objects
@@ -107,9 +111,11 @@ def test_a_strange_noun_means_nothing_and_is_not_in_the_picture(seed: int) -> No
             assert any(word in new.text for word in RARE) or new.text
 
 
-def test_gibberish_means_nothing() -> None:
+def test_nonsense_means_nothing() -> None:
     before = samples()
-    changed = Augmenter(AugmentConfig(gibberish=1.0), words=["stone", "river"])(before, before, random.Random(3))
+    changed = Augmenter(AugmentConfig(negative_nonsense=1.0), words=["stone", "river"])(
+        before, before, random.Random(3)
+    )
     assert all(sample.no_target and not sample.objects and sample.text for sample in changed)
 
 
@@ -131,10 +137,10 @@ def test_the_same_random_numbers_give_the_same_samples() -> None:
 
 
 def test_shares_are_checked() -> None:
-    with pytest.raises(ConfigError, match=r"data\.augment\.mirror"):
-        AugmentConfig(mirror=1.5)
+    with pytest.raises(ConfigError, match=r"data\.augment\.hflip"):
+        from_dict(AugmentConfig, {"hflip": 1.5}, "data.augment")
     assert not AugmentConfig()
-    assert AugmentConfig(colour=0.1)
+    assert AugmentConfig(color_jitter=0.1)
 
 
 @given(text=st.text("abcdefg LRleftrightmost", max_size=40))
@@ -163,24 +169,26 @@ def test_a_slip_is_one_slip(seed: int) -> None:
 )
 @settings(max_examples=120)
 def test_rewording_keeps_the_side_and_never_names_the_other(seed: int, side: str, form: str) -> None:
-    said = reword(form.format(side), random.Random(seed), slips=0.0)
+    said = paraphrase(form.format(side), random.Random(seed), slips=0.0)
     other = {"left": "right", "right": "left"}[side]
     assert side in said
     assert other not in said.replace("bright", "")
 
 
 def test_people_are_called_by_other_names_only_where_that_is_allowed() -> None:
-    said = {reword("the person on the left", random.Random(seed), slips=0.0) for seed in range(200)}
+    said = {paraphrase("the person on the left", random.Random(seed), slips=0.0) for seed in range(200)}
     assert any("guy" in text for text in said)
     assert any("lady" in text for text in said)
-    kept = {reword("the person on the left", random.Random(seed), photograph=False, slips=0.0) for seed in range(200)}
+    kept = {
+        paraphrase("the person on the left", random.Random(seed), photograph=False, slips=0.0) for seed in range(200)
+    }
     assert all("person" in text for text in kept)
 
 
 def test_the_noun_is_left_out_only_where_all_are_of_one_kind() -> None:
     bare = {"left", "left one", "far left", "very left"}
-    alone = {reword("left cat", random.Random(seed), alone=True, slips=0.0) for seed in range(300)}
-    others = {reword("left cat", random.Random(seed), slips=0.0) for seed in range(300)}
+    alone = {paraphrase("left cat", random.Random(seed), alone=True, slips=0.0) for seed in range(300)}
+    others = {paraphrase("left cat", random.Random(seed), slips=0.0) for seed in range(300)}
     assert alone & bare
     assert not others & bare
 
@@ -196,4 +204,4 @@ def test_the_noun_is_left_out_only_where_all_are_of_one_kind() -> None:
     ],
 )
 def test_what_people_write_comes_up(text: str, short: str) -> None:
-    assert short in {reword(text, random.Random(seed), slips=0.0) for seed in range(6000)}
+    assert short in {paraphrase(text, random.Random(seed), slips=0.0) for seed in range(6000)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refseg.generation.photos.colors import COLOUR_NAMES, is_colourless, lab, name_colour
+from refseg.generation.photos.colors import is_colorless, name_color
+from refseg.palette import COLORS, rgb_to_lab
 
 CLEAR = {
     "black": (15, 15, 17),
@@ -27,9 +28,9 @@ def noisy(colour: tuple[int, int, int], count: int = 500, spread: float = 6.0) -
     return np.clip(np.asarray(colour) + noise, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", COLOUR_NAMES)
+@pytest.mark.parametrize("name", COLORS)
 def test_clear_colours_have_their_name(name: str) -> None:
-    reading = name_colour(noisy(CLEAR[name]))
+    reading = name_color(noisy(CLEAR[name]))
     assert reading.name == name
     assert name not in reading.others
 
@@ -38,18 +39,18 @@ def test_lab_of_known_colours() -> None:
     # Reference values: white (100, 0, 0), sRGB red (53.24, 80.09, 67.20), sRGB blue (32.30, 79.19, -107.86).
     pixels = np.array([[255, 255, 255], [255, 0, 0], [0, 0, 255]], dtype=np.uint8)
     expected = [[100, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86]]
-    np.testing.assert_allclose(lab(pixels), expected, atol=0.05)
+    np.testing.assert_allclose(rgb_to_lab(pixels / 255), expected, atol=0.05)
 
 
 def test_two_colours_have_no_one_name_but_both_might_be_said() -> None:
-    reading = name_colour(np.concatenate([noisy(CLEAR["red"]), noisy(CLEAR["blue"])]))
+    reading = name_color(np.concatenate([noisy(CLEAR["red"]), noisy(CLEAR["blue"])]))
     assert reading.name == ""
     assert {"red", "blue"} <= set(reading.others)
     assert "green" not in reading.others
 
 
 def test_a_small_patch_of_another_colour_is_remembered() -> None:
-    reading = name_colour(np.concatenate([noisy(CLEAR["green"], 900), noisy(CLEAR["yellow"], 60)]))
+    reading = name_color(np.concatenate([noisy(CLEAR["green"], 900), noisy(CLEAR["yellow"], 60)]))
     assert reading.name == "green"
     assert "yellow" in reading.others
 
@@ -58,13 +59,13 @@ def test_a_small_patch_of_another_colour_is_remembered() -> None:
     ("between", "words"), [((190, 191, 192), {"white", "gray"}), ((64, 64, 66), {"black", "gray"})]
 )
 def test_shades_between_two_words_get_neither(between: tuple[int, int, int], words: set[str]) -> None:
-    reading = name_colour(noisy(between, spread=1.0))
+    reading = name_color(noisy(between, spread=1.0))
     assert reading.name == ""
     assert words <= set(reading.others)
 
 
 def test_too_few_pixels_tell_nothing() -> None:
-    assert name_colour(noisy(CLEAR["red"], 20)).name is None
+    assert name_color(noisy(CLEAR["red"], 20)).name is None
 
 
 def test_gray_and_toned_pictures_are_colourless() -> None:
@@ -72,6 +73,6 @@ def test_gray_and_toned_pictures_are_colourless() -> None:
     toned = np.clip(gray * np.array([1.0, 0.97, 0.92]), 0, 255).astype(np.uint8)
     coloured = gray.copy()
     coloured[:40, :40] = CLEAR["red"]
-    assert is_colourless(gray)
-    assert is_colourless(toned)
-    assert not is_colourless(coloured)
+    assert is_colorless(gray)
+    assert is_colorless(toned)
+    assert not is_colorless(coloured)

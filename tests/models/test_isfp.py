@@ -30,13 +30,12 @@ from refseg.models.isfp.config import (
     RefinementConfig,
 )
 from refseg.models.isfp.grid import gravity_centres, grid_targets
-from refseg.models.isfp.model import chosen_cells, masks_of_cells
-from refseg.models.isfp.oracles import with_true_location, with_true_masks
+from refseg.models.isfp.model import chosen_cells, masks_of_cells, with_true_location, with_true_masks
 from refseg.models.isfp.propagation import Propagation, RelationAnalysis, sweep
 from refseg.nn.losses import tag_loss
 from refseg.types import Targets
 from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
-from tests.support.learning import fit, mean_iou
+from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step
 from tests.support.tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET, TINY_SWIN
 
 
@@ -141,12 +140,7 @@ class TestBaseline(Coarse, ModelContract):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablations_build_run_and_train_a_step(name: str) -> None:
-    config = tiny(ABLATIONS[name])
-    model = build(config).train()
-    batch = batch_of(config)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
-    output = model(batch)
-    losses = model.losses(output, targets_of(batch))
+    _, output, losses = train_a_step(tiny(ABLATIONS[name]), lr=1e-5)
     expected = {"segment"}
     if "IEM" in name:
         expected |= {"identify"}
@@ -155,9 +149,6 @@ def test_ablations_build_run_and_train_a_step(name: str) -> None:
         expected |= {"refine"}
     assert set(losses) == expected
     assert output.mask_logits.shape[1:] == ((64, 80) if "RM" in name else (8, 10))
-    sum(losses.values()).backward()
-    optimizer.step()
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 def test_rows_of_the_table_are_different_models() -> None:
@@ -182,7 +173,7 @@ def test_mini_fits_two_cores() -> None:
 
 
 def test_wrong_configurations_say_so() -> None:
-    with pytest.raises(ConfigError, match=r"refinement\.output_stride=3"):
+    with pytest.raises(ConfigError, match="output_stride=3"):
         RefinementConfig(output_stride=3)
     with pytest.raises(ConfigError, match="grid=1"):
         replace(PAPER, grid=1)
@@ -190,11 +181,11 @@ def test_wrong_configurations_say_so() -> None:
         replace(PAPER, identify=False, answer="union")
     with pytest.raises(ConfigError, match="cell_threshold=1"):
         replace(PAPER, cell_threshold=1.0)
-    with pytest.raises(ConfigError, match=r"losses\.refine_threshold=1"):
+    with pytest.raises(ConfigError, match=r"refine_threshold=1"):
         ISFPLosses(refine_threshold=1.0)
-    with pytest.raises(ConfigError, match=r"losses\.segment"):
+    with pytest.raises(ConfigError, match=r"segment"):
         ISFPLosses(segment=-1.0)
-    with pytest.raises(ConfigError, match=r"branches\.rates"):
+    with pytest.raises(ConfigError, match="rates"):
         BranchConfig(rates=(0,))
 
 
@@ -340,7 +331,7 @@ def test_positive_cells_lie_around_the_centre_of_gravity() -> None:
     centres, some = gravity_centres(masks)
     assert centres.tolist() == [[12.0, 40.0], [2.0, 2.0], [0.0, 0.0]]
     assert some.tolist() == [True, True, False]
-    found = grid_targets(Targets(masks, ~some), 5, apart=False)
+    found = grid_targets(Targets(masks, ~some), 5, separate=False)
     assert found.positive[0].nonzero().tolist() == [[r, c] for r in (0, 1, 2) for c in (1, 2, 3)]
     assert found.centres[0].nonzero().tolist() == [[1, 2]]
     assert found.positive[1].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
@@ -359,11 +350,11 @@ def test_several_targets_have_cells_of_their_own() -> None:
         torch.tensor([False, False]),
         instances=[torch.stack([one, two]), two[None]],
     )
-    found = grid_targets(targets, 5, apart=True)
+    found = grid_targets(targets, 5, separate=True)
     assert found.owner[0, 2].tolist() == [0, 0, 1, 1, 1]
     assert found.owner[1, 2].tolist() == [-1, -1, 2, 2, 2]
     assert found.centres[0].nonzero().tolist() == [[2, 1], [2, 3]]
-    together = grid_targets(targets, 5, apart=False)
+    together = grid_targets(targets, 5, separate=False)
     assert together.centres[0].nonzero().tolist() == [[2, 2]]
 
 
@@ -395,7 +386,7 @@ def test_equation_3_4(threshold: float) -> None:
     output, targets = model(batch), targets_of(batch)
     losses = model.losses(output, targets)
     found = output.auxiliary
-    truth = grid_targets(targets, 3, apart=False).positive
+    truth = grid_targets(targets, 3, separate=False).positive
     identify = segment = refine = 0.0
     for index in range(3):
         for cell in range(9):
@@ -459,7 +450,7 @@ def test_true_location_chooses_the_centres_cell() -> None:
     batch = batch_of(model.config)
     targets = targets_of(batch)
     told, free = with_true_location(model, batch, targets), model(batch)
-    truth = grid_targets(targets, 3, apart=False).centres
+    truth = grid_targets(targets, 3, separate=False).centres
     assert torch.equal(told.auxiliary["cells"], truth)
     for index in range(2):
         cell = int(truth[index].flatten().nonzero())
@@ -472,10 +463,10 @@ def test_true_masks_are_worth_what_the_chosen_cell_stands_for() -> None:
     model = filled(build(tiny(PAPER))).eval()
     batch = batch_of(model.config)
     targets, output = targets_of(batch), model(batch)
-    output.auxiliary["cells"] = grid_targets(targets, 3, apart=False).centres
+    output.auxiliary["cells"] = grid_targets(targets, 3, separate=False).centres
     found = with_true_masks(model, output, targets)
     assert torch.equal(found.mask_logits > 0, targets.masks)
-    output.auxiliary["cells"] = ~grid_targets(targets, 3, apart=False).positive
+    output.auxiliary["cells"] = ~grid_targets(targets, 3, separate=False).positive
     assert not (with_true_masks(model, output, targets).mask_logits > 0).any()
 
 
@@ -490,8 +481,8 @@ def test_a_baseline_has_no_oracles() -> None:
 
 def test_union_learns_from_each_target_apart() -> None:
     config = tiny(MINI)
-    assert config.wants_instances
-    assert not PAPER.wants_instances
+    assert config.needs.instances
+    assert not PAPER.needs.instances
     model = filled(build(config)).eval()
     batch = batch_of(config)
     whole = targets_of(batch)
@@ -511,7 +502,7 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
     tagged = replace(config, tags=("red", "dog"))
     plain, model = build(config).eval(), build(tagged).eval()
     plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("tags.")})
-    batch = batch_of(config, sentences=3, pictures=2, picture=[1, 0, 1])
+    batch = batch_of(config, sentences=3, pictures=2, image_index=[1, 0, 1])
     output = model(batch)
     assert torch.equal(output.mask_logits, plain(batch).mask_logits)
     assert output.auxiliary["tag_logits"].shape == (2, 2, 8, 10)
@@ -525,21 +516,7 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.batches import collate
-    from refseg.encoders.text.tokenizer import WordTokenizer
-    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
-
-    torch.manual_seed(0)
-    drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))
-    samples = [drawn[index] for indices in drawn.by_picture().values() for index in indices[:4]]
-    tokenizer = WordTokenizer.learn([sample.text for sample in samples], MINI.text.max_words)
-    config = replace(
-        MINI,
-        input=replace(MINI.input, size=160),
-        text=replace(MINI.text, vocabulary_size=tokenizer.vocabulary_size),
-        no_target_head=True,
-    )
-    batch, targets = collate(samples, tokenizer, config.input, instances=True)
+    config, batch, targets = drawn_batch(replace(MINI, no_target_head=True), instances=True)
     output = fit(build(config), batch, targets, steps=200)
     assert ((output.no_target_logits > 0) == targets.no_target).all()
     assert mean_iou(output, targets) > 0.8

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from refseg.data.transforms import InputConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError, RefsegError
+from refseg.geometry import InputConfig
 from refseg.models import MODELS, build
 from refseg.models.lavt.config import ABLATIONS, OFFICIAL, PAPER, PRESETS, LAVTConfig, LAVTLosses
 from refseg.models.lavt.model import LAVTState
 from refseg.models.rela.config import LAVT_RELA
-from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
+from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
 
 
 def tiny(config: LAVTConfig) -> LAVTConfig:
@@ -128,7 +128,8 @@ def test_words_change_every_map_and_a_picture_has_no_state_alone() -> None:
     batch = batch_of(model.config, sentences=2)
     same = torch.stack([batch.images[0]] * 2)
     maps = model.vision(same, model.language_stages.after_stage(model.encode_text(batch.tokens)))
-    assert all(not torch.allclose(each[0], each[1], atol=1e-5) for each in maps.values())
+    for each in maps.values():
+        assert_differs(each[0], each[1])
     with pytest.raises(RefsegError, match="call it with both"):
         model.encode_image(batch.images, batch.pixel_mask)
     text = model.encode_text(batch.tokens)
@@ -139,7 +140,7 @@ def test_words_change_every_map_and_a_picture_has_no_state_alone() -> None:
 @torch.no_grad()
 def test_tags_are_of_pictures() -> None:
     model = filled(build(replace(tiny(PAPER), tags=("red", "dog")))).eval()
-    batch = batch_of(model.config, sentences=3, pictures=2, picture=[1, 0, 1])
+    batch = batch_of(model.config, sentences=3, pictures=2, image_index=[1, 0, 1])
     found = model(batch).auxiliary["tag_logits"]
     each = model(batch.expanded()).auxiliary["tag_logits"]
     assert_near(found[1], (each[0] + each[2]) / 2)

@@ -34,8 +34,8 @@ from refseg.nn.aspp import ASPP, SegmentationConfig, SegmentationModule
 from refseg.nn.losses import tag_loss
 from refseg.nn.positions import with_coordinates
 from refseg.types import Targets
-from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
-from tests.support.learning import fit, mean_iou
+from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
+from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step
 from tests.support.tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET, TINY_SWIN
 
 
@@ -153,18 +153,10 @@ class TestFusionAlone(Coarse, ModelContract):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablations_build_run_and_train_a_step(name: str) -> None:
-    config = tiny(ABLATIONS[name])
-    model = build(config).train()
-    batch = batch_of(config)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    output = model(batch)
-    losses = model.losses(output, targets_of(batch))
+    _, output, losses = train_a_step(tiny(ABLATIONS[name]), lr=1e-4)
     located = "table 2" not in name or "locating loss" in name
     assert set(losses) == ({"mask", "locating"} if located else {"mask"})
     assert output.mask_logits.shape[1:] == ((16, 20) if "table 2" not in name or "segmentation" in name else (8, 10))
-    sum(losses.values()).backward()
-    optimizer.step()
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 def test_rows_of_one_table_are_different_models() -> None:
@@ -202,11 +194,11 @@ def test_wrong_configurations_say_so() -> None:
         replace(PAPER, locator=LocatorConfig(kind="transformer", heads=3))
     with pytest.raises(ConfigError, match="times"):
         LocatorConfig(times=0)
-    with pytest.raises(ConfigError, match=r"locator\.dropout=1"):
+    with pytest.raises(ConfigError, match="dropout=1"):
         LocatorConfig(dropout=1.0)
-    with pytest.raises(ConfigError, match=r"losses\.locating"):
+    with pytest.raises(ConfigError, match="locating"):
         LTSLosses(locating=-0.1)
-    with pytest.raises(ConfigError, match=r"segmentation\.rates"):
+    with pytest.raises(ConfigError, match="rates"):
         SegmentationConfig(rates=())
 
 
@@ -364,7 +356,7 @@ def test_equation_10_reads_features_and_prior() -> None:
     assert_near(aspp(maps), aspp.join(torch.cat(parts, dim=1)))
     found = module(features, prior)
     assert found.shape == (2, 10, 8)
-    assert not torch.allclose(found, module(features, 1 - prior))
+    assert_differs(found, module(features, 1 - prior))
 
 
 @torch.no_grad()
@@ -461,7 +453,7 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
     tagged = replace(config, tags=("red", "dog"))
     plain, model = build(config).eval(), build(tagged).eval()
     plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("tags.")})
-    batch = batch_of(config, sentences=3, pictures=2, picture=[1, 0, 1])
+    batch = batch_of(config, sentences=3, pictures=2, image_index=[1, 0, 1])
     output = model(batch)
     assert torch.equal(output.mask_logits, plain(batch).mask_logits)
     assert output.auxiliary["tag_logits"].shape == (2, 2, 8, 10)
@@ -476,21 +468,7 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.batches import collate
-    from refseg.encoders.text.tokenizer import WordTokenizer
-    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
-
-    torch.manual_seed(0)
-    drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))
-    samples = [drawn[index] for indices in drawn.by_picture().values() for index in indices[:4]]
-    tokenizer = WordTokenizer.learn([sample.text for sample in samples], MINI.text.max_words)
-    config = replace(
-        MINI,
-        input=replace(MINI.input, size=160),
-        text=replace(MINI.text, vocabulary_size=tokenizer.vocabulary_size),
-        no_target_head=True,
-    )
-    batch, targets = collate(samples, tokenizer, config.input)
+    config, batch, targets = drawn_batch(replace(MINI, no_target_head=True))
     output = fit(build(config), batch, targets, steps=150)
     assert ((output.no_target_logits > 0) == targets.no_target).all()
     assert mean_iou(output, targets) > 0.8

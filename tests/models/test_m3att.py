@@ -30,11 +30,11 @@ from refseg.models.m3att.config import (
 )
 from refseg.models.m3att.decoder import Interaction
 from refseg.models.m3att.mutual import MutualAttentionConfig
-from refseg.models.m3att.taps import LineageTaps, at_stride
+from refseg.models.m3att.neck import VLTNeck, at_stride
 from refseg.nn.losses import resize_masks
 from refseg.types import Batch
-from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
-from tests.support.learning import fit, mean_iou
+from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
+from tests.support.learning import drawn_batch, fit, mean_iou
 from tests.support.tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET
 
 TINY_SWIN = SwinConfig(embed_dim=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=3, drop_path=0.1)
@@ -202,11 +202,11 @@ def test_mini_fits_two_cores() -> None:
 
 
 def test_wrong_configurations_say_so() -> None:
-    with pytest.raises(ConfigError, match=r"decoder\.layers=0"):
+    with pytest.raises(ConfigError, match="layers=0"):
         MutualDecoderConfig(layers=0)
-    with pytest.raises(ConfigError, match=r"decoder\.requery=false"):
+    with pytest.raises(ConfigError, match="requery=false"):
         mutual("vision_attended", requery=False)
-    with pytest.raises(ConfigError, match="stride=8: the lineage"):
+    with pytest.raises(ConfigError, match="stride=8: VLT"):
         replace(PAPER, stride=8)
     with pytest.raises(ConfigError, match="3 doublings"):
         replace(PAPER, mask_decoder=MaskDecoderConfig(convs=3))
@@ -218,7 +218,7 @@ def test_wrong_configurations_say_so() -> None:
         replace(PAPER, heads=7)
     with pytest.raises(ConfigError, match="multiple of 4"):
         replace(PAPER, width=30)
-    with pytest.raises(ConfigError, match=r"losses\.reconstruction=-1"):
+    with pytest.raises(ConfigError, match="reconstruction=-1"):
         M3AttLosses(reconstruction=-1.0)
 
 
@@ -407,16 +407,16 @@ def test_maps_keep_their_places_at_sizes_no_stride_divides() -> None:
 
 def test_lineage_has_the_widths_of_its_code() -> None:
     with torch.device("meta"):
-        taps = LineageTaps({8: 256, 16: 512, 32: 1024}, 256)
-        found = taps(
+        neck = VLTNeck({8: 256, 16: 512, 32: 1024}, 256)
+        found = neck(
             {
                 stride: torch.empty(1, width, 416 // stride, 416 // stride)
                 for stride, width in ((8, 256), (16, 512), (32, 1024))
             }
         )
     assert found.shape == (1, 256, 26, 26)
-    assert [taps.coarse[1].conv.out_channels, taps.joined.conv.out_channels] == [1024, 512]
-    assert (taps.output[0].conv.in_channels, taps.output[0].conv.out_channels) == (1536, 256)
+    assert [neck.coarse[1].conv.out_channels, neck.joined.conv.out_channels] == [1024, 512]
+    assert (neck.output[0].conv.in_channels, neck.output[0].conv.out_channels) == (1536, 256)
 
 
 @torch.no_grad()
@@ -428,17 +428,18 @@ def test_padding_pixels_are_not_looked_at() -> None:
     real = batch.pixel_mask.clone()
     real[:, 32:] = False
     plain = model(Batch(batch.images, real, batch.tokens))
-    noise = torch.zeros(1, 1, 4, 4)
-    noise[:, :, 2:] = 5.0
-    model.taps.register_forward_hook(lambda module, inputs, output: output + noise)
+    # Another one for each channel: what all channels share is taken out by the next LayerNorm.
+    noise = torch.zeros(1, config.width, 4, 4)
+    noise[:, :, 2:] = 5.0 * torch.randn(config.width)[:, None, None]
+    model.neck.register_forward_hook(lambda module, inputs, output: output + noise)
     noisy = model(Batch(batch.images, real, batch.tokens))
     assert_near(plain.mask_logits, noisy.mask_logits)
-    assert not noisy.auxiliary["pixel_attention"][:, :, 2:].any()
+    assert not noisy.attention_maps["pixels"][:, :, 2:].any()
     open_model = build(replace(config, mask_padding=False)).eval()
     open_model.load_state_dict(model.state_dict())
     plain = open_model(Batch(batch.images, real, batch.tokens))
-    open_model.taps.register_forward_hook(lambda module, inputs, output: output + noise)
-    assert not torch.allclose(plain.mask_logits, open_model(Batch(batch.images, real, batch.tokens)).mask_logits)
+    open_model.neck.register_forward_hook(lambda module, inputs, output: output + noise)
+    assert_differs(plain.mask_logits, open_model(Batch(batch.images, real, batch.tokens)).mask_logits)
 
 
 @torch.no_grad()
@@ -453,7 +454,7 @@ def test_shorter_slots_give_the_same_answer() -> None:
     assert_near(model(short).mask_logits, model(batch).mask_logits)
     looking = build(replace(config, mask_padding=False)).eval()
     looking.load_state_dict(model.state_dict())
-    assert not torch.allclose(looking(short).mask_logits, looking(batch).mask_logits, atol=1e-3)
+    assert_differs(looking(short).mask_logits, looking(batch).mask_logits)
 
 
 @torch.no_grad()
@@ -461,10 +462,10 @@ def test_attention_over_words_and_pixels_sums_to_one() -> None:
     config = tiny(PAPER)
     model = filled(build(config)).eval()
     batch = batch_of(config, sentences=3)
-    found = model(batch).auxiliary
-    assert torch.allclose(found["attention"].sum(dim=1), torch.ones(3), atol=1e-5)
-    assert not found["attention"][~batch.tokens.mask].any()
-    assert torch.allclose(found["pixel_attention"].flatten(2).sum(dim=2), torch.ones(3, 7), atol=1e-5)
+    found = model(batch).attention_maps
+    assert torch.allclose(found["words"].sum(dim=1), torch.ones(3), atol=1e-5)
+    assert not found["words"][~batch.tokens.mask].any()
+    assert torch.allclose(found["pixels"].flatten(2).sum(dim=2), torch.ones(3, 7), atol=1e-5)
 
 
 def test_reconstruction_teaches_the_text_encoder_unless_it_is_stopped() -> None:
@@ -496,21 +497,7 @@ def test_reconstruction_is_of_training_alone() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.batches import collate
-    from refseg.encoders.text.tokenizer import WordTokenizer
-    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
-
-    torch.manual_seed(0)
-    drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))
-    samples = []
-    for indices in drawn.by_picture().values():
-        own = [drawn[index] for index in indices]
-        samples += [sample for sample in own if not sample.no_target][:3] + [s for s in own if s.no_target][:1]
-    assert len(samples) == 8
-    tokenizer = WordTokenizer.learn([sample.text for sample in samples], MINI.text.max_words)
-    text = replace(MINI.text, vocabulary_size=tokenizer.vocabulary_size)
-    config = replace(MINI, input=replace(MINI.input, size=160), text=text, no_target_head=True)
-    batch, targets = collate(samples, tokenizer, config.input)
+    config, batch, targets = drawn_batch(replace(MINI, no_target_head=True))
     output = fit(build(config), batch, targets, steps=150)
     assert ((output.no_target_logits > 0) == targets.no_target).all()
     assert mean_iou(output, targets) > 0.8

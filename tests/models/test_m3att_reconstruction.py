@@ -158,7 +158,7 @@ def small_batch() -> tuple[Batch, Targets]:
     mask = torch.tensor([[True] * 3 + [False] * 4, [True] * 7, [True] * 5 + [False] * 2])
     tokens = Tokens(torch.randint(2, 30, (3, 7)) * mask, mask)
     batch = Batch(
-        torch.randn(2, 3, 64, 64), torch.ones(2, 64, 64, dtype=torch.bool), tokens, picture=torch.tensor([0, 1, 1])
+        torch.randn(2, 3, 64, 64), torch.ones(2, 64, 64, dtype=torch.bool), tokens, image_index=torch.tensor([0, 1, 1])
     )
     masks = torch.zeros(3, 64, 64, dtype=torch.bool)
     masks[:2, 10:40, 10:40] = True
@@ -210,7 +210,7 @@ def test_the_way_by_parts_is_the_same(name: str) -> None:
     trained = attach_reconstruction(make(), **where, weight=0.5).eval()
     batch, targets = small_batch()
     state = trained.encode_image(batch.images, batch.pixel_mask)
-    apart = trained.decode(state, trained.encode_text(batch.tokens), batch.picture)
+    apart = trained.decode(state, trained.encode_text(batch.tokens), batch.image_index)
     whole = trained(batch)
     assert torch.equal(apart.mask_logits, whole.mask_logits)
     found = [trained.losses(output, targets)["reconstruction"] for output in (apart, whole)]

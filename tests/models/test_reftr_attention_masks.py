@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from refseg.errors import ConfigError
-from refseg.models.reftr.attention_masks import AttentionMaps, MaskHead
+from refseg.models.reftr.heads import AttentionMaps, MaskHead
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_listed(states: dict[str, dict[str, Tensor]]) -> No
     with pytest.raises(CheckpointError, match=r"unexplained: vl_transformer\.extra"):
         load("reftr", {**state, "vl_transformer.extra": torch.zeros(2)}, **FIELDS)
     lost = {name: value for name, value in state.items() if name != "bbox_embed.layers.0.bias"}
-    with pytest.raises(CheckpointError, match=r"not in the checkpoint.*box_head\.perceptron\.layers\.0\.bias"):
+    with pytest.raises(CheckpointError, match=r"not in the checkpoint.*box_head\.mlp\.layers\.0\.bias"):
         load("reftr", lost, **FIELDS)
     name = "map_phrase.0.weight"
     with pytest.raises(CheckpointError, match=rf"{name} is \(3, 3\), wanted \(128, 96\)"):

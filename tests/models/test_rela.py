@@ -10,14 +10,11 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from refseg.data.transforms import InputConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
-from refseg.encoders.vision.resnet import ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError, RefsegError
+from refseg.geometry import InputConfig
 from refseg.models import MODELS, build
-from refseg.models.photo.color_maps import COLOURS
 from refseg.models.rela.config import (
     ABLATIONS,
     CAMERA_READY,
@@ -26,18 +23,18 @@ from refseg.models.rela.config import (
     OFFICIAL,
     OFFICIAL_R50,
     PAPER,
-    PHOTO,
     PRESETS,
     DeformableConfig,
     FeaturePyramidConfig,
     ReLAConfig,
 )
 from refseg.models.rela.masked_regions import MaskedRegionDecoderConfig
-from refseg.models.rela.region_heads import masks_of, region_masks
 from refseg.models.rela.regions import HardSplitConfig, RegionDecoderConfig
 from refseg.models.rela.relations import ParallelRLAConfig, StackedRLAConfig
+from refseg.nn.kernels import masks_of
 from refseg.types import Batch, Targets, Tokens
-from tests.support.contract import ModelContract, assert_near, batch_of, filled, fingerprint, same, targets_of
+from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
+from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step
 from tests.support.tiny_parts import TINY_BERT, TINY_RESNET, TINY_SWIN, TINY_WORDS
 
 
@@ -50,7 +47,7 @@ def tiny(config: ReLAConfig, regions: int = 3) -> ReLAConfig:
         relation = replace(relation, rla=replace(relation.rla, layers=2, heads=2, feedforward=16, dropout=0.1))
     text: Any = TINY_BERT
     if isinstance(config.text, WordTransformerConfig):
-        text = replace(TINY_WORDS, classes=config.text.classes)
+        text = TINY_WORDS
     pixels: Any = DeformableConfig(layers=1, heads=2, points=2, feedforward=16, groups=4)
     if isinstance(config.pixel_decoder, FeaturePyramidConfig):
         pixels = FeaturePyramidConfig(fine_width=8, groups=4)
@@ -82,15 +79,8 @@ RESNET_CHANGES = {
 
 
 NO_SWIN = {"language_in_vision": "needs a Swin transformer: an error, tested below"}
-NO_DETECTOR = {
-    "relation.classes": "needs text.classes: an error, tested below",
-    "text.classes": "needs relation.classes, or the shares are in nothing",
-    "relation.class_offset": "matters with classes",
-    "relation.colours": "needs classes: an error, tested with the decoder",
-    "relation.tag_matches": "needs classes: an error, tested with the decoder",
-    "relation.ranks": "needs classes: an error, tested with the decoder",
-}
-NO_TAGS = {**NO_DETECTOR, "losses.tags": "there are no tags", "tags": "tested with the small preset"}
+NO_CONCEPTS = {"text.concepts": "ReLA has nothing to match them with"}
+NO_TAGS = {"losses.tags": "there are no tags", "tags": "tested with the small preset"}
 ONE_ANSWER = {**NO_TAGS, "losses.earlier": "one layer answers"}
 ALONE = {
     **ONE_ANSWER,
@@ -113,54 +103,8 @@ class TestMini(ModelContract):
     changes: ClassVar[dict[str, Any]] = {**RESNET_CHANGES, "tags": ("red",)}
     inactive: ClassVar[dict[str, str]] = {
         **NO_SWIN,
-        **NO_DETECTOR,
+        **NO_CONCEPTS,
         "vision.norm_groups": "matters for group normalisation",
-    }
-
-
-def tiny_photo() -> ReLAConfig:
-    """PHOTO with an encoder of a few channels whose detector knows three classes, and two tags."""
-    words = replace(TINY_WORDS, vectors=4, classes=3 + 2 + len(COLOURS))
-    config = tiny(replace(PHOTO, vision=ResNetConfig()))
-    assert isinstance(config.relation, RegionDecoderConfig)
-    return replace(
-        config,
-        vision=ShuffleNetConfig(stem_width=8, widths=(8, 8, 8), depths=(1, 2, 1), pyramid=8, head=5),
-        text=words,
-        relation=replace(config.relation, classes=3, class_offset=8),
-        tags=("red", "dog"),
-    )
-
-
-class TestPhoto(ModelContract):
-    config = tiny_photo()
-    unreached = frozenset({"text.project.weight"})  # no word has a vector here
-    knobs = "relation."
-    changes: ClassVar[dict[str, Any]] = {"relation.class_offset": 9}
-    inactive: ClassVar[dict[str, str]] = {
-        f"relation.{name}": "changed alone an error, tested below" for name in ("classes", "colours", "tag_matches")
-    }
-
-    @pytest.mark.parametrize("change", [{"classes": 2}, {"colours": False}, {"tag_matches": False}])
-    def test_shares_of_words_are_as_many_as_what_they_are_matched_with(self, change: dict[str, Any]) -> None:
-        relation = replace(self.config.relation, **change)
-        with pytest.raises(ConfigError, match=r"text\.classes=16: \d+ are wanted"):
-            replace(self.config, relation=relation)
-        shares = int(relation.classes) + 2 * relation.tag_matches + len(COLOURS) * relation.colours
-        text = replace(self.config.text, classes=shares)
-        other = fingerprint(replace(self.config, relation=relation, text=text))
-        assert not same(fingerprint(self.config), other)
-
-
-class TestPhotoEncoder(ModelContract):
-    config = tiny_photo()
-    unreached = frozenset({"text.project.weight"})  # no word has a vector here
-    knobs = "vision."
-    changes: ClassVar[dict[str, Any]] = {
-        "vision.widths": (8, 8, 12),
-        "vision.depths": (2, 2, 1),
-        "vision.head": 6,
-        "vision.pyramid": 10,
     }
 
 
@@ -210,16 +154,9 @@ class TestHardSplitInput(ModelContract):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablations_build_run_and_train_a_step(name: str) -> None:
     config = tiny(ABLATIONS[name], regions=min(ABLATIONS[name].regions, 4))
-    model = build(config).train()
-    batch = batch_of(config)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    before = sum(model.losses(model(batch), targets_of(batch)).values())
-    before.backward()
-    optimizer.step()
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-    output = model(batch)
+    _, output, losses = train_a_step(config)
     assert output.auxiliary["minimap_logits"].shape == (3, config.regions**2)
-    assert ("minimap" in model.losses(output, targets_of(batch))) == ("without minimap" not in name)
+    assert ("minimap" in losses) == ("without minimap" not in name)
 
 
 def test_rows_of_one_table_are_different_models() -> None:
@@ -272,7 +209,7 @@ def test_equation_1_sums_region_masks_by_their_probability() -> None:
     batch = batch_of(model.config, sentences=2)
     output = model(batch)
     state = model.encode_image(batch.images, batch.pixel_mask).relation
-    masks = region_masks(output.auxiliary["region_filters"], state.mask_features)
+    masks = masks_of(output.auxiliary["region_filters"], state.mask_features, None)
     expected = torch.zeros_like(output.mask_logits)
     for sentence in range(2):
         for region in range(9):
@@ -287,7 +224,7 @@ def test_filters_come_from_before_or_after_the_sentence() -> None:
         config = tiny(PAPER)
         config = replace(config, relation=replace(config.relation, filter_from=origin))
         model = filled(build(config)).eval()
-        batch = batch_of(config, sentences=2, pictures=1, picture=[0, 0])
+        batch = batch_of(config, sentences=2, pictures=1, image_index=[0, 0])
         filters = model(batch).auxiliary["region_filters"]
         assert torch.allclose(filters[0], filters[1]) == (origin == "ria")
 
@@ -322,14 +259,14 @@ def test_patches_of_a_split_input_do_not_see_each_other() -> None:
     model = build(config).eval()
     images = torch.randn(1, 3, 64, 64)
     changed = images.clone()
-    changed[..., :32, 32:] += 1
+    changed[..., :32, 32:] = torch.randn(1, 3, 32, 32)
     before, after = model._encode_patches(images), model._encode_patches(changed)
     for stride, maps in before.items():
         half = 32 // stride
         assert maps.shape[-2:] == (64 // stride, 64 // stride)
         assert torch.allclose(maps[..., half:, :], after[stride][..., half:, :], atol=1e-5)
         assert torch.allclose(maps[..., :half], after[stride][..., :half], atol=1e-5)
-        assert not torch.allclose(maps[..., :half, half:], after[stride][..., :half, half:], atol=1e-5)
+        assert_differs(maps[..., :half, half:], after[stride][..., :half, half:])
 
 
 @pytest.mark.parametrize("picture", [None, [0, 0, 0], [1, 0, 1], [2, 0, 2]])
@@ -398,7 +335,7 @@ def test_mini_overfits_eight_samples() -> None:
     masks = torch.cat([masks, both, torch.zeros(2, 64, 64, dtype=torch.bool)])
     words = torch.tensor([[2], [2], [3], [3], [4], [4], [5], [5]])
     tokens = Tokens(torch.nn.functional.pad(words, (0, 6)), torch.arange(7).expand(8, 7) < 1)
-    batch = Batch(images, torch.ones(2, 64, 64, dtype=torch.bool), tokens, picture=torch.tensor([0, 1] * 4))
+    batch = Batch(images, torch.ones(2, 64, 64, dtype=torch.bool), tokens, image_index=torch.tensor([0, 1] * 4))
     targets = Targets(masks, ~masks.flatten(1).any(dim=1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(300):
@@ -415,29 +352,11 @@ def test_mini_overfits_eight_samples() -> None:
 
 @pytest.mark.slow
 def test_mini_overfits_eight_drawn_samples() -> None:
-    from refseg.data.batches import collate
-    from refseg.encoders.text.tokenizer import WordTokenizer
-    from refseg.generation.scenes import generate, scene_samples
+    config, batch, targets = drawn_batch(MINI, size=192)
 
-    torch.manual_seed(0)
-    scenes = [scene_samples(generate(3, number, 192, 6)) for number in range(8)]
-    samples = [next(sample for sample in scene if len(sample.objects) == 1) for scene in scenes]
-    tokenizer = WordTokenizer.learn([sample.text for sample in samples], 20)
-    config = replace(MINI, text=replace(MINI.text, vocabulary_size=tokenizer.vocabulary_size))
-    batch, targets = collate(samples, tokenizer, config.input)
-    model = build(config).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for step in range(60):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, (step + 1) / 10, (60 - step) / 20)
-        optimizer.zero_grad()
-        torch.stack(list(model.losses(model(batch), targets).values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    with torch.no_grad():
-        output = model(batch)
-    found = torch.nn.functional.interpolate(output.mask_logits[:, None], size=(192, 192), mode="bilinear")[:, 0] > 0
-    shared = (found & targets.masks).flatten(1).sum(dim=1)
-    union = (found | targets.masks).flatten(1).sum(dim=1)
-    assert float((shared / union).mean()) > 0.8
-    assert not (output.no_target_logits > 0).any()
+    def rate(step: int) -> float:
+        return 1e-3 * min(1.0, (step + 1) / 10, (100 - step) / 20)
+
+    output = fit(build(config), batch, targets, steps=100, rate=rate)
+    assert ((output.no_target_logits > 0) == targets.no_target).all()
+    assert mean_iou(output, targets) > 0.8

@@ -112,6 +112,22 @@ def test_every_supervised_layer_answers(norm: str) -> None:
     assert torch.equal(answers[-1], deep(regions, other, mask)[0][-1])
 
 
+@torch.no_grad()
+def test_products_start_without_effect_and_then_multiply_regions_by_the_mean_word() -> None:
+    plain = StackedRLA(StackedRLAConfig(layers=1, heads=2, feedforward=8), 8)
+    with_product = StackedRLA(StackedRLAConfig(layers=1, heads=2, feedforward=8, product=True), 8)
+    with_product.load_state_dict(plain.state_dict(), strict=False)
+    regions, words = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    torch.testing.assert_close(with_product(regions, words, mask)[0][0], plain(regions, words, mask)[0][0])
+    torch.nn.init.normal_(with_product.products[0].weight)
+    multiplied = regions.clone()
+    for sentence, count in enumerate((3, 1)):
+        mean = words[sentence, :count].mean(dim=0)
+        multiplied[sentence] += regions[sentence] * with_product.products[0](mean)
+    torch.testing.assert_close(with_product(regions, words, mask)[0][0], plain(multiplied, words, mask)[0][0])
+
+
 def test_heads_must_divide() -> None:
     with pytest.raises(ConfigError, match="heads=3"):
         RegionImageAttention(RIAConfig(heads=3), regions=2, width=8)

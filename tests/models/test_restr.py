@@ -29,7 +29,7 @@ from refseg.models.restr.model import CoarseToFine, patch_targets
 from refseg.nn.losses import tag_loss
 from refseg.types import Batch
 from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
-from tests.support.learning import fit, mean_iou
+from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step
 from tests.support.tiny_parts import TINY_BERT, TINY_RESNET
 
 
@@ -149,15 +149,9 @@ class TestIme(StrideOne, ModelContract):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablations_build_run_and_train_a_step(name: str) -> None:
     config = tiny(ABLATIONS[name])
-    model = build(config).train()
-    batch = batch_of(config)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    losses = model.losses(model(batch), targets_of(batch))
+    model, _, losses = train_a_step(config)
     assert set(losses) == ({"pixel"} if "no decoder" in name or "3b" in name else {"pixel", "patch"})
-    sum(losses.values()).backward()
-    optimizer.step()
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-    shares = model.eval()(batch).auxiliary["seed_attention"]
+    shares = model.eval()(batch_of(config)).attention_maps["modalities"]
     own = config.fusion.layers if config.fusion.encoder == "vme" else config.fusion.layers // 2
     assert shares.shape == (3, own, 2)
 
@@ -417,7 +411,7 @@ def test_seed_attention_is_shared_between_pixels_words_and_seed() -> None:
     for name in ("VME", "IME", "CME"):
         model = filled(build(tiny(ABLATIONS[f"table 3b: {name}"]))).eval()
         output = model(batch)
-        shares, words = output.auxiliary["seed_attention"], output.auxiliary["attention"]
+        shares, words = output.attention_maps["modalities"], output.attention_maps["words"]
         assert (shares[..., 0] > 0).all() == (name == "VME")
         assert (shares.sum(dim=2) < 1).all()
         assert torch.allclose(words.sum(dim=1), shares[:, -1, 1])
@@ -429,7 +423,7 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
     tagged = replace(config, tags=("red", "dog"))
     plain, model = build(config).eval(), build(tagged).eval()
     plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("tags.")})
-    batch = batch_of(config, sentences=3, pictures=2, picture=[1, 0, 1])
+    batch = batch_of(config, sentences=3, pictures=2, image_index=[1, 0, 1])
     output = model(batch)
     assert torch.equal(output.mask_logits, plain(batch).mask_logits)
     assert output.auxiliary["tag_logits"].shape == (2, 2, 4, 5)
@@ -449,21 +443,7 @@ def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", [MINI, MINI_RESNET])
 def test_mini_overfits_eight_drawn_samples(preset: ReSTRConfig) -> None:
-    from refseg.data.batches import collate
-    from refseg.encoders.text.tokenizer import WordTokenizer
-    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
-
-    torch.manual_seed(0)
-    drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=160))
-    samples = [drawn[index] for indices in drawn.by_picture().values() for index in indices[:4]]
-    tokenizer = WordTokenizer.learn([sample.text for sample in samples], preset.text.max_words)
-    config = replace(
-        preset,
-        input=replace(preset.input, size=160),
-        text=replace(preset.text, vocabulary_size=tokenizer.vocabulary_size),
-        no_target_head=True,
-    )
-    batch, targets = collate(samples, tokenizer, config.input)
+    config, batch, targets = drawn_batch(replace(preset, no_target_head=True))
 
     def rate(step: int) -> float:
         return 1e-3 * min(1.0, (step + 1) / 10, (180 - step) / 30)

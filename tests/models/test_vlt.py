@@ -8,10 +8,6 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from refseg.encoders.text.bert import BertTextConfig
-from refseg.encoders.text.recurrent import RecurrentTextConfig
-from refseg.encoders.vision.darknet import DarkNetConfig
-from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError, RefsegError
 from refseg.models import MODELS, build
 from refseg.models.rela.regions import HardSplitConfig, RegionDecoderConfig
@@ -25,7 +21,6 @@ from refseg.models.vlt.config import (
     PAPER_SWIN,
     PRESETS,
     RELA,
-    ConvolutionsConfig,
     FusionConfig,
     InterSampleConfig,
     MaskDecoderConfig,
@@ -34,41 +29,9 @@ from refseg.models.vlt.config import (
     VLTConfig,
 )
 from refseg.types import Batch, Tokens
-from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
-from tests.support.learning import fit, mean_iou
-from tests.support.tiny_parts import TINY_RESNET
-
-
-def tiny(config: VLTConfig) -> VLTConfig:
-    """The same wiring at a size that runs in milliseconds; everything is trained."""
-    vision: Any = TINY_RESNET
-    if isinstance(config.vision, DarkNetConfig):
-        vision = DarkNetConfig(widths=(4, 4, 8, 8, 12, 16), depths=(1, 1, 1, 1, 1), freeze="none")
-    elif isinstance(config.vision, SwinConfig):
-        vision = SwinConfig(embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=3, drop_path=0.1)
-    text: Any = BertTextConfig(
-        vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, positions=9, dropout=0.1
-    )
-    if isinstance(config.text, RecurrentTextConfig):
-        text = replace(config.text, vocabulary_size=30, max_words=7, embedding=8, hidden=12, train_embedding=True)
-    transformer: Any = ConvolutionsConfig(depth=7, hidden=12)
-    if isinstance(config.transformer, TransformerConfig):
-        transformer = replace(config.transformer, heads=2, feedforward=16)
-    decoder: Any = config.mask_decoder
-    if isinstance(decoder, MaskDecoderConfig):
-        decoder = replace(decoder, channels=8)
-    return replace(
-        config,
-        input=replace(config.input, size=64),
-        vision=vision,
-        text=text,
-        width=16,
-        regions=3,
-        queries=replace(config.queries, number=min(config.queries.number, 4), heads=2),
-        transformer=transformer,
-        mask_decoder=decoder,
-    )
-
+from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
+from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step
+from tests.support.tiny_parts import tiny_vlt as tiny
 
 NO_HEAD = {"losses.no_target": "no head: without effect", "no_target_head": "tested in the small preset"}
 NO_TAGS = {"losses.tags": "there are no tags", "tags": "tested below"}
@@ -218,15 +181,9 @@ class TestConvolutions(StrideTwo, ModelContract):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_ablations_build_run_and_train_a_step(name: str) -> None:
     config = tiny(ABLATIONS[name])
-    model = build(config).train()
-    batch = batch_of(config)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    losses = model.losses(model(batch), targets_of(batch, config))
-    between = set() if config.inter_sample.kind == "none" else {"between"}
-    assert set(losses) == {"mask"} | between | ({"minimap", "no_target"} if "ReLA" in name else set())
-    sum(losses.values()).backward()
-    optimizer.step()
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    _, _, losses = train_a_step(config)
+    contrast = set() if config.inter_sample.kind == "none" else {"contrastive"}
+    assert set(losses) == {"mask"} | contrast | ({"minimap", "no_target"} if "ReLA" in name else set())
 
 
 def test_rows_of_one_table_are_different_models() -> None:
@@ -276,7 +233,7 @@ def test_mini_fits_two_cores() -> None:
 def test_tags_are_read_off_the_raw_map() -> None:
     config = replace(tiny(MINI), tags=("red", "dog"))
     model = build(config)
-    batch = batch_of(config, sentences=4, pictures=2, picture=[0, 1, 1, 0])
+    batch = batch_of(config, sentences=4, pictures=2, image_index=[0, 1, 1, 0])
     output = model(batch)
     assert output.auxiliary["tag_logits"].shape[:2] == (2, 2)
     targets = targets_of(batch, config)
@@ -335,7 +292,7 @@ def test_shorter_token_rows_mean_the_same(config: VLTConfig) -> None:
     if config.mask_padding:
         assert_near(one, other)
     else:
-        assert not torch.allclose(one, other)
+        assert_differs(one, other)
 
 
 # Video
@@ -350,11 +307,11 @@ def test_frames_of_a_clip_share_their_queries(config: VLTConfig) -> None:
     state, text = model.encode_image(batch.images, batch.pixel_mask), model.encode_text(batch.tokens)
     clip = model.decode_clip(state, text)
     assert len(clip.mask_logits) == 3
-    attention = clip.auxiliary["attention"]
+    attention = clip.attention_maps["words"]
     assert torch.equal(attention[0], attention[1])
     assert torch.equal(attention[0], attention[2])
     apart = model.decode(state, text, torch.zeros(3, dtype=torch.long)[:1])
-    assert not torch.allclose(apart.auxiliary["attention"][0], attention[0])
+    assert_differs(apart.attention_maps["words"][0], attention[0])
     # A clip of one picture again and again is that picture.
     still = model.encode_image(batch.images[:1].expand(3, -1, -1, -1), batch.pixel_mask)
     repeated = model.decode_clip(still, text)
@@ -374,19 +331,19 @@ def test_frames_of_a_clip_share_their_queries(config: VLTConfig) -> None:
 
 def test_errors_name_the_field() -> None:
     wrong: list[tuple[str, Any]] = [
-        ("queries.number", lambda: QueryConfig(number=33)),
+        ("number=33", lambda: QueryConfig(number=33)),
         ("width", lambda: replace(MINI, width=30)),
         ("transformer.heads", lambda: replace(MINI, width=132, transformer=TransformerConfig(heads=8))),
         ("stride", lambda: replace(OFFICIAL, stride=8)),
         ("inter_sample.kind", lambda: replace(PAPER, queries=QueryConfig("learnt"))),
         ("inter_sample.kind", lambda: replace(PAPER, mask_decoder=RegionDecoderConfig())),
-        ("mask_decoder.output_stride", lambda: MaskDecoderConfig(output_stride=3)),
+        ("output_stride=3", lambda: MaskDecoderConfig(output_stride=3)),
         ("mask_decoder.output_stride", lambda: replace(MINI, mask_decoder=MaskDecoderConfig(output_stride=16))),
         ("output_stride", lambda: replace(PAPER, mask_decoder=MaskDecoderConfig(output_stride=1))),
         ("tags", lambda: replace(OFFICIAL, tags=("red",))),
         ("temperature", lambda: InterSampleConfig(temperature=0.0)),
-        ("transformer.dropout", lambda: TransformerConfig(dropout=1.0)),
-        ("losses.dice", lambda: replace(MINI, losses=replace(MINI.losses, dice=-1.0))),
+        ("dropout=1", lambda: TransformerConfig(dropout=1.0)),
+        ("dice=-1", lambda: replace(MINI, losses=replace(MINI.losses, dice=-1.0))),
         (
             "deep_supervision",
             lambda: build(replace(tiny(RELA), mask_decoder=RegionDecoderConfig(rla=StackedRLAConfig()))),
@@ -415,20 +372,8 @@ def test_learning_between_samples_wants_the_groups() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", [MINI, MINI_MCL], ids=["mini", "mcl"])
 def test_mini_overfits_eight_drawn_samples(preset: VLTConfig) -> None:
-    from refseg.data.batches import collate
-    from refseg.encoders.text.tokenizer import WordTokenizer
-    from refseg.generation.scenes.dataset import SceneDataset, drawn_samples
-
-    torch.manual_seed(0)
-    drawn = drawn_samples(SceneDataset(seed=5, scenes=2, size=192))
-    samples = [drawn[index] for indices in drawn.by_picture().values() for index in indices[:4]]
-    tokenizer = WordTokenizer.learn([sample.text for sample in samples], preset.text.max_words)
-    config = replace(
-        preset,
-        text=replace(preset.text, vocabulary_size=tokenizer.vocabulary_size, dropout=0.0),
-        no_target_head=True,
-    )
-    batch, targets = collate(samples, tokenizer, config.input, groups="picture")
+    preset = replace(preset, text=replace(preset.text, dropout=0.0), no_target_head=True)
+    config, batch, targets = drawn_batch(preset, size=192, groups="picture")
     # Falling to 0, so that the statistics of the normalisation catch up.
     output = fit(build(config), batch, targets, steps=100, rate=lambda step: 2e-3 * (1 - step / 100))
     assert ((output.no_target_logits > 0) == targets.no_target).all()

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from refseg.nn.no_target import NoTargetHead, no_target_loss
+from refseg.nn.heads import NoTargetHead
+from refseg.nn.losses import no_target_loss
 
 
 @torch.no_grad()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from refseg.nn.losses import tag_loss
-from refseg.nn.tags import tag_head, tag_losses
+from refseg.nn.heads import tag_head
+from refseg.nn.losses import tag_loss, tag_losses
 
 
 def test_the_loss_is_weighed_and_taken_at_the_targets_size() -> None:

@@ -68,9 +68,9 @@ def tiny(monkeypatch):
     """The released wiring at a few channels, under the name of a preset."""
     from dataclasses import replace
 
-    from refseg.geometry import InputConfig
     from refseg.encoders.text.bert import BertTextConfig
     from refseg.encoders.vision.swin import SwinConfig
+    from refseg.geometry import InputConfig
     from refseg.models.rela.config import OFFICIAL, DeformableConfig
     from refseg.models.rela.masked_regions import MaskedRegionDecoderConfig
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from refseg.cli.app import load_verb, root
-from refseg.cli.main import VERBS
+from refseg.cli.verbs import VERBS
 
 
 def every_verb() -> Iterator[tuple[str, ...]]:

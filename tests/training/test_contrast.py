@@ -11,17 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refseg.data.groups import group_numbers
+from refseg.data.batches import group_numbers
 from refseg.data.sample import Instance, Sample
-from refseg.data.transforms import InputConfig
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import ConfigError
+from refseg.geometry import InputConfig
 from refseg.models.vlt.config import PAPER
-from refseg.models.vlt.contrast import InterSampleConfig
-from refseg.training.contrast import compose
-from refseg.training.order import Order
 from refseg.training.recipe import parse_recipe
+from refseg.training.sampling import Order, compose
 from refseg.training.source import Batches
+from refseg.types import ContrastNeeds, Needs
 
 SIZE = (16, 16)
 
@@ -53,6 +52,9 @@ class Known:
     def samples(self, index: int) -> list[Sample]:
         return self.held[index]
 
+    def texts(self) -> list[str]:
+        return [sample.text for samples in self.held for sample in samples]
+
 
 def objects_of(sample: Sample) -> frozenset[int]:
     return frozenset(item.ann_id for item in sample.objects)
@@ -70,7 +72,7 @@ def objects_of(sample: Sample) -> frozenset[int]:
 def test_a_batch_is_initial_sample_same_object_other_objects_and_other_pictures(
     seed, start, places, sentences, same, share
 ):
-    pictures, config = Known(), InterSampleConfig(same_object=same, other_object=share)
+    pictures, config = Known(), ContrastNeeds(True, same_object=same, other_object=share, frames=0)
     order = Order(pictures.count, seed)
     stream = range(start, start + places)
     chosen = compose(pictures, order, seed, stream, sentences, config)
@@ -97,7 +99,7 @@ def test_the_share_of_other_objects_grows_with_its_setting():
     pictures, order = Known(), Order(12, 0)
     counts = {}
     for share in (0.0, 0.1, 0.3):
-        config = InterSampleConfig(same_object=0, other_object=share)
+        config = ContrastNeeds(True, same_object=0, other_object=share, frames=0)
         chosen = compose(pictures, order, 0, range(10), 1, config)
         counts[share] = sum(sample.image_id == chosen[0].image_id for sample in chosen) - 1
     assert counts == {0.0: 0, 0.1: 1, 0.3: 3}
@@ -112,12 +114,15 @@ class Video:
         path = Path(f"/video{index // 3}/{index % 3:05d}.jpg")
         return [replace(sentence(0, n, (n + 1,), path), image_id=index, id=f"{index}_{n}") for n in range(2)]
 
+    def texts(self) -> list[str]:
+        return ["word0", "word1"]
+
 
 def test_frames_before_and_after_give_other_objects_too():
     order, found = Order(6, 3), Counter()
     for start in range(6):
         item = order.item(start)
-        config = InterSampleConfig(other_object=1.0, frames=2, same_object=0)
+        config = ContrastNeeds(True, same_object=0, other_object=1.0, frames=2)
         chosen = compose(Video(), order, 0, range(start, start + 6), 1, config)
         first = chosen[0]
         frames = [s.image_id for s in chosen[1:] if objects_of(s) != objects_of(first)]
@@ -145,18 +150,18 @@ def recipe(**data: object):
 
 def batches(contrast, **data):
     tokenizer = WordTokenizer([f"word{n}" for n in range(7)], 4)
-    return Batches(Known(), tokenizer, InputConfig(size=32), recipe(**data), contrast=contrast)
+    return Batches(Known(), tokenizer, InputConfig(size=32), recipe(**data), needs=Needs(contrast=contrast))
 
 
 def test_batches_carry_the_groups_that_the_loss_needs():
-    batch, targets = batches(PAPER.contrast)[0]
+    batch, targets = batches(PAPER.needs.contrast)[0]
     assert targets.groups is not None
     assert targets.groups.shape == (len(batch.tokens), 2)
     assert targets.groups[0].tolist() == [0, 0]
     plain_batch, plain = batches(None)[0]
     assert plain.groups is None
     assert len(plain_batch.tokens) == 8
-    kept = replace(PAPER.inter_sample, compose=False)
+    kept = replace(PAPER.needs.contrast, compose=False)
     as_ever, known = batches(kept)[0]
     assert known.groups is not None
     assert as_ever.tokens.ids.tolist() == plain_batch.tokens.ids.tolist()
@@ -164,4 +169,4 @@ def test_batches_carry_the_groups_that_the_loss_needs():
 
 def test_a_sentence_at_a_time_cannot_be_composed():
     with pytest.raises(ConfigError, match=r"data\.unit"):
-        batches(PAPER.contrast, unit="sentence")
+        batches(PAPER.needs.contrast, unit="sentence")

@@ -13,7 +13,7 @@ from refseg.errors import ConfigError, DataError
 from refseg.evaluation.evaluate import evaluate_model
 from refseg.generation.scenes import scene_samples
 from refseg.inference.checkpoint import load_model
-from refseg.training.evaluation import meant, open_evaluation
+from refseg.training.evaluation import open_evaluation, target_segmentation
 from refseg.training.loop import train
 from refseg.training.recipe import parse_recipe
 from tests.support.tiny_system import draw_scene, recipe_values
@@ -153,6 +153,6 @@ def test_what_cannot_be_evaluated_is_said_before_the_first_step(tmp_path):
 
 def test_the_annotation_as_an_answer():
     with_target, _, without = scene_samples(draw_scene(5, 0))
-    assert np.array_equal(meant(with_target).mask, with_target.mask())
-    assert meant(without).no_target
-    assert not meant(without).mask.any()
+    assert np.array_equal(target_segmentation(with_target).mask, with_target.mask())
+    assert target_segmentation(without).no_target
+    assert not target_segmentation(without).mask.any()

@@ -45,7 +45,7 @@ def run(values, resume=False, stop=None):
 def log_of(folder):
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [
-        (line["step"], line["losses"], line["rate"], line["gradient_norm"]) for line in lines if line["kind"] == "train"
+        (line["step"], line["losses"], line["lr"], line["gradient_norm"]) for line in lines if line["kind"] == "train"
     ]
 
 
@@ -73,12 +73,12 @@ def test_a_run_learns_and_its_folder_loads(tmp_path):
         "final", "last", "log.jsonl", "recipe.toml", "vocabulary"]  # fmt: skip
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_a_killed_run_resumes_bit_for_bit(tmp_path, average):
-    whole, _ = run(recipe_values(tmp_path / "whole", average=average))
-    part, outcome = run(recipe_values(tmp_path / "cut", average=average), stop=8)
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, ema_decay):
+    whole, _ = run(recipe_values(tmp_path / "whole", ema_decay=ema_decay))
+    part, outcome = run(recipe_values(tmp_path / "cut", ema_decay=ema_decay), stop=8)
     assert outcome is None
-    rest, _ = run(recipe_values(tmp_path / "cut", average=average), resume=True)
+    rest, _ = run(recipe_values(tmp_path / "cut", ema_decay=ema_decay), resume=True)
     assert sorted(rest) == list(range(6, 13))
     assert {**part, **rest} == whole
     assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
@@ -86,10 +86,10 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, average):
 
 
 def test_a_killed_process_resumes_bit_for_bit(tmp_path):
-    """The same with the real command and SIGKILL, a data worker, the pool, bf16 and accumulation."""
+    """The same with the real command and SIGKILL, a data worker, the pool, bfloat16 and accumulation."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the other process: the order of sums depends on it
-    values = recipe_values(tmp_path / "whole", steps=30, precision="bf16", accumulation=2)
+    values = recipe_values(tmp_path / "whole", steps=30, precision="bfloat16", accumulation=2)
     values["data"] |= {"workers": 1, "pool": 12}
     run(values)
     cut = tmp_path / "cut"
@@ -181,9 +181,9 @@ def test_clipping_bounds_what_the_optimiser_sees(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [{"training": {"seed": 4}}, {"data": {"seed": 1}}, {"data": {"sentences_per_picture": 1}}, {"data": {"plus": True}},
-     {"data": {"pictures_per_batch": 3}}, {"optimizer": {"rate": 0.02}}, {"schedule": {"warmup_steps": 0}},
-     {"training": {"precision": "bf16"}}, {"training": {"clip_norm": 0.1}}, {"training": {"average": 0.1}},
-     {"model": {"width": 4}}, {"data": {"vocabulary_least": 20}}, {"data": {"split": "val"}}, {"data": {"size": 40}},
+     {"data": {"pictures_per_batch": 3}}, {"optimizer": {"lr": 0.02}}, {"schedule": {"warmup_steps": 0}},
+     {"training": {"precision": "bfloat16"}}, {"training": {"clip_norm": 0.1}}, {"training": {"ema_decay": 0.1}},
+     {"model": {"width": 4}}, {"data": {"vocab_min_count": 20}}, {"data": {"split": "val"}}, {"data": {"size": 40}},
      {"data": {"sentences": 2}}],
 )  # fmt: skip
 def test_every_field_changes_the_run(tmp_path, change):
@@ -199,7 +199,7 @@ def test_every_field_changes_the_run(tmp_path, change):
 def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(tmp_path):
     values = recipe_values(tmp_path)
     values["model"]["fail_at"] = 8
-    with pytest.raises(TrainingError, match=r"not finite at step 8 .*mask nan.*lower optimizer\.rate.*last"):
+    with pytest.raises(TrainingError, match=r"not finite at step 8 .*mask nan.*lower optimizer\.lr.*last"):
         run(values)
     assert json.loads((tmp_path / "last" / "training.json").read_text())["step"] == 5
     assert all(value.isfinite().all() for value in weights(tmp_path / "last").values())

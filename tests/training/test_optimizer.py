@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from refseg.errors import ConfigError
-from refseg.training.optimizer import GroupRule, OptimizerConfig, build_optimizer, parameter_groups, set_rates
+from refseg.training.optimizer import GroupRule, OptimizerConfig, build_optimizer, parameter_groups, set_lr
 
 
 class Net(nn.Module):
@@ -19,11 +19,11 @@ class Net(nn.Module):
 
 
 def by_name(groups):
-    return {name: (g["base_rate"], g["weight_decay"]) for g in groups for name in g["names"]}
+    return {name: (g["base_lr"], g["weight_decay"]) for g in groups for name in g["names"]}
 
 
 def test_norms_embeddings_and_bias_tables_do_not_decay_and_other_biases_do():
-    found = by_name(parameter_groups(Net(), OptimizerConfig(rate=0.5, weight_decay=0.05)))
+    found = by_name(parameter_groups(Net(), OptimizerConfig(lr=0.5, weight_decay=0.05)))
     spared = {name for name, (_, decay) in found.items() if decay == 0}
     assert spared == {
         "vision.1.weight", "vision.1.bias", "vision.2.weight", "vision.2.bias", "words.weight",
@@ -39,10 +39,10 @@ def test_the_first_rule_that_names_a_parameter_counts():
     rules = (
         GroupRule(("text.[01].*",), decay_all=True),
         GroupRule(("text.*",), train=False),
-        GroupRule(("vision.*",), rate=0.1, weight_decay=0.2),
+        GroupRule(("vision.*",), lr_mult=0.1, weight_decay=0.2),
     )
     net = Net()
-    found = by_name(parameter_groups(net, OptimizerConfig(rate=1.0, weight_decay=0.05, groups=rules)))
+    found = by_name(parameter_groups(net, OptimizerConfig(lr=1.0, weight_decay=0.05, groups=rules)))
     assert found["text.1.1.bias"] == (1.0, 0.05)
     assert not any(name.startswith("text.2") for name in found)
     assert not net.text[2][0].weight.requires_grad
@@ -50,16 +50,11 @@ def test_the_first_rule_that_names_a_parameter_counts():
     assert found["vision.1.weight"] == (0.1, 0.0)
 
 
-def test_rules_of_the_model_come_after_the_recipes():
-    class Own(Net):
-        def parameter_rules(self):
-            return (GroupRule(("vision.*",), rate=0.1), GroupRule(("words.*",), train=False))
-
-    config = OptimizerConfig(rate=1.0, groups=(GroupRule(("vision.0.*",), rate=0.5),))
-    found = by_name(parameter_groups(Own(), config))
+def test_an_earlier_rule_is_not_overruled_by_a_later_one():
+    rules = (GroupRule(("vision.0.*",), lr_mult=0.5), GroupRule(("vision.*",), lr_mult=0.1))
+    found = by_name(parameter_groups(Net(), OptimizerConfig(lr=1.0, groups=rules)))
     assert found["vision.0.weight"][0] == 0.5
     assert found["vision.1.weight"][0] == 0.1
-    assert "words.weight" not in found
 
 
 def test_a_pattern_without_parameters_and_nothing_left_to_train_are_errors():
@@ -74,7 +69,7 @@ def test_a_pattern_without_parameters_and_nothing_left_to_train_are_errors():
 def trained(**fields):
     torch.manual_seed(1)
     net = nn.Linear(3, 2)
-    optimizer = build_optimizer(parameter_groups(net, OptimizerConfig(rate=0.1, **fields)), OptimizerConfig(**fields))
+    optimizer = build_optimizer(parameter_groups(net, OptimizerConfig(lr=0.1, **fields)), OptimizerConfig(**fields))
     for _ in range(3):
         net(torch.ones(1, 3)).square().sum().backward()
         optimizer.step()
@@ -95,8 +90,8 @@ def test_momentum_matters_to_sgd():
     assert not torch.equal(trained(name="sgd"), trained(name="sgd", momentum=0.5))
 
 
-def test_set_rates_keeps_the_ratio_of_groups():
-    config = OptimizerConfig(rate=0.2, groups=(GroupRule(("vision.*",), rate=0.1),))
+def test_set_lr_keeps_the_ratio_of_groups():
+    config = OptimizerConfig(lr=0.2, groups=(GroupRule(("vision.*",), lr_mult=0.1),))
     optimizer = build_optimizer(parameter_groups(Net(), config), config)
-    set_rates(optimizer, 0.5)
+    set_lr(optimizer, 0.5)
     assert sorted({round(group["lr"], 9) for group in optimizer.param_groups}) == [0.01, 0.1]

@@ -13,9 +13,8 @@ from refseg.errors import ConfigError
 from refseg.inference.checkpoint import load_model
 from refseg.training.loop import train
 from refseg.training.recipe import parse_recipe
-from refseg.training.setup import fit_vocabulary
+from refseg.training.setup import build_tokenizer, fit_vocabulary
 from refseg.training.source import open_pictures
-from refseg.training.vocabulary import build_tokenizer
 from tests.support.tiny_system import TinyConfig, recipe_values
 
 ALONE = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
@@ -32,7 +31,7 @@ def test_words_are_learnt_from_the_first_scenes_and_sized_into_the_model(tmp_pat
     assert set(tokenizer.words) == {"<pad>", "<unk>", "the", "square", "red", "green", "blue"}
     assert tokenizer.max_words == TinyConfig().text.max_words
     assert fit_vocabulary(TinyConfig(), tokenizer).text.vocabulary_size == 7
-    values["data"]["vocabulary_least"] = 15
+    values["data"]["vocab_min_count"] = 15
     assert len(build(values).words) < 7
 
 
@@ -65,7 +64,7 @@ def test_a_run_can_start_from_a_model_and_its_words(tmp_path):
     values = recipe_values(tmp_path / "second", steps=1)
     values["pretrained"] = {"model": str(tmp_path / "first" / "final")}
     values["data"]["seed"] = 99
-    values["optimizer"]["rate"] = 1e-9
+    values["optimizer"]["lr"] = 1e-9
     train(parse_recipe(values))
     first, words, _ = load_model(tmp_path / "first" / "final")
     second, more, _ = load_model(tmp_path / "second" / "final")

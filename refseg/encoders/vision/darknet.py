@@ -22,18 +22,12 @@ from torch import Tensor, nn
 
 from refseg.config import Config, NonNegativeInt, PositiveFloat, PositiveInt
 from refseg.geometry import InputConfig
-from refseg.nn.conv import ConvNorm
+from refseg.nn.conv import KERAS_EPS, conv_leaky
 from refseg.types import VisualFeatures
 
-__all__ = ["DARKNET_INPUT", "LEAK", "DarkNet", "DarkNetConfig", "conv_leaky"]
+__all__ = ["DARKNET_INPUT", "DarkNet", "DarkNetConfig"]
 
 EvenInt = Annotated[int, Ge(2), MultipleOf(2)]
-
-LEAK = 0.1
-"""Slope of the rectification below 0 in every convolution of the family."""
-
-KERAS_EPS = 1e-3
-"""What Keras adds to a variance before the root; published weights of the family were trained with it."""
 
 DARKNET_INPUT = InputConfig(
     size=416,
@@ -45,11 +39,6 @@ DARKNET_INPUT = InputConfig(
     rasterise="original",
 )
 """How the family's systems (VLT, M3Att, LTS, ISFP) take images: RGB of 0 to 1 in the middle of a grey square."""
-
-
-def conv_leaky(inputs: int, outputs: int, kernel: int, stride: int = 1, eps: float = KERAS_EPS) -> ConvNorm:
-    """The family's block: convolution without bias, batch normalisation, leaky rectification with slope .1."""
-    return ConvNorm(inputs, outputs, kernel, "batch", stride=stride, slope=LEAK, eps=eps)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ Every outgoing map passes its own layer normalisation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -24,12 +23,11 @@ from refseg.config import Config, DropRate, PositiveFloat, PositiveInt
 from refseg.encoders.vision.block_names import BlockNames
 from refseg.errors import CheckpointError, ConfigError
 from refseg.nn.block import Mlp, drop_path_rates, skip_rows
+from refseg.nn.pixel_word import AfterStage
 from refseg.nn.window import WindowAttention, WindowLayout, window_layout
 from refseg.types import VisualFeatures
 
-__all__ = ["SWIN_B", "SWIN_T", "AfterStage", "Swin", "SwinConfig", "from_transformers"]
-
-AfterStage = Callable[[int, Tensor, tuple[int, int]], tuple[Tensor, Tensor]]
+__all__ = ["SWIN_B", "SWIN_T", "Swin", "SwinConfig", "from_transformers"]
 
 STRIDES = (4, 8, 16, 32)
 

@@ -6,12 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from refseg.generation.language.forms import Form, Related, View
+from refseg.generation.language import forms
 from refseg.generation.language.grammar import Voice, say
 from refseg.generation.language.logic import Evaluator
-from refseg.generation.scenes.propose import MIX, MIX_PLUS, Speaker
-
-__all__ = ["Expression", "expressions_of"]
+from refseg.generation.language.propose import MIX, MIX_PLUS, Proposer
 
 _PARAPHRASE = 0.25  # how often a form is said a second time in other words
 _TRIES = 24  # proposals of one kind before that kind is given up
@@ -26,17 +24,17 @@ class Expression:
     text: str
     targets: tuple[int, ...]
     kind: str
-    form: Form
+    form: forms.Form
 
 
 def expressions_of(
-    view: View,
+    view: forms.View,
     rng: random.Random,
     count: int,
     *,
     plus: bool = False,
-    elsewhere: View | None = None,
-    allowed: Callable[[Form, frozenset[int]], bool] | None = None,
+    elsewhere: forms.View | None = None,
+    allowed: Callable[[forms.Form, frozenset[int]], bool] | None = None,
     mix: dict[str, float] | None = None,
     evaluator: type[Evaluator] = Evaluator,
     voice: Voice | None = None,
@@ -47,8 +45,8 @@ def expressions_of(
     targets)` can turn down what a split must not hold; `plus` leaves out words for absolute places.
     `evaluator` and `voice` (which must draw from `rng`) bring other rules and words than the drawn world's.
     """
-    speaker = Speaker(evaluator(view), rng, plus)
-    stranger = Speaker(evaluator(elsewhere), rng, plus) if elsewhere is not None and elsewhere.things else None
+    speaker = Proposer(evaluator(view), rng, plus)
+    stranger = Proposer(evaluator(elsewhere), rng, plus) if elsewhere is not None and elsewhere.things else None
     mix = dict(mix or (MIX_PLUS if plus else MIX))
     said: dict[str, Expression] = {}
     dry: set[str] = set()
@@ -81,7 +79,7 @@ def _fits(found: frozenset[int], kind: str, many: bool) -> bool:
     return len(found) >= 2 if many else len(found) == 1
 
 
-def _deceive(speaker: Speaker, stranger: Speaker | None, rng: random.Random) -> tuple[Form, bool] | None:
+def _deceive(speaker: Proposer, stranger: Proposer | None, rng: random.Random) -> tuple[forms.Form, bool] | None:
     """A form that sounds right here and means nothing: one attribute off, or said of another picture."""
     place = 0 if speaker.plus else 1
     kind = rng.choices(
@@ -98,6 +96,6 @@ def _deceive(speaker: Speaker, stranger: Speaker | None, rng: random.Random) -> 
         if twisted is None or twisted == form:
             return None
         form = twisted
-    if isinstance(form, Related) and form.base == form.anchor:
+    if isinstance(form, forms.Related) and form.base == form.anchor:
         return None
     return (form, many) if speaker.names_present(form) else None

@@ -10,23 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = [
-    "Compare",
-    "Exactly",
-    "Except",
-    "Extreme",
-    "First",
-    "Form",
-    "Nth",
-    "Related",
-    "Select",
-    "Side",
-    "Thing",
-    "Union",
-    "View",
-    "selects",
-]
-
 
 @dataclass(frozen=True)
 class Thing:

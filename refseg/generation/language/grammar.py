@@ -12,22 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refseg.generation.language.forms import (
-    Compare,
-    Exactly,
-    Except,
-    Extreme,
-    First,
-    Form,
-    Nth,
-    Related,
-    Select,
-    Side,
-    Union,
-)
-from refseg.generation.language.words import PEOPLE_NOUNS, article, number_word, ordinal, word_for
-
-__all__ = ["Voice", "say"]
+from refseg.generation.language import forms
+from refseg.generation.language.lexicon import PEOPLE_NOUNS, article, number_word, ordinal, word_for
 
 _PATTERN_NOUNS = {"striped": "stripes", "dotted": "dots", "checked": "checks"}
 _PATTERN_WORDS = {
@@ -64,7 +50,7 @@ class Voice:
         return word_for(name, self.rng, many) if self.noun is None else self.noun(name, many, counted)
 
 
-def say(form: Form, voice: Voice | random.Random, many: bool = False) -> str:
+def say(form: forms.Form, voice: Voice | random.Random, many: bool = False) -> str:
     """One sentence for the form; `many` if it means several things (plural nouns)."""
     return _SAY[type(form)](form, voice if isinstance(voice, Voice) else Voice(voice), many)
 
@@ -73,7 +59,9 @@ def _maybe_the(voice: Voice, words: str, chance: float = 0.5) -> str:
     return f"the {words}" if voice.random() < chance else words
 
 
-def _phrase(form: Select, voice: Voice, many: bool, noun: str | None = None, counted: bool = True) -> tuple[str, str]:
+def _phrase(
+    form: forms.Select, voice: Voice, many: bool, noun: str | None = None, counted: bool = True
+) -> tuple[str, str]:
     """(what stands up to and including the noun, what follows it) of a noun phrase without article."""
     word = noun if noun is not None else voice.word(form.noun, many, counted)
     before: list[str] = []
@@ -129,13 +117,13 @@ def _join(*words: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def _say_select(form: Select, voice: Voice, many: bool) -> str:
+def _say_select(form: forms.Select, voice: Voice, many: bool) -> str:
     plain = form.colour is None and form.pattern is None and form.trait is None
     if many and form.noun == "person" and voice.random() < 0.4:
         who = voice.choice(("everyone", "everybody"))
         if plain:
             return voice.choice((who, f"{who} here"))
-        _, after = _phrase(Select("person", form.colour, form.pattern, None), voice, False, who)
+        _, after = _phrase(forms.Select("person", form.colour, form.pattern, None), voice, False, who)
         pose = {"hat": "with a hat"}.get(form.trait or "", form.trait or "")
         return _join(who, after, pose)
     if many and form.noun == "thing":
@@ -174,7 +162,7 @@ _EXTREME: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def _say_extreme(form: Extreme, voice: Voice, many: bool) -> str:
+def _say_extreme(form: forms.Extreme, voice: Voice, many: bool) -> str:
     front, after = _phrase(form.base, voice, False)
     before, behind = _EXTREME[form.side]
     if voice.random() < 0.55:
@@ -182,7 +170,7 @@ def _say_extreme(form: Extreme, voice: Voice, many: bool) -> str:
     return _maybe_the(voice, _join(front, after, voice.choice(behind)))
 
 
-def _say_side(form: Side, voice: Voice, many: bool) -> str:
+def _say_side(form: forms.Side, voice: Voice, many: bool) -> str:
     front, after = _phrase(form.base, voice, many)
     where = voice.choice((f"on the {form.side}", f"on {form.side}", f"on the {form.side} side", f"to the {form.side}"))
     words = _join(front, after, where)
@@ -199,7 +187,7 @@ _FROM = {
 }
 
 
-def _say_nth(form: Nth, voice: Voice, many: bool) -> str:
+def _say_nth(form: forms.Nth, voice: Voice, many: bool) -> str:
     front, after = _phrase(form.base, voice, False)
     rank = ordinal(form.rank, digits=voice.random() < 0.3)
     where = voice.choice(_FROM[form.side])
@@ -208,7 +196,7 @@ def _say_nth(form: Nth, voice: Voice, many: bool) -> str:
     return _maybe_the(voice, _join(rank, front, after, where))
 
 
-def _say_first(form: First, voice: Voice, many: bool) -> str:
+def _say_first(form: forms.First, voice: Voice, many: bool) -> str:
     front, after = _phrase(form.base, voice, True)
     count = number_word(form.count)
     before = {"left": "leftmost", "right": "rightmost", "near": "closest", "far": "farthest"}[form.side]
@@ -223,7 +211,7 @@ def _say_first(form: First, voice: Voice, many: bool) -> str:
     return _maybe_the(voice, _join(count, front, after, voice.choice(behind)))
 
 
-def _say_exactly(form: Exactly, voice: Voice, many: bool) -> str:
+def _say_exactly(form: forms.Exactly, voice: Voice, many: bool) -> str:
     front, after = _phrase(form.base, voice, True)
     words = _join(front, after)
     count = number_word(form.count)
@@ -244,7 +232,7 @@ _RELATIONS = {
 }
 
 
-def _say_related(form: Related, voice: Voice, many: bool) -> str:
+def _say_related(form: forms.Related, voice: Voice, many: bool) -> str:
     front, after = _phrase(form.base, voice, many)
     link = voice.choice(_RELATIONS[form.relation])
     other_front, other_after = _phrase(form.anchor, voice, False, counted=False)
@@ -255,7 +243,7 @@ def _say_related(form: Related, voice: Voice, many: bool) -> str:
     return _maybe_the(voice, words)
 
 
-def _say_compare(form: Compare, voice: Voice, many: bool) -> str:
+def _say_compare(form: forms.Compare, voice: Voice, many: bool) -> str:
     front, after = _phrase(form.base, voice, False)
     word = voice.choice(("bigger", "larger") if form.quality == "bigger" else ("smaller",))
     if form.several:
@@ -265,9 +253,9 @@ def _say_compare(form: Compare, voice: Voice, many: bool) -> str:
     return _maybe_the(voice, _join(word, front, after))
 
 
-def _say_union(form: Union, voice: Voice, many: bool) -> str:
+def _say_union(form: forms.Union, voice: Voice, many: bool) -> str:
     if form.shared is not None:
-        people = all(isinstance(part, Select) and part.noun in PEOPLE_NOUNS for part in form.parts)
+        people = all(isinstance(part, forms.Select) and part.noun in PEOPLE_NOUNS for part in form.parts)
         things = [say(part, voice) for part in form.parts]
         both = "both" if len(things) == 2 else "all"
         tail = (
@@ -291,14 +279,14 @@ def _list(things: list[str]) -> str:
     return f"{', '.join(things[:-1])} and {things[-1]}"
 
 
-def _ends_modified(form: Form) -> bool:
-    if isinstance(form, Select):
+def _ends_modified(form: forms.Form) -> bool:
+    if isinstance(form, forms.Select):
         return form.noun in PEOPLE_NOUNS and (form.colour or form.pattern or form.trait) is not None
     return True
 
 
-def _say_except(form: Except, voice: Voice, many: bool) -> str:
-    if form.base.noun == "person" and voice.random() < 0.5 and form.base == Select("person"):
+def _say_except(form: forms.Except, voice: Voice, many: bool) -> str:
+    if form.base.noun == "person" and voice.random() < 0.5 and form.base == forms.Select("person"):
         whole = voice.choice(("everyone", "everybody", "all of them"))
         whole = whole if whole != "all of them" else "all the people"
     else:
@@ -306,7 +294,7 @@ def _say_except(form: Except, voice: Voice, many: bool) -> str:
         whole = _join(voice.choice(("all", "all the", "all of the")), front, after)
     but = voice.choice(("except", "except", "except for", "but", "other than", "apart from"))
     inner = form.excluded
-    if isinstance(inner, Select) and inner.noun == form.base.noun and voice.random() < 0.6:
+    if isinstance(inner, forms.Select) and inner.noun == form.base.noun and voice.random() < 0.6:
         front, after = _phrase(inner, voice, False, "one")
         return f"{whole} {but} the {_join(front, after)}"
     rest = say(inner, voice)
@@ -314,14 +302,14 @@ def _say_except(form: Except, voice: Voice, many: bool) -> str:
 
 
 _SAY: dict[type, Callable[..., str]] = {
-    Select: _say_select,
-    Extreme: _say_extreme,
-    Side: _say_side,
-    Nth: _say_nth,
-    First: _say_first,
-    Exactly: _say_exactly,
-    Related: _say_related,
-    Compare: _say_compare,
-    Union: _say_union,
-    Except: _say_except,
+    forms.Select: _say_select,
+    forms.Extreme: _say_extreme,
+    forms.Side: _say_side,
+    forms.Nth: _say_nth,
+    forms.First: _say_first,
+    forms.Exactly: _say_exactly,
+    forms.Related: _say_related,
+    forms.Compare: _say_compare,
+    forms.Union: _say_union,
+    forms.Except: _say_except,
 }

@@ -1,195 +1,127 @@
-"""From the category names of annotation files to words: aliases, kinds of noun, paraphrases, families."""
+"""The words of generated expressions (`lexicon.toml`): names of categories, plurals, articles, numbers, synonyms."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cache
+from pathlib import Path
 
-from refseg.generation.language.words import plural
+from refseg.config import read_toml
+from refseg.palette import COLOR_WORDS
 
-__all__ = [
-    "GROUNDED",
-    "PAIRS",
-    "PhotoWords",
-    "families_of",
-    "has_side_in_name",
-    "kind_of_noun",
-    "look_alikes",
-    "names_no_colour",
-    "normal_name",
-    "surfaces_of",
-]
+_TABLES = read_toml(Path(__file__).with_suffix(".toml"))
 
 
-def _set(text: str, separator: str | None = None) -> frozenset[str]:
-    return frozenset(" ".join(word.split()) for word in text.split(separator))
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(" ".join(entry.split()) for entry in text.split(","))
 
 
-_ALIASES = {
-    "aeroplane": "airplane",
-    "plane": "airplane",
-    "motorbike": "motorcycle",
-    "bike": "bicycle",
-    "automobile": "car",
-    "sofa": "couch",
-    "tvmonitor": "tv",
-    "tv monitor": "tv",
-    "television": "tv",
-    "television set": "tv",
-    "diningtable": "dining table",
-    "pottedplant": "potted plant",
-    "cellphone": "cell phone",
-    "cellular telephone": "cell phone",
-    "mobile phone": "cell phone",
-    "trafficlight": "traffic light",
-    "hair dryer": "hair drier",
-    "doughnut": "donut",
-    "tennis racquet": "tennis racket",
-    "pedestrian": "person",
-    "human": "person",
-    "persons": "person",
-    "people": "person",
-    "male": "man",
-    "guy": "man",
-    "gentleman": "man",
-    "female": "woman",
-    "lady": "woman",
-    "child": "kid",
+def _table(name: str) -> dict[str, tuple[str, ...]]:
+    return {key: _listed(text) for key, text in _TABLES[name].items()}
+
+
+def _list(name: str) -> tuple[str, ...]:
+    return _listed(_TABLES["lists"][name])
+
+
+PEOPLE = _table("people")
+"""Nouns for people, each with the wider nouns that take it in."""
+PEOPLE_NOUNS = frozenset(PEOPLE)
+FAMILY_NOUNS = frozenset(("person", "adult", "kid", "animal", "vehicle", "furniture", "toy", "thing"))
+"""Wider nouns of the drawn world that people use."""
+EVERYDAY = _table("everyday")
+"""What people call each of COCO's categories, singular."""
+HYPERNYMS = _table("hypernyms")
+"""Wider nouns and the categories that each takes in."""
+FILLERS = _list("fillers")
+"""Nouns that say nothing: "thing"."""
+PARAPHRASES = _table("paraphrases")
+PERSON_PARAPHRASES = _table("person_paraphrases")
+RARE = _list("rare")
+"""Things that hardly ever stand in a picture without being what it shows."""
+GROUNDED = PEOPLE_NOUNS | frozenset(_list("on_the_ground"))
+"""Categories that stand on the ground: lower in the picture and larger is nearer."""
+CUT_OUT = GROUNDED | frozenset(_list("cut_out"))
+"""Categories of things that are whole by themselves, and may be cut out of pictures."""
+WORN: dict[str, str] = _TABLES["worn"]
+"""The trait of a person whose garment of this category is annotated in the same picture."""
+CLASS_SHARES: dict[str, dict[str, float]] = {
+    **{word: {"person": 1.0} for word in _list("people_words")},
+    **{word: {"person": 0.5} for word in _list("said_of_people")},
+    **_TABLES["class_shares"],
 }
+"""First shares of words in COCO's categories, 0 to 1, where they differ from what the other tables give."""
+COLOR_SHARES: dict[str, dict[str, float]] = _TABLES["color_shares"]
+"""First shares of words in the basic colour terms, 0 to 1."""
 
-# Other words for a category, each with the categories beside which it could be misunderstood.
-_BAGS = frozenset(("handbag", "backpack", "suitcase", "bag", "purse"))
-_SURFACES: dict[str, dict[str, Collection[str]]] = {
-    "airplane": {"airplane": (), "plane": ()},
-    "motorcycle": {"motorcycle": (), "motorbike": ()},
-    "bicycle": {"bicycle": (), "bike": ("motorcycle",)},
-    "couch": {"couch": (), "sofa": ()},
-    "tv": {"tv": (), "television": ()},
-    "cell phone": {"cell phone": (), "phone": (), "mobile phone": ()},
-    "refrigerator": {"refrigerator": (), "fridge": ()},
-    "handbag": {"handbag": (), "bag": _BAGS - {"handbag"}, "purse": ()},
-    "suitcase": {"suitcase": (), "bag": _BAGS - {"suitcase"}},
-    "backpack": {"backpack": (), "rucksack": (), "bag": _BAGS - {"backpack"}},
-    "dining table": {"table": ("table",), "dining table": ()},
-    "potted plant": {"potted plant": (), "plant": ("tree",)},
-    "hair drier": {"hair dryer": (), "blow dryer": ()},
-    "sports ball": {"ball": ()},
-    "donut": {"donut": (), "doughnut": ()},
-    "remote": {"remote": (), "remote control": ()},
-    "mouse": {"mouse": (), "computer mouse": ()},
-    "wine glass": {"wine glass": (), "glass": ("cup", "glasses", "glass")},
-    "teddy bear": {"teddy bear": (), "teddy": (), "stuffed bear": ()},
-    "tie": {"tie": (), "necktie": ()},
-    "laptop": {"laptop": (), "laptop computer": ()},
-    "tennis racket": {"tennis racket": (), "racket": ()},
-    "baseball bat": {"baseball bat": (), "bat": ()},
-    "baseball glove": {"baseball glove": ()},
-    "fire hydrant": {"fire hydrant": (), "hydrant": ()},
-    "trash can": {"trash can": (), "garbage can": (), "bin": ("container",)},
-    "stop sign": {"stop sign": ()},
-    "book": {"book": ()},
-    "boat": {"boat": ()},
-    "person": {"person": ()},
-    "man": {"man": (), "guy": (), "gentleman": (), "fellow": ()},
-    "woman": {"woman": (), "lady": ()},
-    "boy": {"boy": (), "little boy": (), "young boy": ()},
-    "girl": {"girl": (), "little girl": (), "young girl": ()},
-    "kid": {"kid": (), "child": ("boy", "girl")},
-    "broccoli": {"piece of broccoli": ()},
-    "furniture": {"piece of furniture": ()},
-}
-_SINGULAR_ONLY = frozenset(("guy", "gentleman", "fellow"))
-
-# Two-legged things and pairs: counted as pairs, named without "pair" where nothing is counted.
-PAIRS = _set(
-    """
-    scissors skis glasses sunglasses eyeglasses goggles pants trousers jeans shorts leggings tights stockings
-    socks shoes boots sneakers sandals heels pumps flats loafers wedges slippers gloves mittens earrings
-    headphones pliers tongs chopsticks binoculars overalls pajamas
-    """
-)
-_MASS = _set(
-    """
-    hair skin sky grass road sidewalk water sea sand snow sun ground floor wall ceiling food rice fruit
-    vegetation foliage dirt mud smoke fire fog ice air clothing jewelry luggage furniture traffic background
-    """
-)
+_ALIASES = {alias: name for name, aliases in _table("aliases").items() for alias in aliases}
+_DRAWN = _table("drawn")
+_PLURALS: dict[str, str] = _TABLES["plurals"]
+_TO_VES = _list("irregular_ves")
+_SINGULAR_ONLY, _SIDES = frozenset(_list("singular_only")), frozenset(_list("sides"))
+_PAIRS, _MASSES = frozenset(_list("pairs")), frozenset(_list("masses"))
+_WITHOUT_COLOR = frozenset(_list("without_color"))
+_COLORS_IN_NAMES = frozenset((*COLOR_WORDS, *_list("color_words")))
+_LOOK_ALIKES = tuple(frozenset(_listed(group)) for group in _TABLES["lists"]["look_alikes"])
 _ENDS_IN_S = re.compile(r"(ss|us|is|as|ous|news|lens|bus|gas|canvas|sheep|series|species|compass|tennis|chassis)$")
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_ORDINALS = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
-_PEOPLE = {
-    "person": ("person",),
-    "man": ("person", "adult"),
-    "woman": ("person", "adult"),
-    "boy": ("person", "kid"),
-    "girl": ("person", "kid"),
-    "kid": ("person", "kid"),
-    "adult": ("person", "adult"),
-}
-_ANIMALS = _set(
-    """
-    bird cat dog horse sheep cow elephant bear zebra giraffe monkey tiger deer otter koala lion
-    """
-)
-_VEHICLES = _set(
-    """
-    car motorcycle bus truck bicycle van train boat airplane
-    """
-)
-# What stands on the ground: lower in the picture and larger is nearer.
-GROUNDED = (
-    frozenset(_PEOPLE)
-    | (_ANIMALS - {"bird", "cat", "monkey"})
-    | frozenset(("car", "motorcycle", "bus", "truck", "bicycle", "van", "chair", "bench", "fire hydrant"))
-)
 
-# Annotators and readers draw the line between these differently: "no truck is red" needs that no car is.
-_LOOK_ALIKES = tuple(
-    frozenset(group.split(","))
-    for group in (
-        "car,truck,bus,van,vehicle,train",
-        "cup,wine glass,bowl,vase,bottle,glass,potted plant,mug",
-        "couch,chair,bench,bed,sofa,armchair,stool",
-        "handbag,backpack,suitcase,bag,purse,wallet,container",
-        "donut,cake,sandwich,pizza,hot dog,bread",
-        "knife,fork,spoon,scissors",
-        "bicycle,motorcycle",
-        "surfboard,snowboard,skateboard,skis",
-        "oven,microwave,toaster,sink,refrigerator",
-        "tv,laptop,cell phone,remote,keyboard,mouse,monitor",
-        "apple,orange,banana,carrot,broccoli,grape,cherry,strawberry",
-        "bear,teddy bear,dog,cat,cow,horse,sheep,elephant,zebra,giraffe,otter,koala,deer",
-        "coat,jacket,blazer,sweater,sweatshirt,shirt,t-shirt,blouse,top,vest,cardigan,hoodie,jumper,cape,suit,bodysuit",
-        "dress,skirt,romper,shorts,pants,jeans,leggings,tights,stockings",
-        "shoes,boots,heels,pumps,sneakers,sandals,flats,loafers,wedges,socks",
-        "dining table,table,desk",
-        "baseball bat,baseball glove,tennis racket,frisbee,sports ball,kite",
-        "book,laptop,box",
-        "stop sign,sign,traffic light,parking meter,banner",
-    )
-)
-_COLOUR_WORDS = _set(
-    """
-    black white gray grey red orange yellow green blue purple pink brown golden silver polar panda
-    """
-)
-# Their look is a picture, a reflection, a lamp, see-through, or has words of its own (blond).
-_NO_COLOUR = _set(
-    """
-    traffic light, tv, laptop, cell phone, clock, mirror, window, glass, glasses, sunglasses, wine glass, skin,
-    hair, zebra, giraffe, tiger, watch, monitor, door glass, front glass, back glass, bowl, cup, bottle, dining
-    table, vase, fork, knife, spoon, sink, broccoli, sky, pizza, sandwich, hot dog, left mirror, right mirror,
-    accessories, ring, necklace, earrings, bracelet, front left light, front right light, back left light, back
-    right light
-    """,
-    ",",
-)
-_SIDES = _set(
-    """
-    left right top bottom front back middle center centre upper lower rear near far
-    """
-)
+def _synonyms(entries: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Words, each with the categories in parentheses beside which it could be misunderstood."""
+    pairs = (entry.rstrip(")").partition(" (") for entry in entries)
+    return {word: frozenset(rivals.split()) for word, _, rivals in pairs}
+
+
+_PHOTOGRAPHED = {name: _synonyms(entries) for name, entries in _table("photographed").items()}
+
+
+def plural(noun: str) -> str:
+    """The plural of a noun or compound noun ("wine glass" -> "wine glasses")."""
+    if noun in _PLURALS:
+        return _PLURALS[noun]
+    head, of, rest = noun.partition(" of ")
+    if of:
+        return f"{plural(head)} of {rest}"
+    head, space, last = noun.rpartition(" ")
+    if space:
+        return f"{head} {plural(last)}"
+    if last.endswith(("man", "woman", "child")) and last not in ("human", "german", "roman"):
+        return last + "ren" if last.endswith("child") else last[:-3] + "men"
+    if last.endswith(_TO_VES) and not last.endswith(("belief", "yourself")):
+        return last.removesuffix("e")[:-1] + "ves"
+    if last.endswith(("s", "x", "z", "ch", "sh")):
+        return last + "es"
+    if last.endswith("y") and last[-2:-1] not in "aeiou":
+        return last[:-1] + "ies"
+    return last + "s"
+
+
+def article(words: str) -> str:
+    """The words with "a" or "an" in front, by sound."""
+    first = words.lower().replace("-", " ").split(" ", 1)[0]
+    vowel = first.startswith(("a", "e", "i", "o", "u", "hour", "honest", "heir"))
+    if first.startswith(("uni", "use", "uten", "ukul", "eu", "ewe", "one")) and not first.startswith("unin"):
+        vowel = False
+    if first in ("suv", "rv", "hdtv", "led", "lcd", "mp3", "x"):  # letters spoken one by one
+        vowel = True
+    return f"{'an' if vowel else 'a'} {words}"
+
+
+def ordinal(rank: int, digits: bool = False) -> str:
+    """ "second" or "2nd"."""
+    if not digits and rank < len(_ORDINALS):
+        return _ORDINALS[rank]
+    tail = "th" if 10 <= rank % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    return f"{rank}{tail}"
+
+
+def number_word(count: int) -> str:
+    """ "two", or the digits from eleven on."""
+    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
 @cache
@@ -203,45 +135,49 @@ def normal_name(name: str) -> str:
 
 def surfaces_of(name: str) -> tuple[str, ...]:
     """All words for a category by its normal name, its own among them, in the singular: "couch", "sofa"."""
-    aliases = (alias for alias, meant in _ALIASES.items() if meant == name)
-    return tuple(dict.fromkeys((name, *_SURFACES.get(name, {}), *aliases)))
+    aliases = (alias for alias, category in _ALIASES.items() if category == name)
+    return tuple(dict.fromkeys((name, *_PHOTOGRAPHED.get(name, {}), *aliases)))
 
 
-def kind_of_noun(name: str) -> str:
+def countability(name: str) -> str:
     """ "count" (cup, cups), "pair" (pair of skis) or "mass" (hair, and groups under one name such as "cars")."""
     last = name.rsplit(" ", 1)[-1]
-    if last in PAIRS:
+    if last in _PAIRS:
         return "pair"
-    if name in _MASS or last in _MASS:
-        return "count" if name in _SURFACES else "mass"
-    if last.endswith("s") and not _ENDS_IN_S.search(last) and name not in _SURFACES:
+    if name in _MASSES or last in _MASSES:
+        return "count" if name in _PHOTOGRAPHED else "mass"
+    if last.endswith("s") and not _ENDS_IN_S.search(last) and name not in _PHOTOGRAPHED:
         return "mass"
     return "count"
 
 
 def families_of(name: str, supercategory: str) -> tuple[str, ...]:
     """Wider nouns: people always, "animal" and "vehicle" where the file itself groups so (then it lists them all)."""
-    if name in _PEOPLE:
-        return _PEOPLE[name]
+    if name in PEOPLE:
+        return PEOPLE[name]
     return (supercategory,) if supercategory in ("animal", "vehicle") else ()
 
 
 def look_alikes(name: str) -> str:
     """One word for all categories that are easily taken for each other."""
-    for number, group in enumerate(_LOOK_ALIKES):
-        if name in group:
-            return f"look-alike {number}"
-    return name
+    return next((f"look-alike {number}" for number, group in enumerate(_LOOK_ALIKES) if name in group), name)
 
 
-def names_no_colour(name: str) -> bool:
+def names_no_color(name: str) -> bool:
     """Whether things of a category are not called by the colour of their pixels."""
-    return name in _NO_COLOUR or not _COLOUR_WORDS.isdisjoint(name.split())
+    return name in _WITHOUT_COLOR or not _COLORS_IN_NAMES.isdisjoint(name.split())
 
 
 def has_side_in_name(name: str) -> bool:
     """Whether the name itself holds a word such as "left": with another one it would be misread."""
     return not _SIDES.isdisjoint(name.replace("-", " ").split())
+
+
+def word_for(noun: str, rng: random.Random, many: bool) -> str:
+    """One of the words for a category or family of the drawn world, in the plural if `many`."""
+    choices = [word for word in _DRAWN.get(noun, (noun,)) if not (many and word in _SINGULAR_ONLY)]
+    word = rng.choice(choices or [noun])
+    return plural(word) if many else word
 
 
 class PhotoWords:
@@ -253,16 +189,26 @@ class PhotoWords:
 
     def __call__(self, name: str, many: bool, counted: bool) -> str:
         """A word for `name`, in the plural if `many`; pairs as such where they are `counted`."""
-        kind = kind_of_noun(name)
+        kind = countability(name)
         if kind == "mass" or (kind == "pair" and not many and not counted):
             return name
         if kind == "pair":
             return f"pairs of {name}" if many else f"pair of {name}"
         choices = [
             word
-            for word, rivals in _SURFACES.get(name, {name: ()}).items()
+            for word, rivals in _PHOTOGRAPHED.get(name, {name: ()}).items()
             if self.present.isdisjoint(set(rivals) - {name}) and not (many and word in _SINGULAR_ONLY)
         ]
         # The category's own word more often than the others, as in people's sentences.
         word = self.rng.choice([choices[0], *choices]) if choices else name
         return plural(word) if many else word
+
+
+def _tokens() -> tuple[str, ...]:
+    spoken = [*EVERYDAY, *HYPERNYMS, *FILLERS, *(word for words in EVERYDAY.values() for word in words)]
+    words = [word for text in spoken for word in (*text.split(), plural(text).split()[-1])]
+    return tuple(dict.fromkeys((*words, *_list("common"))))
+
+
+TOKENS = _tokens()
+"""All words for categories, and other common ones of referring expressions: a vocabulary ought to know them."""

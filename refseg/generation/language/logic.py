@@ -10,24 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from refseg.generation.language.forms import (
-    Compare,
-    Exactly,
-    Except,
-    Extreme,
-    First,
-    Form,
-    Nth,
-    Related,
-    Select,
-    Side,
-    Thing,
-    Union,
-    View,
-)
-from refseg.generation.language.words import PEOPLE_NOUNS
-
-__all__ = ["Evaluator"]
+from refseg.generation.language import forms
+from refseg.generation.language.lexicon import PEOPLE_NOUNS
 
 POSITION_MARGIN = 0.045  # between centres, for left, right, top, bottom
 DEPTH_MARGIN = 0.05  # between feet, for near and far
@@ -44,13 +28,13 @@ class Evaluator:
 
     size_ratio = SIZE_RATIO
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: forms.View) -> None:
         self.view = view
         self.things = view.things
         self.length = float(max(view.size))
-        self._known: dict[Form, frozenset[int] | None] = {}
+        self._known: dict[forms.Form, frozenset[int] | None] = {}
 
-    def denote(self, form: Form) -> frozenset[int] | None:
+    def denote(self, form: forms.Form) -> frozenset[int] | None:
         """The indices of the things that `form` means, empty if there are certainly none, None if it is not certain."""
         if form not in self._known:
             self._known[form] = _RULES[type(form)](self, form)
@@ -84,14 +68,52 @@ class Evaluator:
 
     def holds(self, index: int, relation: str, anchor: int) -> bool | None:
         """Whether a thing stands in a relation to another one (`nearest` is no such relation)."""
-        return _holds(self, index, relation, anchor)
+        one, other = self.things[index], self.things[anchor]
+        if relation == "on":
+            if one.support is None:
+                return None
+            return one.support == anchor
+        if relation in ("left_of", "right_of"):
+            if one.support == anchor or other.support == index:
+                return None
+            ahead = (other.centre[0] - one.centre[0]) * (1 if relation == "left_of" else -1) / self.length
+            if ahead <= -0.02:
+                return False
+            # Clearly beside: the centre lies beyond the anchor's box, not merely off its middle.
+            reach = (other.box[2] - other.box[0]) / 2 / self.length
+            return True if ahead > max(POSITION_MARGIN, 0.8 * reach) else None
+        if relation == "next_to":
+            if one.support == anchor or other.support == index:
+                return None
+            between = gap(one, other) / self.length
+            apart = 0.0 if one.depth is None or other.depth is None else abs(one.depth - other.depth) / self.length
+            if between < TOUCHING and apart < 0.1:
+                return True
+            return False if between > APART or apart > 0.3 else None
+        if one.depth is None or other.depth is None or one.support == anchor or other.support == index:
+            return None
+        nearer = (one.depth - other.depth) / self.length * (1 if relation == "in_front_of" else -1)
+        if nearer < 0:
+            return False if nearer < -0.02 else None
+        width = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+        aligned = width > 0.25 * min(one.box[2] - one.box[0], other.box[2] - other.box[0])
+        return True if nearer > DEPTH_MARGIN and aligned else None
 
     def nearest(self, others: list[int], anchor: int) -> frozenset[int] | None:
-        """The thing of `others` that is closest to another one."""
-        return _nearest(self, others, anchor)
+        """The thing of `others` that is closest to another one by centres, if the boxes agree and the second closest is
+        clearly farther."""
+        if len(others) < 2:
+            return None
+        target = self.things[anchor]
+
+        distances = {index: center_distance(self.things[index], target) for index in others}
+        order = sorted(others, key=distances.__getitem__)
+        gaps = {index: gap(self.things[index], target) for index in others}
+        clear = distances[order[1]] > 1.35 * distances[order[0]] + 0.02 * self.length
+        return frozenset(order[:1]) if clear and gaps[order[0]] <= min(gaps.values()) else None
 
 
-def _match(thing: Thing, form: Select) -> bool | None:
+def _match(thing: forms.Thing, form: forms.Select) -> bool | None:
     """Whether one thing has the noun and the attributes; None if that is not certain."""
     certain: bool | None = True
     if form.noun == "thing":
@@ -117,13 +139,13 @@ def _match(thing: Thing, form: Select) -> bool | None:
     return certain
 
 
-def _gather(verdicts: list[bool | None]) -> frozenset[int] | None:
-    if any(verdict is None for verdict in verdicts):
+def _gather(truths: list[bool | None]) -> frozenset[int] | None:
+    if any(truth is None for truth in truths):
         return None
-    return frozenset(index for index, verdict in enumerate(verdicts) if verdict)
+    return frozenset(index for index, truth in enumerate(truths) if truth)
 
 
-def _select(self: Evaluator, form: Select) -> frozenset[int] | None:
+def _select(self: Evaluator, form: forms.Select) -> frozenset[int] | None:
     if form.noun in self.view.open:
         return None
     return _gather([_match(thing, form) for thing in self.things])
@@ -133,7 +155,7 @@ def _margin(side: str) -> float:
     return DEPTH_MARGIN if side in ("near", "far") else POSITION_MARGIN
 
 
-def _extreme(self: Evaluator, form: Extreme) -> frozenset[int] | None:
+def _extreme(self: Evaluator, form: forms.Extreme) -> frozenset[int] | None:
     base = self.denote(form.base)
     if not base:
         return base
@@ -151,19 +173,19 @@ def _extreme(self: Evaluator, form: Extreme) -> frozenset[int] | None:
     return frozenset(ranked[0][:1])
 
 
-def _side(self: Evaluator, form: Side) -> frozenset[int] | None:
+def _side(self: Evaluator, form: forms.Side) -> frozenset[int] | None:
     base = self.denote(form.base)
     if not base:
         return base
-    verdicts = {index: self.half(index, form.side) for index in base}
-    if any(verdict is None for verdict in verdicts.values()):
+    truths = {index: self.half(index, form.side) for index in base}
+    if any(truth is None for truth in truths.values()):
         return None
-    found = frozenset(index for index, verdict in verdicts.items() if verdict)
+    found = frozenset(index for index, truth in truths.items() if truth)
     # "The dog on the left" of two dogs on the right may still mean the left one of them.
     return None if not found and len(base) > 1 else found
 
 
-def _nth(self: Evaluator, form: Nth) -> frozenset[int] | None:
+def _nth(self: Evaluator, form: forms.Nth) -> frozenset[int] | None:
     base = self.denote(form.base)
     if not base:
         return base
@@ -178,7 +200,7 @@ def _nth(self: Evaluator, form: Nth) -> frozenset[int] | None:
     return frozenset(order[form.rank - 1 : form.rank])
 
 
-def _first(self: Evaluator, form: First) -> frozenset[int] | None:
+def _first(self: Evaluator, form: forms.First) -> frozenset[int] | None:
     base = self.denote(form.base)
     if not base:
         return base
@@ -188,12 +210,12 @@ def _first(self: Evaluator, form: First) -> frozenset[int] | None:
     return frozenset(ranked[0][: form.count])
 
 
-def _exactly(self: Evaluator, form: Exactly) -> frozenset[int] | None:
+def _exactly(self: Evaluator, form: forms.Exactly) -> frozenset[int] | None:
     base = self.denote(form.base)
     return base if not base or len(base) == form.count else None
 
 
-def _related(self: Evaluator, form: Related) -> frozenset[int] | None:
+def _related(self: Evaluator, form: forms.Related) -> frozenset[int] | None:
     base, anchors = self.denote(form.base), self.denote(form.anchor)
     if base is None or anchors is None:
         return None
@@ -205,69 +227,35 @@ def _related(self: Evaluator, form: Related) -> frozenset[int] | None:
     others = sorted(base - anchors)
     if form.relation == "nearest":
         return self.nearest(others, anchor)
-    verdicts = {index: self.holds(index, form.relation, anchor) for index in others}
-    if any(verdict is None for verdict in verdicts.values()):
+    truths = {index: self.holds(index, form.relation, anchor) for index in others}
+    if any(truth is None for truth in truths.values()):
         return None
-    return frozenset(index for index, verdict in verdicts.items() if verdict)
+    return frozenset(index for index, truth in truths.items() if truth)
 
 
-def _holds(self: Evaluator, index: int, relation: str, anchor: int) -> bool | None:
-    one, other = self.things[index], self.things[anchor]
-    if relation == "on":
-        if one.support is None:
-            return None
-        return one.support == anchor
-    if relation in ("left_of", "right_of"):
-        if one.support == anchor or other.support == index:
-            return None
-        ahead = (other.centre[0] - one.centre[0]) * (1 if relation == "left_of" else -1) / self.length
-        if ahead <= -0.02:
-            return False
-        # Clearly beside: the centre lies beyond the anchor's box, not merely off its middle.
-        reach = (other.box[2] - other.box[0]) / 2 / self.length
-        return True if ahead > max(POSITION_MARGIN, 0.8 * reach) else None
-    if relation == "next_to":
-        if one.support == anchor or other.support == index:
-            return None
-        gap = _gap(one, other) / self.length
-        apart = 0.0 if one.depth is None or other.depth is None else abs(one.depth - other.depth) / self.length
-        if gap < TOUCHING and apart < 0.1:
-            return True
-        return False if gap > APART or apart > 0.3 else None
-    if one.depth is None or other.depth is None or one.support == anchor or other.support == index:
-        return None
-    nearer = (one.depth - other.depth) / self.length * (1 if relation == "in_front_of" else -1)
-    if nearer < 0:
-        return False if nearer < -0.02 else None
-    width = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
-    aligned = width > 0.25 * min(one.box[2] - one.box[0], other.box[2] - other.box[0])
-    return True if nearer > DEPTH_MARGIN and aligned else None
-
-
-def _gap(one: Thing, other: Thing) -> float:
+def gap(one: forms.Thing, other: forms.Thing) -> float:
     """Distance between two boxes in pixels, 0 if they overlap."""
     across = max(one.box[0] - other.box[2], other.box[0] - one.box[2], 0.0)
     down = max(one.box[1] - other.box[3], other.box[1] - one.box[3], 0.0)
     return (across * across + down * down) ** 0.5
 
 
-def _nearest(self: Evaluator, others: list[int], anchor: int) -> frozenset[int] | None:
-    """The closest by centres, if the boxes agree and the second closest is clearly farther."""
-    if len(others) < 2:
-        return None
-    target = self.things[anchor]
-
-    def distance(index: int) -> float:
-        centre = self.things[index].centre
-        return ((centre[0] - target.centre[0]) ** 2 + (centre[1] - target.centre[1]) ** 2) ** 0.5
-
-    order = sorted(others, key=distance)
-    gaps = {index: _gap(self.things[index], target) for index in others}
-    clear = distance(order[1]) > 1.35 * distance(order[0]) + 0.02 * self.length
-    return frozenset(order[:1]) if clear and gaps[order[0]] <= min(gaps.values()) else None
+def center_distance(one: forms.Thing, other: forms.Thing) -> float:
+    """Distance between the centres of two boxes in pixels."""
+    return ((one.centre[0] - other.centre[0]) ** 2 + (one.centre[1] - other.centre[1]) ** 2) ** 0.5
 
 
-def _compare(self: Evaluator, form: Compare) -> frozenset[int] | None:
+def overlap(one: forms.Thing, other: forms.Thing) -> float:
+    """The area that two boxes share over the smaller one's."""
+    across = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+    down = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
+    if across <= 0 or down <= 0:
+        return 0.0
+    areas = [(thing.box[2] - thing.box[0]) * (thing.box[3] - thing.box[1]) for thing in (one, other)]
+    return across * down / max(min(areas), 1.0)
+
+
+def _compare(self: Evaluator, form: forms.Compare) -> frozenset[int] | None:
     base = self.denote(form.base)
     if not base:
         return base
@@ -287,7 +275,7 @@ def _compare(self: Evaluator, form: Compare) -> frozenset[int] | None:
     return frozenset(order[:1])
 
 
-def _union(self: Evaluator, form: Union) -> frozenset[int] | None:
+def _union(self: Evaluator, form: forms.Union) -> frozenset[int] | None:
     parts = [self.denote(part) for part in form.parts]
     if not all(parts):
         return None
@@ -295,7 +283,7 @@ def _union(self: Evaluator, form: Union) -> frozenset[int] | None:
     return together if len(together) == sum(len(part) for part in parts if part) else None
 
 
-def _except(self: Evaluator, form: Except) -> frozenset[int] | None:
+def _except(self: Evaluator, form: forms.Except) -> frozenset[int] | None:
     base, excluded = self.denote(form.base), self.denote(form.excluded)
     if not base or not excluded or not excluded < base:
         return None
@@ -303,14 +291,14 @@ def _except(self: Evaluator, form: Except) -> frozenset[int] | None:
 
 
 _RULES: dict[type, Callable[..., frozenset[int] | None]] = {
-    Select: _select,
-    Extreme: _extreme,
-    Side: _side,
-    Nth: _nth,
-    First: _first,
-    Exactly: _exactly,
-    Related: _related,
-    Compare: _compare,
-    Union: _union,
-    Except: _except,
+    forms.Select: _select,
+    forms.Extreme: _extreme,
+    forms.Side: _side,
+    forms.Nth: _nth,
+    forms.First: _first,
+    forms.Exactly: _exactly,
+    forms.Related: _related,
+    forms.Compare: _compare,
+    forms.Union: _union,
+    forms.Except: _except,
 }

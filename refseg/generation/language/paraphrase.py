@@ -1,7 +1,6 @@
-"""Sentences said otherwise: the short, careless way in which people name things, with the same meaning.
+"""Paraphrases: the short, careless way in which people refer to things, with the same targets.
 
 People who were asked for expressions write "left guy", "2nd from right", "cat closest to us", "red shirt", and mistype.
-Each step is taken at random; none changes which objects are meant.
 """
 
 from __future__ import annotations
@@ -10,10 +9,8 @@ import random
 import re
 from collections.abc import Sequence
 
-from refseg.generation.language.everyday_words import EVERYDAY, THINGS, WIDER
-from refseg.generation.language.words import plural
-
-__all__ = ["mirror_words", "mistype", "reword"]
+from refseg.generation.language.lexicon import EVERYDAY, FILLERS, HYPERNYMS, PARAPHRASES, PERSON_PARAPHRASES, plural
+from refseg.palette import COLOR_WORDS
 
 _MIRRORED = {
     "left": "right",
@@ -24,54 +21,7 @@ _MIRRORED = {
 }
 _MIRRORED |= {"righthand": "lefthand", "lhs": "rhs", "rhs": "lhs"}
 
-_PEOPLE: dict[str, Sequence[str]] = {
-    "person": ("guy", "man", "woman", "lady", "girl", "boy", "kid", "dude", "player", "person", "individual", "human"),
-    "people": ("guys", "men", "women", "ladies", "kids", "persons", "folks"),
-    "man": ("guy", "dude", "gentleman", "male", "fellow"),
-    "woman": ("lady", "female", "gal"),
-    "boy": ("kid", "little boy", "young boy", "lad"),
-    "girl": ("little girl", "young girl"),
-    "men": ("guys", "males"),
-    "women": ("ladies", "females"),
-}
-_SAME: dict[str, Sequence[str]] = {
-    "cat": ("kitty", "kitten", "cat"),
-    "cats": ("kitties", "kittens"),
-    "dog": ("puppy", "doggie", "pup"),
-    "motorcycle": ("motorbike", "bike", "motor bike"),
-    "bicycle": ("bike", "cycle"),
-    "airplane": ("plane", "aircraft", "jet"),
-    "couch": ("sofa", "couch", "loveseat"),
-    "tv": ("television", "screen", "monitor"),
-    "laptop": ("computer", "notebook"),
-    "cup": ("mug", "glass", "cup"),
-    "bowl": ("dish", "bowl", "plate"),
-    "suitcase": ("luggage", "bag", "case"),
-    "handbag": ("bag", "purse"),
-    "backpack": ("bag", "rucksack"),
-    "chair": ("seat", "chair"),
-    "surfboard": ("board",),
-    "skateboard": ("board",),
-    "vehicle": ("vehicle", "automobile"),
-    "truck": ("lorry", "pickup", "pick up truck"),
-    "monkey": ("monkey", "ape"),
-    "donut": ("doughnut",),
-    "gray": ("grey",),
-    "grey": ("gray",),
-    "bigger": ("larger",),
-    "biggest": ("largest", "big"),
-    "largest": ("biggest", "large", "big"),
-    "smallest": ("smallest", "tiny", "little", "small"),
-    "behind": ("in back of", "behind"),
-    "jacket": ("coat",),
-    "first": ("1st",),
-    "second": ("2nd", "second"),
-    "third": ("3rd", "third"),
-    "fourth": ("4th", "fourth"),
-    "two": ("2",),
-    "three": ("3",),
-}
-_COLOURS = "black|white|gray|grey|red|orange|yellow|green|blue|purple|pink|brown"
+_COLOURS = "|".join(COLOR_WORDS)
 _PLACES: tuple[tuple[re.Pattern[str], Sequence[str]], ...] = tuple(
     (re.compile(pattern), choices)
     for pattern, choices in (
@@ -169,10 +119,10 @@ def _everyday(text: str, rng: random.Random, alone: bool) -> str:
     def said(found: re.Match[str]) -> str:
         name, several = _NAMES[found[0]]
         if name not in chosen:
-            wider = [word for word, names in WIDER.items() if name in names]
+            wider = [word for word, names in HYPERNYMS.items() if name in names]
             words: Sequence[str] = EVERYDAY[name]
             if alone and rng.random() < 0.2:
-                words = wider + list(THINGS) if rng.random() < 0.6 else THINGS
+                words = wider + list(FILLERS) if rng.random() < 0.6 else FILLERS
             chosen[name] = rng.choice(words)
         return plural(chosen[name]) if several else chosen[name]
 
@@ -204,7 +154,7 @@ def mistype(text: str, rng: random.Random) -> str:
 
 def _tail(rng: random.Random, words: Sequence[str]) -> str:
     """Something that a thing has or is near to, as people add it: with it a sentence means what it meant."""
-    word, colour = rng.choice(words), rng.choice(_COLOURS.split("|"))
+    word, colour = rng.choice(words), rng.choice(COLOR_WORDS)
     if rng.random() < 0.15:
         word = "".join(rng.choices("abcdefghijklmnoprstuvwz", k=rng.randint(4, 8)))
     return rng.choice(
@@ -224,7 +174,7 @@ def _tail(rng: random.Random, words: Sequence[str]) -> str:
     )
 
 
-def reword(
+def paraphrase(
     text: str,
     rng: random.Random,
     *,
@@ -233,12 +183,11 @@ def reword(
     others: Sequence[str] = (),
     slips: float = 0.06,
 ) -> str:
-    """The sentence in other words.
+    """The expression in other words; each step is taken at random, none changes the targets.
 
     Args:
-        photograph: categories are called what people call them (`refseg.generation.language.everyday_words`), and
-        words for people
-            stand for each other; not in drawn scenes, which tell men, women and kids apart.
+        photograph: categories are called what people call them (`lexicon.EVERYDAY`), and words for people stand for
+            each other; not in drawn scenes, which tell men, women and kids apart.
         alone: every object of the picture is of the sentence's category, so that the noun itself may be left out.
         others: words that may be put in as something a thing is near to or has, which changes nothing of what is meant
             as long as one thing is.
@@ -263,7 +212,7 @@ def reword(
     text = _WEARS.sub(lambda found: found.expand(rng.choice(_WEARINGS)).replace("  ", " "), text)
     if photograph and rng.random() < 0.5:
         text = _everyday(text, rng, alone)
-    table = _SAME | _PEOPLE if photograph else _SAME
+    table = PARAPHRASES | PERSON_PARAPHRASES if photograph else PARAPHRASES
     said: dict[str, str] = {}
     if rng.random() < 0.6:
         text = re.sub(

@@ -23,52 +23,13 @@ from PIL import Image, ImageFilter
 
 from refseg.data.formats.coco import Instances, build_instance, read_instances
 from refseg.data.images import read_image
-from refseg.data.layout import PictureFinder
 from refseg.data.masks import bounding_box
 from refseg.data.rle import encode
+from refseg.data.source import PictureFinder
 from refseg.errors import DataError, RefsegError
 from refseg.files import replacing, write_text
-from refseg.generation.language.lexicon import GROUNDED, normal_name
+from refseg.generation.language.lexicon import CUT_OUT, GROUNDED, WORN, normal_name
 from refseg.generation.scenes.world import random_for
-
-__all__ = ["CollageSettings", "Collages", "write_collages"]
-
-CUT = (
-    frozenset(GROUNDED)
-    | frozenset(
-        ("cat", "bird", "monkey", "tiger", "deer", "otter", "koala", "lion", "turtle", "airplane", "boat", "train")
-    )
-    | frozenset(("umbrella", "backpack", "handbag", "suitcase", "frisbee", "bottle", "vase", "clock", "teddy bear"))
-    | frozenset(("potted plant", "stop sign", "laptop", "banana", "apple", "orange", "pizza", "cake", "donut", "cup"))
-    | frozenset(("bowl", "surfboard", "skateboard", "kite", "sandwich", "tv", "toilet", "couch", "book", "sports ball"))
-    | frozenset(
-        ("wine glass", "dining table", "bed", "hot dog", "broccoli", "carrot", "fork", "knife", "spoon", "remote")
-    )
-    | frozenset(("cell phone", "keyboard", "mouse", "microwave", "oven", "toaster", "sink", "refrigerator", "scissors"))
-    | frozenset(
-        ("toothbrush", "hair drier", "tie", "tennis racket", "baseball bat", "baseball glove", "skis", "snowboard")
-    )
-    | frozenset(("traffic light", "parking meter", "grape", "cherry", "strawberry", "tree", "trash can", "sign"))
-)
-"""Categories of things that are whole by themselves; parts, garments and grounds are not cut out."""
-
-_WORN = {
-    "hat": "hat",
-    "dress": "wearing a dress",
-    "skirt": "wearing a skirt",
-    "jeans": "wearing jeans",
-    "shorts": "wearing shorts",
-    "coat": "wearing a coat",
-    "jacket": "wearing a jacket",
-    "sunglasses": "wearing sunglasses",
-    "scarf": "wearing a scarf",
-    "boots": "wearing boots",
-    "suit": "wearing a suit",
-    "sweater": "wearing a sweater",
-    "handbag": "carrying a bag",
-    "belt": "wearing a belt",
-}
-"""What a person wears whose garments are annotated in the same picture."""
 
 _LEAST_AREA = 2500  # pixels of a cutout
 _MOST_COVERED = 0.35  # of an object, by what stands before it
@@ -177,19 +138,19 @@ class Collages:
         keys = self.by_picture[number].get(image_id, [])
         record = instances.pictures[image_id]
         names = [normal_name(instances.categories.get(instances.annotations[key]["category_id"], "")) for key in keys]
-        worn = tuple(_WORN[name] for name in dict.fromkeys(names) if name in _WORN)
+        worn = tuple(WORN[name] for name in dict.fromkeys(names) if name in WORN)
         dressed = names.count("person") == 1 and any(name in ("skin", "hair") for name in names)
         height, width = record.size
         whole = 0
         for key, name in zip(keys, names, strict=True):
             left, top, wide, high = instances.annotations[key]["bbox"]
             edges = (left <= 2, left + wide >= width - 2, top + high >= height - 2)
-            if name in CUT and top > 2 and not (edges[0] and edges[1]) and wide * high > _LEAST_AREA:
+            if name in CUT_OUT and top > 2 and not (edges[0] and edges[1]) and wide * high > _LEAST_AREA:
                 if instances.annotations[key].get("iscrowd"):
                     continue
                 traits = worn if name == "person" and dressed else None
                 self.cutouts.setdefault(name, []).append(Cutout(path, number, key, name, traits, edges))
-            whole += name in CUT
+            whole += name in CUT_OUT
         if record.extra.get("exhaustive", True) and whole == len(names) and len(names) <= 3:
             self.bases.append(Base(path, number, image_id))
 

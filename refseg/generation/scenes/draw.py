@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from refseg.generation.scenes import figures, objects
 from refseg.generation.scenes.backdrop import draw_backdrop
 from refseg.generation.scenes.pen import Colour, Pen
-from refseg.generation.scenes.world import CATEGORIES, COLOURS, Layout, Placed
-
-__all__ = ["MIN_PIXELS", "MIN_VISIBLE", "Patch", "paint", "render", "visible_masks"]
+from refseg.generation.scenes.world import CATEGORIES, Layout, Placed
+from refseg.palette import PAINTS
 
 MIN_VISIBLE = 0.62  # of the object's own pixels
 MIN_PIXELS = 0.0016  # of the picture's pixels: 164 at 320 x 320
@@ -61,14 +60,14 @@ def render(item: Placed, size: int, light: float) -> Patch | None:
     height = max(4, round(item.height * size))
     aspect = item.width / item.height
     scale = 4 if height < 48 else 3 if height < 120 else 2
-    body: Colour = COLOURS[item.colour]
+    body: Colour = PAINTS[item.colour]
     pen = Pen(height, aspect, scale, item.flip, body, _INKY if item.colour == "white" else _CREAM)
     if "person" in CATEGORIES[item.category].families:
         figures.person(pen, item.category, item.traits, item.style)
         look, period = "cylinder", (0.075 if "standing" in item.traits else 0.12)
     else:
         name = item.category.replace(" ", "_")
-        getattr(figures if name in figures.__all__ else objects, name)(pen, item.style)
+        getattr(figures if hasattr(figures, name) else objects, name)(pen, item.style)
         look, period = _LOOKS.get(item.category, ("flat", 0.16))
     colour, cover = pen.finish(item.pattern, period)
     colour *= _shade(cover.shape, look, light)[:, :, None]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from refseg.generation.scenes.pen import BODY, DARK, LIGHT, Colour, Pen
 
-__all__ = ["cat", "dog", "duck", "horse", "person", "teddy_bear"]
-
 _SKIN: tuple[Colour, ...] = ((250, 214, 184), (236, 188, 150), (206, 150, 110), (160, 108, 74), (112, 74, 52))
 _HAIR: tuple[Colour, ...] = (
     (38, 30, 28),

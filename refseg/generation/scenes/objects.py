@@ -6,24 +6,6 @@ import math
 
 from refseg.generation.scenes.pen import BODY, DARK, LIGHT, Pen
 
-__all__ = [
-    "ball",
-    "bicycle",
-    "bottle",
-    "box",
-    "bus",
-    "car",
-    "chair",
-    "cup",
-    "lamp",
-    "sofa",
-    "suitcase",
-    "table",
-    "truck",
-    "umbrella",
-    "vase",
-]
-
 _GLASS = (176, 208, 226)
 _TYRE = (40, 40, 44)
 _STEEL = (168, 172, 178)

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["BODY", "DARK", "LIGHT", "Colour", "Pen"]
-
 Colour = tuple[int | float, int | float, int | float]
 Points = Sequence[tuple[float, float]]
 

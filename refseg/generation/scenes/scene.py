@@ -1,22 +1,22 @@
-"""One drawn scene: a picture, its things with exact masks, and sentences with exact targets."""
+"""Drawn scenes: a picture, its things with exact masks, and expressions with exact targets; one by one, or many."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refseg.data.sample import Instance, ReferringDataset, Sample
 from refseg.errors import RefsegError, did_you_mean
 from refseg.generation.language.expressions import Expression, expressions_of
 from refseg.generation.language.forms import Form, Select, Thing, View, selects
-from refseg.generation.language.words import PEOPLE_NOUNS
+from refseg.generation.language.lexicon import PEOPLE_NOUNS
 from refseg.generation.scenes.draw import Patch, paint, render, visible_masks
-from refseg.generation.scenes.world import CATEGORIES, Layout, held_out, random_for, sample_layout
-
-__all__ = ["SPLITS", "Scene", "generate"]
+from refseg.generation.scenes.world import CATEGORIES, Layout, Placed, held_out, random_for, sample_layout
 
 SPLITS = ("train", "val", "testA", "testB", "testC")
 
@@ -73,6 +73,95 @@ def generate(
         attempt += 1
 
 
+@dataclass(frozen=True)
+class SceneDataset(Sequence[Scene]):
+    """Scenes 0 to `scenes` - 1 of a split, each drawn when asked for (see `generate` for the other fields).
+
+    Holds no state, so it can be sent to worker processes; a `torch.utils.data.DataLoader` takes it as it is.
+    """
+
+    seed: int
+    scenes: int
+    size: int = 320
+    sentences: int = 16
+    split: str = "train"
+    plus: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scenes < 0:
+            raise RefsegError(f"a data set of {self.scenes} scenes cannot be")
+
+    def __len__(self) -> int:
+        return self.scenes
+
+    def __getitem__(self, index: int) -> Scene:  # type: ignore[override]
+        if not -self.scenes <= index < self.scenes:
+            raise IndexError(f"scene {index} of {self.scenes}")
+        return generate(self.seed, index % self.scenes, self.size, self.sentences, self.split, self.plus)
+
+
+@dataclass(frozen=True)
+class SceneStream:
+    """Scenes without end, from number `start` in steps of `step`: give worker w of n the start w and the step n."""
+
+    seed: int
+    size: int = 320
+    sentences: int = 16
+    split: str = "train"
+    plus: bool = False
+    start: int = 0
+    step: int = 1
+
+    def __iter__(self) -> Iterator[Scene]:
+        index = self.start
+        while True:
+            yield generate(self.seed, index, self.size, self.sentences, self.split, self.plus)
+            index += self.step
+
+
+def scene_samples(scene: Scene, image_id: int | None = None) -> list[Sample]:
+    """One sample a sentence; picture and masks stay in memory. `image_id` is the scene's number if not given."""
+    number = scene.index if image_id is None else image_id
+    size = (scene.image.shape[0], scene.image.shape[1])
+    objects = [
+        Instance(index, thing.category, thing.box, mask, tags=_tags(thing))
+        for index, (thing, mask) in enumerate(zip(scene.things, scene.masks, strict=True))
+    ]
+    return [
+        Sample(
+            id=f"{number}_{position}",
+            text=expression.text,
+            image_id=number,
+            size=size,
+            objects=tuple(objects[target] for target in expression.targets),
+            no_target=not expression.targets,
+            image=scene.image,
+            kind=expression.kind,
+            split=scene.split,
+            dataset="scenes",
+            ref_id=number,
+            sent_id=position,
+            surroundings=tuple(objects),
+        )
+        for position, expression in enumerate(scene.expressions)
+    ]
+
+
+def drawn_samples(scenes: SceneDataset) -> ReferringDataset:
+    """All samples of some scenes, drawn now and kept in memory (about 0.5 MB a scene at 320 pixels)."""
+    samples = [sample for scene in scenes for sample in scene_samples(scene)]
+    return ReferringDataset(samples, name="scenes", split=scenes.split)
+
+
+def _tags(thing: Thing) -> tuple[str, ...]:
+    """The words that hold of a thing on their own: its families, colour, pattern and traits."""
+    return (
+        *thing.families,
+        *(word for word in (thing.colour, thing.pattern) if word is not None),
+        *(thing.traits or ()),
+    )
+
+
 def _draw(rng: random.Random, size: int, split: str) -> tuple[Layout, list[Patch], NDArray[np.bool_]] | None:
     """A layout whose objects are all well in sight; None if fewer than two of them are."""
     layout = sample_layout(rng, split)
@@ -109,51 +198,40 @@ def _without(layout: Layout, gone: list[int]) -> Layout:
 
 
 def _things(layout: Layout, masks: NDArray[np.bool_]) -> tuple[Thing, ...]:
-    size = masks.shape[-1]
     things = []
     for item, mask in zip(layout.objects, masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-        things.append(
-            Thing(
-                category=item.category,
-                box=(float(left), float(top), float(right), float(bottom)),
-                centre=((left + right) / 2, (top + bottom) / 2),
-                area=float(mask.sum()),
-                families=CATEGORIES[item.category].families,
-                colour=item.colour,
-                pattern=item.pattern or "plain",
-                other_colours=() if item.pattern is None else ("black",) if item.colour == "white" else ("white",),
-                traits=item.traits,
-                depth=item.depth * size,
-                support=-1 if item.support is None else item.support,
-            )
-        )
+        box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+        others = () if item.pattern is None else ("black",) if item.colour == "white" else ("white",)
+        things.append(_thing(item, box, float(mask.sum()), others, masks.shape[-1]))
     return tuple(things)
 
 
 def _elsewhere(seed: int, split: str, index: int, size: int) -> View:
-    """Another layout of the split, whose sentences may be borrowed; boxes as if nothing were hidden."""
-    layout = sample_layout(random_for("elsewhere", seed, split, index), split)
+    """Another layout of the split, whose expressions may be borrowed; boxes as if nothing were hidden."""
     things = []
-    for item in layout.objects:
+    for item in sample_layout(random_for("elsewhere", seed, split, index), split).objects:
         left, top, right, bottom = (value * size for value in item.box)
-        things.append(
-            Thing(
-                item.category,
-                (left, top, right, bottom),
-                ((left + right) / 2, (top + bottom) / 2),
-                (right - left) * (bottom - top) * 0.7,
-                CATEGORIES[item.category].families,
-                item.colour,
-                item.pattern or "plain",
-                (),
-                item.traits,
-                item.depth * size,
-                -1 if item.support is None else item.support,
-            )
-        )
+        things.append(_thing(item, (left, top, right, bottom), (right - left) * (bottom - top) * 0.7, (), size))
     return View((size, size), tuple(things))
+
+
+def _thing(
+    item: Placed, box: tuple[float, float, float, float], area: float, other_colours: tuple[str, ...], size: int
+) -> Thing:
+    return Thing(
+        category=item.category,
+        box=box,
+        centre=((box[0] + box[2]) / 2, (box[1] + box[3]) / 2),
+        area=area,
+        families=CATEGORIES[item.category].families,
+        colour=item.colour,
+        pattern=item.pattern or "plain",
+        other_colours=other_colours,
+        traits=item.traits,
+        depth=item.depth * size,
+        support=-1 if item.support is None else item.support,
+    )
 
 
 def _allowed(view: View, split: str, form: Form, found: frozenset[int]) -> bool:

@@ -12,32 +12,10 @@ import random
 from dataclasses import dataclass, replace
 from functools import cache
 
-__all__ = [
-    "CATEGORIES",
-    "COLOURS",
-    "PATTERNS",
-    "Category",
-    "Layout",
-    "Placed",
-    "held_out",
-    "random_for",
-    "sample_layout",
-]
+from refseg.palette import PAINTS
 
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (208, 36, 40),
-    "orange": (240, 132, 24),
-    "yellow": (246, 212, 52),
-    "green": (48, 150, 66),
-    "blue": (38, 92, 204),
-    "purple": (128, 58, 168),
-    "pink": (246, 140, 182),
-    "brown": (122, 76, 42),
-    "black": (44, 44, 50),
-    "white": (240, 240, 236),
-}
 PATTERNS = ("striped", "dotted", "checked")
-ALL = tuple(COLOURS)
+ALL = tuple(PAINTS)
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,9 @@ from PIL import Image
 from refseg.data import rle
 from refseg.errors import DataError
 from refseg.files import write_bytes, write_text
-from refseg.generation.language.forms import Form
+from refseg.generation.grefcoco import add_ref, by_targets, count_kinds
 from refseg.generation.scenes.scene import SPLITS, Scene, generate
 from refseg.generation.scenes.world import CATEGORIES
-
-__all__ = ["FIRST_IMAGE_ID", "SceneSettings", "write_scenes"]
 
 FIRST_IMAGE_ID = 900_000_000
 _SPLIT_ROOM = 10_000_000  # picture numbers a split may use
@@ -106,7 +104,7 @@ def write_scenes(
     report = progress or (lambda count: None)
     if refs_file.exists() and instances_file.exists():
         report(sum(settings.counts.values()))
-        return _count(_read(refs_file))
+        return count_kinds(_read(refs_file))
     todo = []
     for chunk in chunks:
         if (parts / chunk.name).exists():
@@ -130,7 +128,7 @@ def write_scenes(
                 raise
     refs = _assemble((parts / chunk.name for chunk in chunks), refs_file, instances_file)
     shutil.rmtree(parts)
-    return _count(refs)
+    return count_kinds(refs)
 
 
 def _read(path: Path) -> Any:
@@ -175,19 +173,11 @@ def _record(scene: Scene, image_id: int, name: str) -> dict[str, Any]:
                 "traits": list(thing.traits or ()),
             }
         )
-    # Sentences with the same targets belong to one referent; a deception stands alone with its paraphrases.
-    groups: dict[tuple[tuple[int, ...], Form | None], list[dict[str, Any]]] = {}
-    for expression in scene.expressions:
-        key = (expression.targets, None if expression.targets else expression.form)
-        words = expression.text.replace(",", "")
-        groups.setdefault(key, []).append(
-            {"raw": expression.text, "sent": words, "tokens": words.split(), "kind": expression.kind}
-        )
     return {
         "image": {"id": image_id, "file_name": name, "height": scene.image.shape[0], "width": scene.image.shape[1]},
         "split": scene.split,
         "objects": objects,
-        "referents": [[list(targets), sentences] for (targets, _), sentences in groups.items()],
+        "referents": [[list(targets), sentences] for targets, sentences in by_targets(scene.expressions)],
     }
 
 
@@ -196,7 +186,6 @@ def _assemble(parts: Iterable[Path], refs_file: Path, instances_file: Path) -> l
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     refs: list[dict[str, Any]] = []
-    sent_id = 0
     for part in parts:
         for record in _read(part):
             image = record["image"]
@@ -205,38 +194,15 @@ def _assemble(parts: Iterable[Path], refs_file: Path, instances_file: Path) -> l
             for item in record["objects"]:
                 annotations.append({"id": len(annotations) + 1, "image_id": image["id"], **item})
             for targets, sentences in record["referents"]:
-                numbers = list(range(sent_id, sent_id + len(sentences)))
-                sent_id += len(sentences)
-                refs.append(
-                    {
-                        "ref_id": len(refs),
-                        "image_id": image["id"],
-                        "file_name": image["file_name"],
-                        "split": record["split"],
-                        "ann_id": [first + target for target in targets] or [-1],
-                        "category_id": [record["objects"][target]["category_id"] for target in targets] or [-1],
-                        "no_target": not targets,
-                        "sent_ids": numbers,
-                        "sentences": [
-                            {**sentence, "sent_id": number} for sentence, number in zip(sentences, numbers, strict=True)
-                        ],
-                    }
-                )
-    categories = [
+                categories = [record["objects"][target]["category_id"] for target in targets]
+                ann_ids = [first + target for target in targets]
+                add_ref(refs, image["id"], image["file_name"], record["split"], ann_ids, categories, sentences)
+    named = [
         {"id": number, "name": name, "supercategory": CATEGORIES[name].families[0]}
         for name, number in _CATEGORY_IDS.items()
     ]
     info = {"description": "drawn scenes of refseg"}
-    content = {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    content = {"info": info, "images": images, "annotations": annotations, "categories": named}
     write_text(instances_file, json.dumps(content))
     write_text(refs_file, json.dumps(refs))
     return refs
-
-
-def _count(refs: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for ref in refs:
-        split = counts.setdefault(ref["split"], {})
-        for sentence in ref["sentences"]:
-            split[sentence["kind"]] = split.get(sentence["kind"], 0) + 1
-    return counts

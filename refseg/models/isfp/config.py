@@ -8,42 +8,45 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from refseg.data.transforms import InputConfig
+from annotated_types import Ge, Gt, Lt
+
+from refseg.config import Config, NonNegativeFloat, PositiveInt
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
-from refseg.encoders.vision.darknet import DarkNetConfig
-from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
+from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
+from refseg.geometry import InputConfig
 from refseg.nn.aspp import check_rates
+from refseg.nn.losses import SharedLosses
+from refseg.types import Needs
 
 __all__ = ["ABLATIONS", "PRESETS", "BranchConfig", "ISFPConfig", "ISFPLosses", "PropagationConfig", "RefinementConfig"]
 
 
 @dataclass(frozen=True)
-class BranchConfig:
+class BranchConfig(Config):
     """The two branches of the instance extraction module (section 3.2.2); the thesis gives no widths."""
 
-    instance_width: int = 512
+    instance_width: PositiveInt = 512
     """C: channels of the instance-specific features."""
-    segmentation_width: int = 256
+    segmentation_width: PositiveInt = 256
     """Channels of the segmentation branch."""
-    layers: int = 4
+    layers: PositiveInt = 4
     """3x3 convolutions of each branch."""
     rates: tuple[int, ...] = (6, 12, 18)
     """Dilations of the segmentation branch's ASPP, as in MCN."""
 
-    def __post_init__(self) -> None:
-        if min(self.instance_width, self.segmentation_width, self.layers) < 1:
-            raise ConfigError("branches: instance_width, segmentation_width and layers are 1 or more")
-        check_rates("branches.rates", self.rates)
+    def check(self) -> None:
+        check_rates("rates", self.rates)
 
 
 @dataclass(frozen=True)
-class PropagationConfig:
+class PropagationConfig(Config):
     """The relationship analysis module (section 3.2.3)."""
 
     kind: Literal["propagation", "conv"] = "propagation"
@@ -59,27 +62,24 @@ class PropagationConfig:
 
 
 @dataclass(frozen=True)
-class RefinementConfig:
+class RefinementConfig(Config):
     """The refinement module (section 3.2.4): three 3x3 convolutions on picture and coarse mask."""
 
     enabled: bool = True
     """Without it the coarse mask is the answer (table 3.1)."""
-    width: int = 32
+    width: PositiveInt = 32
     """Channels of the first two convolutions."""
-    input_stride: int = 4
+    input_stride: PositiveInt = 4
     """Stride at which picture and coarse mask are read."""
-    output_stride: int = 1
+    output_stride: PositiveInt = 1
     """Stride of the answer: the picture is enlarged by 2 behind the first and behind the second convolution, as far as
     this asks for. The thesis says that upsampling lies between the convolutions, and elsewhere that the network puts
     out masks at stride 8; its gain at Pr@0.9 is out of reach for those."""
 
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.input_stride < 1 or self.output_stride < 1:
-            raise ConfigError("refinement: width, input_stride and output_stride are 1 or more")
+    def check(self) -> None:
         if self.input_stride / self.output_stride not in (1.0, 2.0, 4.0):
             raise ConfigError(
-                f"refinement.output_stride={self.output_stride}: refinement.input_stride={self.input_stride} divided "
-                "by it must be 1, 2 or 4"
+                f"output_stride={self.output_stride}: input_stride={self.input_stride} divided by it must be 1, 2 or 4"
             )
 
     @property
@@ -89,46 +89,20 @@ class RefinementConfig:
 
 
 @dataclass(frozen=True)
-class ISFPLosses:
+class ISFPLosses(SharedLosses):
     """Weights of the losses; the defaults are the thesis's (equation 3.4, section 3.3.1)."""
 
-    identify: float = 10.0
-    segment: float = 0.03
-    refine: float = 0.5
-    refine_threshold: float = 0.3
+    identify: NonNegativeFloat = 10.0
+    segment: NonNegativeFloat = 0.03
+    refine: NonNegativeFloat = 0.5
+    refine_threshold: Annotated[float, Ge(-1), Lt(1)] = 0.3
     """theta: the refined mask is learnt where the coarse one's IoU with the target is above; below 0 it always is."""
     reduction: Literal["sum", "mean"] = "sum"
     """Over the cells of the grid and the pixels of masks (of all positive channels); then the mean over sentences. The
     thesis does not say; its weights balance the three for sums. A refined mask counts as a coarse one's pixels."""
     downsample: Literal["nearest", "area"] = "nearest"
     """How the target comes to the size of a mask: the pixel at the centre of a cell, or the share of the cell."""
-    dice: float = 0.0
-    """Of the dice loss on the positive channels and the refined mask, which the thesis does not have."""
-    no_target: float = 1.0
-    """Of the verdict, where the model has such a head."""
-    tags: float = 0.3
-    """Of the tags (see `ISFPConfig.tags`), where there are any."""
 
-    def __post_init__(self) -> None:
-        for name in ("identify", "segment", "refine", "dice", "no_target", "tags"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"losses.{name}={getattr(self, name)}: 0 or more is wanted")
-        if not -1 <= self.refine_threshold < 1:
-            raise ConfigError(
-                f"losses.refine_threshold={self.refine_threshold}: an IoU below 1 is wanted, or -1 for none"
-            )
-
-
-_INPUT = InputConfig(
-    size=416,
-    resize="letterbox",
-    interpolation="bicubic",
-    mean=(0.0,) * 3,
-    std=(255.0,) * 3,
-    padding=(127.5,) * 3,
-    rasterise="original",
-)
-"""Pictures of the DarkNet family: 0 to 1, in the middle of a grey square."""
 
 _TEXT = RecurrentTextConfig(max_words=15, train_embedding=False, pool="scalar")
 """Words weighed by a number each (section 3.2.1). Both directions are summed, 1024 channels, as in the code that the
@@ -136,13 +110,13 @@ authors published for VLT; 20 words for G-Ref."""
 
 
 @dataclass(frozen=True)
-class ISFPConfig:
+class ISFPConfig(Config):
     """A whole ISFP; the defaults are the thesis's (sections 3.2 and 3.3.1)."""
 
-    input: InputConfig = field(default_factory=lambda: _INPUT)
+    input: InputConfig = DARKNET_INPUT
     vision: DarkNetConfig | SwinConfig | ResNetConfig = field(default_factory=DarkNetConfig)
     text: RecurrentTextConfig | BertTextConfig | WordTransformerConfig = field(default_factory=lambda: _TEXT)
-    width: int = 512
+    width: PositiveInt = 512
     """C_f: channels of the fused features, which the thesis does not state."""
     product_norm: bool = True
     """Batch normalisation and rectification of the products of equation 3.1, beside those of their factors: MCN, whose
@@ -150,7 +124,7 @@ class ISFPConfig:
     coordinates: bool = False
     """Tell the visual features where they lie, by two more channels. Cells and channels stand for places, and
     convolutions learn of places through the borders alone; a small encoder that starts from nothing hardly does."""
-    grid: int = 13
+    grid: Annotated[int, Ge(2)] = 13
     """S: rows and columns of the grid; the segmentation branch has S x S channels."""
     identify: bool = True
     """Whether there are an identification branch and a channel a cell (IEM); without them the segmentation branch puts
@@ -164,31 +138,25 @@ class ISFPConfig:
     its own mask, and the answer is the highest logit over the channels of all cells of probability `cell_threshold` or
     more. For GRES, of which the thesis's chapter 3 knows nothing. It wants `Targets.instances`; where a batch has none,
     a mask counts as one thing."""
-    cell_threshold: float = 0.5
+    cell_threshold: Annotated[float, Gt(0), Lt(1)] = 0.5
     """Probability from which on a cell answers, with `answer` union; where none reaches it, the likeliest one does."""
     no_target_head: bool = False
-    """A verdict from the mean of the instance-specific features (in the baseline, of what the segmentation branch
-    reads). The thesis has none: a mask of few pixels counts as none."""
+    """A no-target logit from the mean instance-specific feature (in the baseline, from that of what the segmentation
+    branch reads). The thesis has none: a mask of few pixels counts as none."""
     tags: tuple[str, ...] = ()
     """Words of which a linear map of the finest visual features says, place by place, whether they hold there. The
     thesis has none: it lets an encoder that was not trained on anything before learn to see from drawn scenes. Answers
     do not use it."""
     losses: ISFPLosses = field(default_factory=ISFPLosses)
 
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ConfigError(f"width={self.width}: a positive number is wanted")
-        if self.grid < 2:
-            raise ConfigError(f"grid={self.grid}: 2 or more is wanted")
-        if not 0 < self.cell_threshold < 1:
-            raise ConfigError(f"cell_threshold={self.cell_threshold}: a probability between 0 and 1 is wanted")
+    def check(self) -> None:
         if self.answer == "union" and not self.identify:
             raise ConfigError("answer='union' with identify=false: there are no cells to unite; switch identify on")
 
     @property
-    def wants_instances(self) -> bool:
-        """Whether training needs the targets' masks one by one (`Targets.instances`)."""
-        return self.answer == "union"
+    def needs(self) -> Needs:
+        """What the losses want beside masks and no-target labels."""
+        return Needs(instances=self.answer == "union", tags=self.tags)
 
 
 PAPER = ISFPConfig()
@@ -198,9 +166,7 @@ PAPER_SWIN = replace(PAPER, input=InputConfig(), vision=SwinConfig(), text=BertT
 
 MINI = ISFPConfig(
     input=InputConfig(size=192),
-    vision=ResNetConfig(
-        block="basic", widths=(48, 96, 192, 256), depths=(1, 2, 2, 1), stem="conv3", stem_width=32, norm="batch"
-    ),
+    vision=SMALL_RESNET,
     text=RecurrentTextConfig(vocabulary_size=512, max_words=20, embedding=128, hidden=192, pool="scalar", dropout=0.0),
     width=128,
     coordinates=True,
@@ -226,4 +192,4 @@ ABLATIONS: dict[str, ISFPConfig] = {
     "table 3.1: baseline, IEM, RAM": replace(PAPER, refinement=_UNREFINED),
     "table 3.1: baseline, IEM, RAM, RM": PAPER,
 }
-"""Table 3.2 is no configuration: `refseg.models.isfp.oracles` replaces what a branch of PAPER says by the truth."""
+"""Table 3.2 is no configuration: `with_true_location` and `with_true_masks` put the truth in the place of a branch."""

@@ -1,4 +1,4 @@
-"""What a sentence's masks mean on ISFP's grid: which cells are positive, and whose mask each of them stands for."""
+"""Targets on ISFP's grid: which cells are positive, and whose mask each of them stands for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["GridTargets", "gravity_centres", "grid_targets"]
 
 
 class GridTargets(NamedTuple):
-    """K things that B sentences mean, and the grid's S x S cells."""
+    """The K targets of B expressions, and the grid's S x S cells."""
 
     masks: Bool[Tensor, "K H W"]
     owner: Int[Tensor, "B S S"]
@@ -28,14 +28,14 @@ class GridTargets(NamedTuple):
         return self.owner >= 0
 
 
-def grid_targets(targets: Targets, grid: int, apart: bool) -> GridTargets:
+def grid_targets(targets: Targets, grid: int, separate: bool) -> GridTargets:
     """The cell of each thing's centre of gravity and its eight neighbours are positive (thesis, section 3.2.5).
 
-    A sentence's mask is one thing. With `apart` each of `targets.instances` is, where the batch has them; a cell beside
-    several centres stands for the nearest. Things without pixels have no cell.
+    An expression's mask is one thing. With `separate` each of `targets.instances` is, where the batch has them; a cell
+    beside several centres stands for the nearest. Things without pixels have no cell.
     """
     masks, sentences = targets.masks, torch.arange(len(targets.masks), device=targets.masks.device)
-    if apart and targets.instances is not None:
+    if separate and targets.instances is not None:
         counts = torch.tensor([len(each) for each in targets.instances], device=masks.device)
         masks, sentences = torch.cat(list(targets.instances)), sentences.repeat_interleave(counts)
     count = len(targets.masks)
@@ -44,8 +44,8 @@ def grid_targets(targets: Targets, grid: int, apart: bool) -> GridTargets:
     places = centres * scale
     cells = places.floor().long().clamp(0, grid - 1)
     lines = torch.arange(grid, device=masks.device)
-    apart_rows, apart_columns = ((lines[None] - cells[:, axis : axis + 1]).abs() for axis in (0, 1))
-    near = torch.maximum(apart_rows[:, :, None], apart_columns[:, None]) <= 1
+    off_rows, off_columns = ((lines[None] - cells[:, axis : axis + 1]).abs() for axis in (0, 1))
+    near = torch.maximum(off_rows[:, :, None], off_columns[:, None]) <= 1
     down, right = ((lines[None] + 0.5 - places[:, axis : axis + 1]) ** 2 for axis in (0, 1))
     distance = (down[:, :, None] + right[:, None]).masked_fill(~(near & some[:, None, None]), torch.inf)
     owner = torch.full((count, grid, grid), -1, device=masks.device)

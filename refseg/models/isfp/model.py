@@ -25,20 +25,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.encoders.build import build_text, build_vision
-from refseg.encoders.vision.darknet import KERAS_EPS, LEAK, conv_leaky
 from refseg.errors import ConfigError, RefsegError
 from refseg.models.isfp.config import BranchConfig, ISFPConfig, RefinementConfig
 from refseg.models.isfp.grid import grid_targets
 from refseg.models.isfp.propagation import RelationAnalysis
 from refseg.nn.aspp import ASPP
-from refseg.nn.conv import channels_last
-from refseg.nn.losses import dice_loss, resize_logits, resize_masks
-from refseg.nn.no_target import NoTargetHead, no_target_loss
+from refseg.nn.conv import KERAS_EPS, LEAK, channels_last, conv_leaky
+from refseg.nn.heads import NoTargetHead, tag_head
+from refseg.nn.losses import dice_loss, no_target_loss, resize_logits, resize_masks, tag_losses
 from refseg.nn.positions import with_coordinates
-from refseg.nn.tags import tag_head, tag_losses
-from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
-__all__ = ["ISFP", "CrossScale", "Fusion", "ISFPState", "Refinement", "build_isfp", "chosen_cells"]
+__all__ = [
+    "ISFP",
+    "CrossScale",
+    "Fusion",
+    "ISFPState",
+    "Refinement",
+    "build_isfp",
+    "chosen_cells",
+    "with_true_location",
+    "with_true_masks",
+]
 
 STRIDES = (8, 16, 32)
 """Of F_vl, F_vm and F_vs."""
@@ -52,7 +60,7 @@ class ISFPState(NamedTuple):
 
     visual: tuple[Float[Tensor, "N _ _ _"], ...]
     """Convolutions of F_vl, F_vm and F_vs: the visual factors of equation 3.1."""
-    picture: Float[Tensor, "N 3 u v"] | None
+    image: Float[Tensor, "N 3 u v"] | None
     """The picture at the size that the refinement reads."""
     size: tuple[int, int]
     """Height and width of the input."""
@@ -134,17 +142,17 @@ class Refinement(nn.Module):
         self.third = nn.Conv2d(config.width, 1, kernel_size=3, padding=1)
 
     def forward(
-        self, picture: Float[Tensor, "B 3 u v"], coarse: Float[Tensor, "B h w"], size: tuple[int, int]
+        self, image: Float[Tensor, "B 3 u v"], coarse: Float[Tensor, "B h w"], size: tuple[int, int]
     ) -> Float[Tensor, "B p q"]:
         """Mask logits at `output_stride` of an input of `size`; `coarse` are logits."""
-        probability = resize_logits(coarse.sigmoid(), (picture.shape[2], picture.shape[3]))
-        maps = self.first(torch.cat([picture, probability[:, None].to(picture.dtype)], dim=1))
+        probability = resize_logits(coarse.sigmoid(), (image.shape[2], image.shape[3]))
+        maps = self.first(torch.cat([image, probability[:, None].to(image.dtype)], dim=1))
         for index, layer in enumerate((self.second, self.third)):
             if index < self.config.enlargements:
                 maps = F.interpolate(maps, scale_factor=2, mode="nearest")
             maps = layer(maps)
-        found = (-(-size[0] // self.config.output_stride), -(-size[1] // self.config.output_stride))
-        return maps[:, 0, : found[0], : found[1]] + resize_logits(coarse, found)
+        out = (-(-size[0] // self.config.output_stride), -(-size[1] // self.config.output_stride))
+        return maps[:, 0, : out[0], : out[1]] + resize_logits(coarse, out)
 
 
 class ISFP(nn.Module):
@@ -152,9 +160,9 @@ class ISFP(nn.Module):
 
     late_fusion = True
 
-    def __init__(self, config: ISFPConfig, vision: Any, text: Any) -> None:
+    def __init__(self, config: ISFPConfig, vision: VisionEncoder, text: TextEncoder) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.needs = config, config.needs
         self.vision = vision
         self.text = text
         width, part = config.width, config.branches
@@ -178,7 +186,7 @@ class ISFP(nn.Module):
         at stride 8, and with an identification branch `identify_logits` (B, S, S), `cells` (B, S, S), True on those
         that answer, and `channel_logits` (B, S^2, h, w); and `tag_logits` (N, t, h, w) where there are tags."""
         state = self.encode_image(batch.images, batch.pixel_mask)
-        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """F_w and F_t."""
@@ -203,20 +211,20 @@ class ISFP(nn.Module):
         self,
         state: ISFPState,
         text: TextFeatures,
-        picture: Int[Tensor, " B"] | None = None,
+        image_index: Int[Tensor, " B"] | None = None,
         cells: Bool[Tensor, "B S S"] | None = None,
     ) -> Output:
-        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one.
+        """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one.
 
         `cells` puts other cells in the place of those that the identifying map chooses (table 3.2A). Raises
         `RefsegError` where the model has no cells.
         """
         if cells is not None and self.relations is None:
             raise RefsegError("this ISFP has no identification branch: there are no cells to choose")
-        visual, small = state.visual, state.picture
-        if picture is not None:
-            visual = tuple(channels_last(maps[picture]) for maps in visual)
-            small = None if small is None else small[picture]
+        visual, small = state.visual, state.image
+        if image_index is not None:
+            visual = tuple(channels_last(maps[image_index]) for maps in visual)
+            small = None if small is None else small[image_index]
         deep, fine = self.cross_scale(self.fusion(visual, text.sentence))
         channels, judged = self.segmentation(fine), fine
         auxiliary: dict[str, Any] = {}
@@ -234,36 +242,36 @@ class ISFP(nn.Module):
             auxiliary = {"identify_logits": identify, "cells": cells, "channel_logits": channels}
         auxiliary["coarse_logits"] = coarse
         logits = coarse if self.refinement is None else self.refinement(small, coarse, state.size)
-        verdict = None if self.no_target is None else self.no_target(judged.flatten(2).transpose(1, 2))
+        no_target = None if self.no_target is None else self.no_target(judged.flatten(2).transpose(1, 2))
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
-        return Output(logits, verdict, auxiliary=auxiliary)
+        return Output(logits, no_target, auxiliary=auxiliary)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Equation 3.4, weighted; with the dice loss and the verdict where the configuration has them."""
-        config, found = self.config.losses, output.auxiliary
-        coarse, logits = found["coarse_logits"], output.mask_logits
+        """Equation 3.4, weighted; with the dice loss and the no-target label where the configuration has them."""
+        config, auxiliary = self.config.losses, output.auxiliary
+        coarse, logits = auxiliary["coarse_logits"], output.mask_logits
         count, pixels = len(coarse), coarse[0].numel()
         parts, dice = {}, []
         if self.relations is None:
             learnt, goals = coarse, self._target(targets.masks, coarse)
         else:
-            truth = grid_targets(targets, self.config.grid, self.config.wants_instances)
-            entropy = F.binary_cross_entropy_with_logits(found["identify_logits"], truth.positive.float())
+            truth = grid_targets(targets, self.config.grid, self.config.needs.instances)
+            entropy = F.binary_cross_entropy_with_logits(auxiliary["identify_logits"], truth.positive.float())
             parts["identify"] = config.identify * self._total(entropy, self.config.grid**2)
             sentence, row, column = truth.positive.nonzero(as_tuple=True)
-            learnt = found["channel_logits"][sentence, row * self.config.grid + column]
+            learnt = auxiliary["channel_logits"][sentence, row * self.config.grid + column]
             goals = self._target(truth.masks, coarse)[truth.owner[sentence, row, column]]
         if len(learnt):
             entropy = F.binary_cross_entropy_with_logits(learnt, goals)
             parts["segment"] = config.segment * self._total(entropy, pixels * len(learnt) / count)
             dice.append(dice_loss(learnt, goals))
         else:
-            parts["segment"] = 0.0 * found["channel_logits"].sum()
+            parts["segment"] = 0.0 * auxiliary["channel_logits"].sum()
         if self.refinement is not None:
             # Where the coarse mask is wrong, the wrong cell was chosen, and refining it would teach the wrong thing.
-            apart = _iou(coarse > 0, resize_masks(targets.masks, (coarse.shape[1], coarse.shape[2])) >= 0.5)
-            right = apart > config.refine_threshold
+            overlap = _iou(coarse > 0, resize_masks(targets.masks, (coarse.shape[1], coarse.shape[2])) >= 0.5)
+            right = overlap > config.refine_threshold
             goals = self._target(targets.masks, logits)
             entropy = F.binary_cross_entropy_with_logits(logits, goals, reduction="none").flatten(1).mean(dim=1)
             parts["refine"] = config.refine * self._total((entropy * right).mean(), pixels)
@@ -273,7 +281,7 @@ class ISFP(nn.Module):
             parts["dice"] = config.dice * torch.stack(dice).sum()
         if output.no_target_logits is not None:
             parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        return parts | tag_losses(found.get("tag_logits"), targets.tags, config.tags)
+        return parts | tag_losses(auxiliary.get("tag_logits"), targets.tags, config.tags)
 
     def _target(self, masks: Bool[Tensor, "K H W"], logits: Float[Tensor, "_ h w"]) -> Float[Tensor, "K h w"]:
         size = (logits.shape[1], logits.shape[2])
@@ -302,14 +310,39 @@ def masks_of_cells(channels: Float[Tensor, "B K h w"], cells: Bool[Tensor, "B S 
     return masked.masked_fill(~chosen.any(dim=1)[:, None, None], NOWHERE)
 
 
-def _iou(found: Bool[Tensor, "B h w"], meant: Bool[Tensor, "B h w"]) -> Float[Tensor, " B"]:
-    shared, union = ((pair.flatten(1).sum(dim=1)) for pair in (found & meant, found | meant))
+def _iou(predictions: Bool[Tensor, "B h w"], targets: Bool[Tensor, "B h w"]) -> Float[Tensor, " B"]:
+    shared, union = ((pair.flatten(1).sum(dim=1)) for pair in (predictions & targets, predictions | targets))
     return shared / union.clamp(min=1)
+
+
+def with_true_location(model: ISFP, batch: Batch, targets: Targets) -> Output:
+    """The answers when the identification branch names the cell of each target's centre of gravity (table 3.2A);
+    sentences without target have no cell and an empty mask."""
+    cells = grid_targets(targets, model.config.grid, model.config.needs.instances).centres
+    state = model.encode_image(batch.images, batch.pixel_mask)
+    return model.decode(state, model.encode_text(batch.tokens), batch.image_index, cells)
+
+
+def with_true_masks(model: ISFP, output: Output, targets: Targets) -> Output:
+    """The answers when the segmentation branch draws what the chosen cells stand for (table 3.2B): a positive cell is
+    worth its target's mask. Targets do not know the picture's other things, so that any other cell is worth an empty
+    mask; in the thesis it is worth the other thing's, which shares next to nothing with the target."""
+    if "cells" not in output.auxiliary:
+        raise RefsegError("this ISFP has no identification branch: there is no chosen cell")
+    truth = grid_targets(targets, model.config.grid, model.config.needs.instances)
+    size = (output.mask_logits.shape[1], output.mask_logits.shape[2])
+    logits: Float[Tensor, "B h w"] = output.mask_logits.new_full(output.mask_logits.shape, NOWHERE)
+    for index, (owner, cells) in enumerate(zip(truth.owner, output.auxiliary["cells"], strict=True)):
+        things = owner[cells & (owner >= 0)].unique()
+        if len(things):
+            union = truth.masks[things].any(dim=0)
+            logits[index] = (2 * resize_masks(union[None], size)[0] - 1) * -NOWHERE
+    return Output(logits, output.no_target_logits, auxiliary=output.auxiliary)
 
 
 def build_isfp(config: ISFPConfig) -> ISFP:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
-    vision: Any = build_vision(config.vision)
+    vision = build_vision(config.vision)
     if not set(STRIDES) <= set(vision.channels):
         raise ConfigError(f"vision: maps of strides {STRIDES} are wanted, not {tuple(vision.channels)}")
     return ISFP(config, vision, build_text(config.text))

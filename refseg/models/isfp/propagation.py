@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.encoders.vision.darknet import KERAS_EPS, LEAK
 from refseg.models.isfp.config import PropagationConfig
+from refseg.nn.conv import KERAS_EPS, LEAK
 
 __all__ = ["PATHS", "Propagation", "RelationAnalysis", "sweep"]
 

@@ -27,11 +27,10 @@ from refseg.encoders.vision.swin import Swin
 from refseg.errors import RefsegError
 from refseg.models.lavt.config import LAVTConfig
 from refseg.nn.conv import ConvNorm, channels_last
-from refseg.nn.losses import dice_loss, weighted_cross_entropy
-from refseg.nn.no_target import NoTargetHead, no_target_loss
+from refseg.nn.heads import NoTargetHead, tag_head
+from refseg.nn.losses import shared_losses, weighted_cross_entropy
 from refseg.nn.pixel_word import LanguageStages
-from refseg.nn.tags import tag_head, tag_losses
-from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisualFeatures
 
 __all__ = ["LAVT", "LAVTState", "PlainDecoder", "build_lavt"]
 
@@ -39,7 +38,7 @@ __all__ = ["LAVT", "LAVTState", "PlainDecoder", "build_lavt"]
 class LAVTState(NamedTuple):
     """Pictures that have read their sentences, one each."""
 
-    maps: dict[int, Float[Tensor, "B _ _ _"]]
+    maps: VisualFeatures
     """F_1 to F_4 by stride."""
     pixel_mask: Bool[Tensor, "B H W"]
 
@@ -58,9 +57,7 @@ class PlainDecoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.classes = nn.Conv2d(config.width, 2, kernel_size=1)
 
-    def forward(
-        self, maps: dict[int, Float[Tensor, "B _ _ _"]]
-    ) -> tuple[Float[Tensor, "B 2 h w"], Float[Tensor, "B C h w"]]:
+    def forward(self, maps: VisualFeatures) -> tuple[Float[Tensor, "B 2 h w"], Float[Tensor, "B C h w"]]:
         """Background's and foreground's logit at stride 4, and the map that they are read off."""
         above = channels_last(maps[32])
         for stride, block in zip((16, 8, 4), self.blocks, strict=True):
@@ -75,9 +72,9 @@ class LAVT(nn.Module):
 
     late_fusion = False
 
-    def __init__(self, config: LAVTConfig, vision: Swin, text: Any) -> None:
+    def __init__(self, config: LAVTConfig, vision: Swin, text: TextEncoder) -> None:
         super().__init__()
-        self.config, self.vision, self.text = config, vision, text
+        self.config, self.needs, self.vision, self.text = config, config.needs, vision, text
         self.language_stages = LanguageStages(vision.channels, text.width)
         self.pixel_decoder = PlainDecoder(config, vision.channels)
         self.no_target = NoTargetHead(vision.channels[32]) if config.no_target_head else None
@@ -90,8 +87,8 @@ class LAVT(nn.Module):
         single = batch.expanded()
         maps = self.vision(single.images, self.language_stages.after_stage(text))
         output = self.decode(LAVTState(maps, single.pixel_mask), text)
-        if self.tags is not None and batch.picture is not None:
-            tags = _of_pictures(output.auxiliary["tag_logits"], batch.picture, len(batch.images))
+        if self.tags is not None and batch.image_index is not None:
+            tags = _of_images(output.auxiliary["tag_logits"], batch.image_index, len(batch.images))
             output.auxiliary["tag_logits"] = tags
         return output
 
@@ -103,20 +100,20 @@ class LAVT(nn.Module):
         """Raises `RefsegError`: words enter the picture encoder, so a picture has no state without its sentence."""
         raise RefsegError("LAVT reads the sentence inside its picture encoder: call it with both")
 
-    def decode(self, state: LAVTState, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers; sentence b belongs to entry b of the state, `picture` must be None."""
-        if picture is not None:
+    def decode(self, state: LAVTState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
+        """The answers; sentence b belongs to entry b of the state, `image_index` must be None."""
+        if image_index is not None:
             raise RefsegError("LAVT reads the sentence inside its picture encoder: every sentence wants its own maps")
         pairs, finest = self.pixel_decoder(state.maps)
         auxiliary: dict[str, Any] = {"mask_pairs": pairs}
         if self.tags is not None:
             auxiliary["tag_logits"] = self.tags(finest)
-        verdict = None
+        no_target = None
         if self.no_target is not None:
             last = state.maps[32]
             real = F.interpolate(state.pixel_mask[:, None].float(), size=last.shape[-2:])[:, 0].bool()
-            verdict = self.no_target(last.flatten(2).transpose(1, 2), real.flatten(1))
-        return Output(pairs[:, 1] - pairs[:, 0], verdict, auxiliary=auxiliary)
+            no_target = self.no_target(last.flatten(2).transpose(1, 2), real.flatten(1))
+        return Output(pairs[:, 1] - pairs[:, 0], no_target, auxiliary=auxiliary)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Weighted cross entropy at the input's size (section 3.5), and what the configuration adds."""
@@ -125,17 +122,15 @@ class LAVT(nn.Module):
         size = (masks.shape[1], masks.shape[2])
         logits = F.interpolate(output.mask_logits[:, None], size=size, mode="bilinear", align_corners=True)[:, 0]
         parts = {"mask": config.mask * weighted_cross_entropy(logits, masks, config.background, config.foreground)}
-        if config.dice:
-            parts["dice"] = config.dice * dice_loss(logits, masks)
-        if output.no_target_logits is not None:
-            parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        return parts | tag_losses(output.auxiliary.get("tag_logits"), targets.tags, config.tags)
+        return parts | shared_losses(config, output, targets, logits, masks)
 
 
-def _of_pictures(logits: Float[Tensor, "B t h w"], picture: Int[Tensor, " B"], count: int) -> Float[Tensor, "N t h w"]:
-    """Means over each picture's sentences."""
-    sums = logits.new_zeros(count, *logits.shape[1:]).index_add(0, picture, logits)
-    return sums / torch.bincount(picture, minlength=count).clamp(min=1)[:, None, None, None]
+def _of_images(
+    logits: Float[Tensor, "B t h w"], image_index: Int[Tensor, " B"], count: int
+) -> Float[Tensor, "N t h w"]:
+    """Means over each image's expressions."""
+    sums = logits.new_zeros(count, *logits.shape[1:]).index_add(0, image_index, logits)
+    return sums / torch.bincount(image_index, minlength=count).clamp(min=1)[:, None, None, None]
 
 
 def build_lavt(config: LAVTConfig) -> LAVT:

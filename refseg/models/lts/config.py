@@ -7,53 +7,52 @@ to answering: the protocol `lts` has it, and `refseg segment --threshold 0.25` a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from refseg.data.transforms import InputConfig
+from annotated_types import Ge, MultipleOf
+
+from refseg.config import Config, DropRate, NonNegativeFloat, PositiveInt
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
-from refseg.encoders.vision.darknet import DarkNetConfig
-from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
+from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
+from refseg.geometry import InputConfig
 from refseg.nn.aspp import SegmentationConfig
+from refseg.nn.losses import SharedLosses
+from refseg.types import Needs
 
 __all__ = ["ABLATIONS", "PRESETS", "LTSConfig", "LTSLosses", "LocatorConfig"]
 
 
 @dataclass(frozen=True)
-class LocatorConfig:
+class LocatorConfig(Config):
     """Where the object is, roughly: the position prior (section 3.2)."""
 
     kind: Literal["filter", "words", "transformer", "none"] = "filter"
     """filter: one kernel made of the sentence (equation 8). words: one of each word, and their maps combined (table 5).
     transformer: a decoder layer over all places that looks at the sentence (equation 9). none: no prior (table 2)."""
-    times: int = 1
+    times: PositiveInt = 1
     """n of table 5: how often the object is located. The paper does not say how several filters work together."""
     repeat: Literal["recurrent", "parallel"] = "recurrent"
     """recurrent: each time after the first reads the features together with the prior of the time before. parallel:
     every time reads the same features, and the segmentation module takes all priors. Matters from `times` 2 on."""
-    heads: int = 4
+    heads: PositiveInt = 4
     """Of the transformer's attention."""
-    feedforward: int = 1024
+    feedforward: PositiveInt = 1024
     """Hidden units of the transformer's perceptron."""
-    dropout: float = 0.1
+    dropout: DropRate = 0.1
     """In the transformer; the paper names DETR and no other number."""
-
-    def __post_init__(self) -> None:
-        if min(self.times, self.heads, self.feedforward) < 1:
-            raise ConfigError("locator: times, heads and feedforward are 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"locator.dropout={self.dropout}: a probability below 1 is wanted")
 
 
 @dataclass(frozen=True)
-class LTSLosses:
+class LTSLosses(SharedLosses):
     """Weights of the losses and how they are summed; the defaults are the paper's (equations 11 to 13)."""
 
-    mask: float = 1.0
-    locating: float = 0.1
+    mask: NonNegativeFloat = 1.0
+    locating: NonNegativeFloat = 0.1
     """lambda: of the response map's loss; 0 leaves it out (table 2)."""
     supervise: Literal["last", "all"] = "last"
     """Whose response map is supervised when there are several: the last one's, or all on average."""
@@ -61,29 +60,7 @@ class LTSLosses:
     """Over the pixels of a map. The paper sums, so that a mask, of four times the pixels, weighs more."""
     downsample: Literal["nearest", "area"] = "nearest"
     """How the target comes to the size of a map: the pixel at the centre of a cell, or the share of the cell."""
-    dice: float = 0.0
-    """Of the dice loss on the mask, which the paper does not have."""
-    no_target: float = 1.0
-    """Of the verdict, where the model has such a head."""
-    tags: float = 0.3
-    """Of the tags (see `LTSConfig.tags`), where there are any."""
 
-    def __post_init__(self) -> None:
-        for name in ("mask", "locating", "dice", "no_target", "tags"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"losses.{name}={getattr(self, name)}: 0 or more is wanted")
-
-
-_INPUT = InputConfig(
-    size=416,
-    resize="letterbox",
-    interpolation="bicubic",
-    mean=(0.0,) * 3,
-    std=(255.0,) * 3,
-    padding=(127.5,) * 3,
-    rasterise="original",
-)
-"""Pictures of the DarkNet family: 0 to 1, in the middle of a grey square."""
 
 _TEXT = RecurrentTextConfig(
     max_words=15, train_embedding=False, hidden=512, directions="concat", pool="mean", dropout=0.0
@@ -93,13 +70,13 @@ read as 1024 channels for both directions together; 20 words for G-Ref."""
 
 
 @dataclass(frozen=True)
-class LTSConfig:
+class LTSConfig(Config):
     """A whole LTS; the defaults are the paper's (sections 3 and 4.1)."""
 
-    input: InputConfig = field(default_factory=lambda: _INPUT)
+    input: InputConfig = DARKNET_INPUT
     vision: DarkNetConfig | SwinConfig | ResNetConfig = field(default_factory=DarkNetConfig)
     text: RecurrentTextConfig | BertTextConfig | WordTransformerConfig = field(default_factory=lambda: _TEXT)
-    width: int = 1024
+    width: Annotated[int, Ge(4), MultipleOf(4)] = 1024
     """d_k: channels of the multimodal features; the finer two are made of two halves."""
     fusion: bool = True
     """Whether the sentence multiplies the coarsest features (equation 5); without it the locator alone reads it."""
@@ -115,20 +92,23 @@ class LTSConfig:
     without locator a linear map of the features (table 2)."""
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     no_target_head: bool = False
-    """A verdict from the mean of the multimodal features. The paper has none: a mask of few pixels counts as none."""
+    """A no-target logit from the mean multimodal feature. The paper has none: a mask of few pixels counts as none."""
     tags: tuple[str, ...] = ()
     """Words of which a linear map of the finest visual features says, place by place, whether they hold there. The
     paper has none: it lets an encoder that was not trained on anything before learn to see from drawn scenes. Answers
     do not use it."""
     losses: LTSLosses = field(default_factory=LTSLosses)
 
-    def __post_init__(self) -> None:
-        if self.width < 4 or self.width % 4:
-            raise ConfigError(f"width={self.width}: a multiple of 4 is wanted")
+    def check(self) -> None:
         if not self.fusion and self.locator.kind == "none":
             raise ConfigError("fusion=false with locator.kind='none': the sentence would be in nothing; switch one on")
         if self.locator.kind == "transformer" and self.width % self.locator.heads:
             raise ConfigError(f"locator.heads={self.locator.heads} does not divide width={self.width}")
+
+    @property
+    def needs(self) -> Needs:
+        """What the losses want beside masks and no-target labels."""
+        return Needs(tags=self.tags)
 
 
 PAPER = LTSConfig()
@@ -141,9 +121,7 @@ PAPER_SWIN = replace(PAPER, input=InputConfig(), vision=SwinConfig(), text=BertT
 
 MINI = LTSConfig(
     input=InputConfig(size=192),
-    vision=ResNetConfig(
-        block="basic", widths=(48, 96, 192, 256), depths=(1, 2, 2, 1), stem="conv3", stem_width=32, norm="batch"
-    ),
+    vision=SMALL_RESNET,
     text=RecurrentTextConfig(
         vocabulary_size=512, max_words=20, embedding=128, hidden=128, directions="concat", pool="mean", dropout=0.0
     ),
@@ -170,7 +148,7 @@ _UNLOCATED = LTSLosses(locating=0.0)
 
 
 def _sized(size: int) -> LTSConfig:
-    return replace(PAPER, input=replace(_INPUT, size=size))
+    return replace(PAPER, input=replace(DARKNET_INPUT, size=size))
 
 
 ABLATIONS: dict[str, LTSConfig] = {

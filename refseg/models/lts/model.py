@@ -22,17 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.encoders.build import build_text, build_vision
-from refseg.encoders.vision.darknet import KERAS_EPS, LEAK
 from refseg.errors import ConfigError
 from refseg.models.lts.config import LocatorConfig, LTSConfig
 from refseg.nn.aspp import SegmentationModule
-from refseg.nn.conv import channels_last, pointwise
+from refseg.nn.conv import KERAS_EPS, LEAK, channels_last, pointwise
 from refseg.nn.detr import DetrDecoderLayer
-from refseg.nn.losses import dice_loss, resize_masks
-from refseg.nn.no_target import NoTargetHead, no_target_loss
+from refseg.nn.heads import NoTargetHead, tag_head
+from refseg.nn.losses import resize_masks, shared_losses
 from refseg.nn.positions import PixelPositions, with_coordinates
-from refseg.nn.tags import tag_head, tag_losses
-from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
 __all__ = ["LTS", "FilterResponse", "LTSState", "Locator", "TransformerResponse", "build_lts", "pointed"]
 
@@ -100,7 +98,7 @@ class TransformerResponse(nn.Module):
         places = torch.ones(count, height, width, dtype=torch.bool, device=features.device)
         positions = self.positions(places).flatten(2).transpose(1, 2).to(features.dtype)
         memory = self.project_text(text.sentence)[:, None]
-        found = self.layer(
+        decoded = self.layer(
             features.flatten(2).transpose(1, 2),
             positions,
             places.flatten(1),
@@ -108,7 +106,7 @@ class TransformerResponse(nn.Module):
             torch.zeros_like(memory),
             places.new_ones(count, 1),
         )
-        return self.output(found)[..., 0].unflatten(1, (height, width))
+        return self.output(decoded)[..., 0].unflatten(1, (height, width))
 
 
 class Locator(nn.Module):
@@ -128,13 +126,13 @@ class Locator(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C h w"], text: TextFeatures) -> Float[Tensor, "B n h w"]:
         """The response logits of every time, the last one last."""
-        found = [self.responses[0](features, text)]
+        logits = [self.responses[0](features, text)]
         for index, response in enumerate(self.responses[1:]):
             if self.recurrent:
-                prior = found[-1].sigmoid()[:, None].to(features.dtype)
+                prior = logits[-1].sigmoid()[:, None].to(features.dtype)
                 features = self.feedback[index](torch.cat([features, prior], dim=1))
-            found.append(response(features, text))
-        return torch.stack(found, dim=1)
+            logits.append(response(features, text))
+        return torch.stack(logits, dim=1)
 
 
 class LTS(nn.Module):
@@ -145,13 +143,13 @@ class LTS(nn.Module):
     def __init__(
         self,
         config: LTSConfig,
-        vision: Any,
-        text: Any,
+        vision: VisionEncoder,
+        text: TextEncoder,
         locator: Locator | None,
         segmentation: SegmentationModule | None,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.needs = config, config.needs
         self.vision = vision
         self.text = text
         width, normalise = config.width, config.normalise
@@ -173,7 +171,7 @@ class LTS(nn.Module):
         stride 8, the map in which the object was located last, `all_response_logits` (B, n, h, w), those of every time,
         where there is a locator, and `tag_logits` (N, t, h, w) where there are tags."""
         state = self.encode_image(batch.images, batch.pixel_mask)
-        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """h_t and f_text (equations 1 to 4)."""
@@ -199,9 +197,11 @@ class LTS(nn.Module):
             maps = torch.cat([raised, finer], dim=1)
         return maps
 
-    def decode(self, state: LTSState, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
-        visual = state.visual if picture is None else tuple(channels_last(maps[picture]) for maps in state.visual)
+    def decode(self, state: LTSState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
+        """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
+        visual = state.visual
+        if image_index is not None:
+            visual = tuple(channels_last(maps[image_index]) for maps in visual)
         features = self.fuse(visual, text)
         auxiliary: dict[str, Any] = {}
         responses = None
@@ -220,27 +220,23 @@ class LTS(nn.Module):
         else:
             assert self.output is not None
             logits = self.output(features)[:, 0]
-        verdict = None if self.no_target is None else self.no_target(features.flatten(2).transpose(1, 2))
+        no_target = None if self.no_target is None else self.no_target(features.flatten(2).transpose(1, 2))
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
-        return Output(logits, verdict, auxiliary=auxiliary)
+        return Output(logits, no_target, auxiliary=auxiliary)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Equation 13, weighted; with the dice loss and the verdict where the configuration has them."""
+        """Equation 13, weighted; and the `shared_losses`."""
         config = self.config.losses
         logits = output.mask_logits
         masks = self._target(targets, logits)
         parts = {"mask": config.mask * self._entropy(logits, masks)}
-        if config.dice:
-            parts["dice"] = config.dice * dice_loss(logits, masks)
         responses = output.auxiliary.get("all_response_logits")
         if responses is not None and config.locating:
             chosen = responses[:, -1:] if config.supervise == "last" else responses
             goal = self._target(targets, responses[:, 0])[:, None].expand_as(chosen)
             parts["locating"] = config.locating * self._entropy(chosen.flatten(0, 1), goal.flatten(0, 1))
-        if output.no_target_logits is not None:
-            parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        return parts | tag_losses(output.auxiliary.get("tag_logits"), targets.tags, config.tags)
+        return parts | shared_losses(config, output, targets, logits, masks)
 
     def _target(self, targets: Targets, logits: Float[Tensor, "B h w"]) -> Float[Tensor, "B h w"]:
         size = (logits.shape[1], logits.shape[2])
@@ -266,8 +262,8 @@ def pointed(response_logits: Float[Tensor, "B h w"], masks: Bool[Tensor, "B H W"
 
 def build_lts(config: LTSConfig) -> LTS:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
-    vision: Any = build_vision(config.vision)
-    text: Any = build_text(config.text)
+    vision = build_vision(config.vision)
+    text = build_text(config.text)
     if not set(STRIDES) <= set(vision.channels):
         raise ConfigError(f"vision: maps of strides {STRIDES} are wanted, not {tuple(vision.channels)}")
     locator, priors = None, 0

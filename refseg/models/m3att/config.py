@@ -1,6 +1,6 @@
 """M3Att's configurations: the thesis's with both of its encoders, the small one, and the rows of its tables.
 
-No code is published. Where the thesis is silent a field says what was taken instead; "lineage" is the published code of
+No code is published. Where the thesis is silent a field says what was taken instead, mostly from the published code of
 VLT, which the same authors wrote before.
 """
 
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from refseg.data.transforms import InputConfig
+from annotated_types import Ge, MultipleOf
+
+from refseg.config import Config, DropRate, NonNegativeFloat, NonNegativeInt, PositiveInt, PowerOfTwo
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
-from refseg.encoders.vision.darknet import DarkNetConfig
-from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
+from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
+from refseg.geometry import InputConfig
 from refseg.models.m3att.mutual import MutualAttentionConfig
+from refseg.nn.losses import SharedLosses
+from refseg.types import Needs
 
 __all__ = [
     "ABLATIONS",
@@ -31,10 +36,10 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class MutualDecoderConfig:
+class MutualDecoderConfig(Config):
     """M3Dec and the interactions between its layers (sections 5.1.1 and 5.1.2)."""
 
-    layers: int = 3
+    layers: PositiveInt = 3
     """N_dec."""
     attention: MutualAttentionConfig = field(default_factory=MutualAttentionConfig)
     requery: bool = True
@@ -46,108 +51,77 @@ class MutualDecoderConfig:
     interaction_weight: float = 0.1
     """First value of w_ci, the learnt share of language in equation 5.3's sum; the thesis gives none."""
 
-    def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise ConfigError(f"decoder.layers={self.layers}: 1 or more is wanted")
+    def check(self) -> None:
         if not self.requery and self.attention.kind == "vision_attended":
             raise ConfigError(
-                "decoder.requery=false: vision_attended gives a vector a pixel, which only a query turns into one a "
-                "word; take requery=true"
+                "requery=false: vision_attended gives a vector a pixel, which only a query turns into one a word; take "
+                "requery=true"
             )
 
 
 @dataclass(frozen=True)
-class MaskDecoderConfig:
+class MaskDecoderConfig(Config):
     """From the decoder's words and the encoder's pixels to the mask (section 5.1.4)."""
 
     kind: Literal["kernel", "concat", "sum", "vlt"] = "kernel"
     """kernel: words, after self-attention, are the kernels of a 1x1 convolution over the pixels. concat, sum: the sum
     over those words beside each pixel, or added to it (table 5.3 has "sum and concatenate"). vlt: the words alone, each
     led to a map by a linear layer, as in VLT's published code."""
-    width: int = 512
+    width: PositiveInt = 512
     """Channels of the convolutions."""
-    convs: int = 4
+    convs: PositiveInt = 4
     """3x3 convolutions in all, the last one to the logit."""
-    coarse: int = 1
+    coarse: PositiveInt = 1
     """How many stand before the first doubling; each later one but the last few follows a doubling."""
-    output_stride: int = 2
+    output_stride: PowerOfTwo = 2
     """Pixels along a cell of the mask. The thesis does not say; three doublings fit between its four convolutions."""
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.coarse < 1:
-            raise ConfigError("mask_decoder: width and coarse are 1 or more")
-        if self.output_stride < 1 or self.output_stride & (self.output_stride - 1):
-            raise ConfigError(f"mask_decoder.output_stride={self.output_stride}: a power of 2 is wanted")
 
 
 @dataclass(frozen=True)
-class M3AttLosses:
+class M3AttLosses(SharedLosses):
     """Weights of the losses; the defaults are the thesis's (equation 5.5)."""
 
-    mask: float = 1.0
+    mask: NonNegativeFloat = 1.0
     """w_mask, of the binary cross entropy at the mask's own size, where targets are each cell's share of foreground."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over a sentence's pixels. The thesis does not say; the two weights are in balance with the mean alone, while
     VLT's code takes the sum."""
-    reconstruction: float = 0.1
+    reconstruction: NonNegativeFloat = 0.1
     """w_rec, of the language feature reconstruction; 0 leaves the module out."""
     detach_target: bool = False
     """Whether the reconstruction's gradient stops at F_proj, the projected language; the thesis stops none."""
-    dice: float = 0.0
-    """Of the dice loss on the mask, which the thesis does not have."""
-    no_target: float = 1.0
-    """Of the verdict, where the model has such a head."""
-    tags: float = 0.3
-    """Of the tags (see `M3AttConfig.tags`), where there are any."""
-
-    def __post_init__(self) -> None:
-        for name in ("mask", "reconstruction", "dice", "no_target", "tags"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"losses.{name}={getattr(self, name)}: 0 or more is wanted")
-
-
-# Colours of 0 to 1 on grey, as the DarkNet family takes them
-_DARKNET_INPUT = InputConfig(
-    size=416,
-    resize="letterbox",
-    interpolation="bicubic",
-    mean=(0.0, 0.0, 0.0),
-    std=(255.0, 255.0, 255.0),
-    padding=(127.5, 127.5, 127.5),
-    rasterise="original",
-)
 
 
 @dataclass(frozen=True)
-class M3AttConfig:
+class M3AttConfig(Config):
     """A whole M3Att; the defaults are the thesis's (section 5.2.1).
 
-    The thesis does not say at which probability a pixel is foreground; its lineage takes .35, see `docs/systems`.
+    The thesis does not say at which probability a pixel is foreground; VLT's code takes .35.
     """
 
-    input: InputConfig = field(default_factory=lambda: _DARKNET_INPUT)
+    input: InputConfig = DARKNET_INPUT
     vision: DarkNetConfig | SwinConfig | ResNetConfig = field(default_factory=DarkNetConfig)
     text: RecurrentTextConfig | BertTextConfig | WordTransformerConfig = field(
         default_factory=lambda: RecurrentTextConfig(train_embedding=False, pool="last")
     )
     """A bidirectional LSTM in the text, a GRU in table 5.4: the default is the table's, with the final state as the
     sentence F'_t (text); PAPER_LSTM has the other cell."""
-    taps: Literal["lineage", "sum"] = "lineage"
-    """How the encoder's maps become F_vis, of which the thesis says nothing: see `refseg/models/m3att/taps.py`."""
+    neck: Literal["vlt", "sum"] = "vlt"
+    """How the encoder's maps become F_vis, of which the thesis says nothing: see `refseg/models/m3att/neck.py`."""
     stride: Literal[8, 16, 32] = 16
     """Pixels along a cell of F_vis."""
-    width: int = 256
+    width: Annotated[int, Ge(4), MultipleOf(4)] = 256
     """C: channels of words and pixels."""
-    heads: int = 8
+    heads: PositiveInt = 8
     """Of every multi-head attention but the mutual one."""
-    encoder_layers: int = 2
+    encoder_layers: NonNegativeInt = 2
     """N_enc."""
     positions: Literal["input", "every_layer"] = "input"
-    """Where the pixels' places (sines of row and column) are added: once to F_vis (lineage), or to the queries and keys
-    of each encoder layer (DETR). The thesis does not mention them."""
-    feedforward: int = 256
-    """Hidden units of the feed-forward networks, which the thesis does not draw; 256 is the lineage's."""
-    dropout: float = 0.1
+    """Where the pixels' places (sines of row and column) are added: once to F_vis (VLT's code), or to the queries and
+    keys of each encoder layer (DETR). The thesis does not mention them."""
+    feedforward: PositiveInt = 256
+    """Hidden units of the feed-forward networks, which the thesis does not draw; 256 is that of VLT's code."""
+    dropout: DropRate = 0.1
     """In the transformer layers."""
     projection_norm: bool = True
     """Batch normalisation between the linear layers of words, interaction and reconstruction and their rectification,
@@ -157,27 +131,19 @@ class M3AttConfig:
     decoder: MutualDecoderConfig = field(default_factory=MutualDecoderConfig)
     mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
     no_target_head: bool = False
-    """A verdict from the mean of F_dec. The thesis has none: a mask of few pixels counts as none."""
+    """A no-target logit from the mean of F_dec. The thesis has none: a mask of few pixels counts as none."""
     tags: tuple[str, ...] = ()
     """Words of which a linear map of F_vis says, cell by cell, whether they hold there ("red", "person"). The thesis
     has nothing of it: it lets an encoder that was not trained on anything before learn to see from drawn scenes, where
     everything is known. Answers do not use it."""
     losses: M3AttLosses = field(default_factory=M3AttLosses)
 
-    def __post_init__(self) -> None:
-        if self.width < 4 or self.width % 4:
-            raise ConfigError(f"width={self.width}: a multiple of 4 is wanted")
+    def check(self) -> None:
         for name, heads in (("heads", self.heads), ("decoder.attention.heads", self.decoder.attention.heads)):
-            if heads < 1 or self.width % heads:
+            if self.width % heads:
                 raise ConfigError(f"{name}={heads} does not divide width={self.width}")
-        if self.encoder_layers < 0 or self.feedforward < 1:
-            raise ConfigError("encoder_layers is 0 or more and feedforward 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout={self.dropout}: a probability below 1 is wanted")
-        if self.taps == "lineage" and self.stride != 16:
-            raise ConfigError(
-                f"stride={self.stride}: the lineage's chain of maps ends at 16; take taps='sum' for others"
-            )
+        if self.neck == "vlt" and self.stride != 16:
+            raise ConfigError(f"stride={self.stride}: VLT's chain of maps ends at 16; take neck='sum' for others")
         part = self.mask_decoder
         if part.output_stride > self.stride or part.coarse + self.doublings > part.convs:
             raise ConfigError(
@@ -197,6 +163,11 @@ class M3AttConfig:
         side = -(-self.input.size // self.stride)
         return side, side
 
+    @property
+    def needs(self) -> Needs:
+        """What the losses want beside masks and no-target labels."""
+        return Needs(tags=self.tags)
+
 
 PAPER = M3AttConfig()
 
@@ -206,11 +177,9 @@ PAPER_SWIN = M3AttConfig(input=InputConfig(size=480), vision=SwinConfig(), text=
 
 MINI = M3AttConfig(
     input=InputConfig(size=192),
-    vision=ResNetConfig(
-        block="basic", widths=(48, 96, 192, 256), depths=(1, 2, 2, 1), stem="conv3", stem_width=32, norm="batch"
-    ),
+    vision=SMALL_RESNET,
     text=RecurrentTextConfig(vocabulary_size=512, max_words=20, embedding=128, hidden=128, pool="mean", dropout=0.0),
-    taps="sum",
+    neck="sum",
     stride=8,
     width=128,
     heads=4,

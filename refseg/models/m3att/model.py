@@ -3,7 +3,7 @@ r"""M3Att: words and pixels attend to one another, again and again.
 Liu, Ding, Zhang, Jiang: Multi-Modal Mutual Attention and Iterative Interaction for Referring Image Segmentation, IEEE
 Transactions on Image Processing 2023; described here as chapter 5 of the first author's thesis has it.
 
-    picture  -> encoder -> taps -> F_vis -> transformer encoder -> F_enc ------------------------------> mask decoder
+    picture  -> encoder -> neck -> F_vis -> transformer encoder -> F_enc ------------------------------> mask decoder
                                                                      | to every layer                        ^
     sentence -> encoder -> words F_t ---> M3Dec layer -> IMI -> M3Dec layer -> IMI -> M3Dec layer -> F_dec --'
                     |         |                           ^                    ^                      |
@@ -11,8 +11,8 @@ Transactions on Image Processing 2023; described here as chapter 5 of the first 
                     `-> sentence F'_t -------------> language feature reconstruction (training) <-----'
 
 Ours <-> the thesis: `state.pixels` F_enc, `words` F_t, `sentence` F'_t, `auxiliary["fused"]` F_dec, `width` C. M3Dec
-and IMI are in `m3att_decoder.py`, mutual attention in `fusion/mutual.py`, the reconstruction in
-`fusion/reconstruction.py`, the mask decoder in `m3att_masks.py`, F_vis in `m3att_taps.py`.
+IMI and the mask decoder are in `decoder.py`, mutual attention in `mutual.py`, the reconstruction in
+`reconstruction.py`, F_vis in `neck.py`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,15 @@ from refseg.encoders.build import build_text, build_vision
 from refseg.encoders.vision.swin import Swin
 from refseg.encoders.vision.vit import patch_mask
 from refseg.models.m3att.config import M3AttConfig
-from refseg.models.m3att.decoder import MutualDecoder
-from refseg.models.m3att.masks import MaskDecoder
+from refseg.models.m3att.decoder import MaskDecoder, MutualDecoder
+from refseg.models.m3att.neck import SummedNeck, VLTNeck
 from refseg.models.m3att.reconstruction import LanguageReconstruction
-from refseg.models.m3att.taps import LineageTaps, SummedTaps
 from refseg.models.m3att.token_norm import Projection
 from refseg.nn.detr import DetrEncoderLayer
-from refseg.nn.losses import dice_loss, resize_masks
-from refseg.nn.no_target import NoTargetHead, no_target_loss
+from refseg.nn.heads import NoTargetHead, tag_head
+from refseg.nn.losses import resize_masks, shared_losses
 from refseg.nn.positions import PixelPositions
-from refseg.nn.tags import tag_head, tag_losses
-from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
 __all__ = ["M3Att", "M3AttState", "PixelEncoder", "build_m3att"]
 
@@ -88,23 +86,23 @@ class M3Att(nn.Module):
     def __init__(
         self,
         config: M3AttConfig,
-        vision: nn.Module,
-        text: nn.Module,
-        taps: LineageTaps | SummedTaps,
+        vision: VisionEncoder,
+        text: TextEncoder,
+        neck: VLTNeck | SummedNeck,
         reconstruction: LanguageReconstruction | None,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.needs = config, config.needs
         self.vision = vision
         self.text = text
-        self.taps = taps
+        self.neck = neck
         self.encoder = PixelEncoder(config)
         norm = config.projection_norm
-        self.project_words = Projection(_width(text), config.width, norm, relu=norm)
+        self.project_words = Projection(text.width, config.width, norm, relu=norm)
         # F'_t is for the reconstruction alone.
         self.project_sentence = None
         if reconstruction is not None:
-            self.project_sentence = Projection(_width(text), config.width, norm, relu=norm)
+            self.project_sentence = Projection(text.width, config.width, norm, relu=norm)
         self.decoder = MutualDecoder(config)
         self.mask_decoder = MaskDecoder(config)
         self.reconstruction = reconstruction
@@ -113,11 +111,11 @@ class M3Att(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Mask logits at `mask_decoder.output_stride`, and `auxiliary`: `fused` (B, L, C), F_dec, and `word_mask`;
-        `attention` (B, L), how much the pixels look at each word, and `pixel_attention` (B, L, h, w), how much each
-        word looks at each cell, both in the last layer, where that way of attention exists; with the reconstruction
-        `words` (B, L, C) and `sentence` (B, C), F_t and F'_t; `tag_logits` (N, t, h, w) where there are tags."""
+        with the reconstruction `words` (B, L, C) and `sentence` (B, C), F_t and F'_t; `tag_logits` (N, t, h, w) where
+        there are tags. `attention_maps` of the last layer, where that way of attention exists: "words" (B, L) of the
+        pixels over each word, and "pixels" (B, L, h, w) of each word over each cell."""
         state = self.encode_image(batch.images, batch.pixel_mask)
-        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """One vector a word and one a sentence, before they are brought to C channels."""
@@ -125,7 +123,7 @@ class M3Att(nn.Module):
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> M3AttState:
         """F_enc: what no sentence changes."""
-        maps = self.taps(self.vision(images))
+        maps = self.neck(self.vision(images))
         grid = (maps.shape[2], maps.shape[3])
         tags = None if self.tags is None else self.tags(maps)
         # Warped pictures have no padding, and attention without a mask is faster.
@@ -138,72 +136,63 @@ class M3Att(nn.Module):
         mask = cells.flatten(1)
         return M3AttState(pixels * mask[..., None].to(pixels.dtype), mask, grid, size, tags)
 
-    def decode(self, state: M3AttState, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
+    def decode(self, state: M3AttState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
+        """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
         word_mask = text.mask if self.config.mask_padding else None
-        pixel_mask = state.mask if state.mask is None or picture is None else state.mask[picture]
+        pixel_mask = state.mask if state.mask is None or image_index is None else state.mask[image_index]
         words = self.project_words(text.words, word_mask)
         if word_mask is not None:
             words = words * word_mask[..., None].to(words.dtype)
-        fused, attended = self.decoder(words, state.pixels, state.grid, word_mask, pixel_mask, picture)
-        logits = self.mask_decoder(fused, state.pixels, state.grid, word_mask, picture)
+        fused, attended = self.decoder(words, state.pixels, state.grid, word_mask, pixel_mask, image_index)
+        logits = self.mask_decoder(fused, state.pixels, state.grid, word_mask, image_index)
         stride = self.config.mask_decoder.output_stride
         # Cells beyond the picture's border are of no interest.
         logits = logits[:, : -(-state.size[0] // stride), : -(-state.size[1] // stride)]
-        verdict = None if self.no_target is None else self.no_target(fused, word_mask)
+        no_target = None if self.no_target is None else self.no_target(fused, word_mask)
         # Padding that may be looked at counts like words.
         counted = torch.ones_like(text.mask) if word_mask is None else word_mask
         auxiliary: dict[str, Tensor] = {"fused": fused * counted[..., None].to(fused.dtype), "word_mask": counted}
+        maps = {}
         if attended.word_attention is not None:
-            auxiliary["attention"] = attended.word_attention
+            maps["words"] = attended.word_attention
         if attended.pixel_attention is not None:
-            auxiliary["pixel_attention"] = attended.pixel_attention.unflatten(2, state.grid)
+            maps["pixels"] = attended.pixel_attention.unflatten(2, state.grid)
         if self.project_sentence is not None:
             auxiliary["words"] = words
             auxiliary["sentence"] = self.project_sentence(text.sentence[:, None])[:, 0]
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
-        return Output(logits, verdict, auxiliary=auxiliary)
+        return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Equation 5.5, weighted; with the dice loss and the verdict where the configuration has them."""
-        config, found = self.config.losses, output.auxiliary
+        """Equation 5.5, weighted; and the `shared_losses`."""
+        config, auxiliary = self.config.losses, output.auxiliary
         logits = output.mask_logits
         masks = resize_masks(targets.masks, (logits.shape[1], logits.shape[2]))
         entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction=config.reduction)
         parts = {"mask": config.mask * (entropy / len(logits) if config.reduction == "sum" else entropy)}
-        if config.dice:
-            parts["dice"] = config.dice * dice_loss(logits, masks)
         if self.reconstruction is not None:
-            counted = found["word_mask"]
-            distance = self.reconstruction(found["words"], found["sentence"], counted, found["fused"], counted)
+            counted = auxiliary["word_mask"]
+            read = auxiliary["words"], auxiliary["sentence"], counted, auxiliary["fused"], counted
+            distance = self.reconstruction(*read)
             parts["reconstruction"] = config.reconstruction * distance
-        if output.no_target_logits is not None:
-            parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        return parts | tag_losses(found.get("tag_logits"), targets.tags, config.tags)
+        return parts | shared_losses(config, output, targets, logits, masks)
 
 
 def build_m3att(config: M3AttConfig) -> M3Att:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
     vision, text = build_vision(config.vision), build_text(config.text)
-    channels: dict[int, int] = vision.channels  # type: ignore[assignment]
     if isinstance(vision, Swin):
         # The normalisation of the map of stride 4, which nobody reads, never gets a gradient.
         vision.get_submodule("norm0").requires_grad_(False)
-    taps: LineageTaps | SummedTaps
-    if config.taps == "lineage":
-        taps = LineageTaps(channels, config.width)
+    neck: VLTNeck | SummedNeck
+    if config.neck == "vlt":
+        neck = VLTNeck(vision.channels, config.width)
     else:
-        taps = SummedTaps(channels, config.width, config.stride)
+        neck = SummedNeck(vision.channels, config.width, config.stride)
     reconstruction = None
     if config.losses.reconstruction:
         reconstruction = LanguageReconstruction(
             config.width, config.width, norm=config.projection_norm, detach_target=config.losses.detach_target
         )
-    return M3Att(config, vision, text, taps, reconstruction)
-
-
-def _width(text: nn.Module) -> int:
-    width = text.width
-    assert isinstance(width, int)
-    return width
+    return M3Att(config, vision, text, neck, reconstruction)

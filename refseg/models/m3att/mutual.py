@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config, PositiveInt
 from refseg.errors import ConfigError
 from refseg.models.m3att.token_norm import TokenBatchNorm
 
@@ -29,24 +30,20 @@ __all__ = ["GridLinear", "MutualAttention", "MutualAttentionConfig", "MutualFeat
 
 
 @dataclass(frozen=True)
-class MutualAttentionConfig:
+class MutualAttentionConfig(Config):
     """Which of the two ways of attention there are, and how they share."""
 
     kind: Literal["shared", "independent", "language_attended", "vision_attended"] = "shared"
     """shared: one attention matrix, normalised along both axes. independent: a second pair of key projections for the
     way that gathers words. language_attended: pixels gathered by words alone (LAV), the generic attention.
     vision_attended: words gathered by pixels alone (VAL), of which the thesis reports that it does not converge."""
-    heads: int = 1
+    heads: PositiveInt = 1
     """1 as the equations are written, with 1 / sqrt(C). With more, channels are split as in multi-head attention, and
     the linear layer reads all heads' products."""
     output_norm: Literal["batch_relu", "batch", "none"] = "batch_relu"
     """What follows the linear layer at the end: batch normalisation and rectification, as section 5.2.1 says of all
     linear layers; the first alone; or nothing. Products of values summed over all places have no scale of their own:
     with nothing, a small model took over five times as many steps to learn which of eight sentences mean nothing."""
-
-    def __post_init__(self) -> None:
-        if self.heads < 1:
-            raise ConfigError(f"attention.heads={self.heads}: 1 or more is wanted")
 
 
 class MutualFeatures(NamedTuple):
@@ -118,24 +115,24 @@ class MutualAttention(nn.Module):
         size: tuple[int, int],
         word_mask: Bool[Tensor, "B L"] | None = None,
         pixel_mask: Bool[Tensor, "B T"] | None = None,
-        picture: Int[Tensor, " B"] | None = None,
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> MutualFeatures:
         """Equations 5.1 and 5.2, and the product of both ways through the linear layer and what follows it.
 
         `size` is the map's (rows, columns), T in all. Masks are True on what may be looked at, None means everything.
-        `picture[b]` is the picture of sentence b, so that pixels are projected once a picture; None: one to one.
+        `image_index[b]` is the picture of sentence b, so that pixels are projected once a picture; None: one to one.
         """
         keys = self._split(self.word_key(words))
-        scores = self._scores(keys, self._of(self.pixel_key(pixels), picture))
+        scores = self._scores(keys, self._of(self.pixel_key(pixels), image_index))
         pixel_weights = word_weights = None
         if self.pixel_value is not None:
             pixel_weights = _weights(scores, None if pixel_mask is None else pixel_mask[:, None, None], axis=3)
         if self.word_value is not None:
             if self.second_word_key is not None and self.second_pixel_key is not None:
                 keys = self._split(self.second_word_key(words))
-                scores = self._scores(keys, self._of(self.second_pixel_key(pixels), picture))
+                scores = self._scores(keys, self._of(self.second_pixel_key(pixels), image_index))
             word_weights = _weights(scores, None if word_mask is None else word_mask[:, None, :, None], axis=2)
-        features = self._gather(words, pixels, size, pixel_weights, word_weights, pixel_mask, picture)
+        features = self._gather(words, pixels, size, pixel_weights, word_weights, pixel_mask, image_index)
         if self.norm is not None:
             features = self.norm(features, word_mask if self.pixel_value is not None else pixel_mask)
         features = F.relu(features) if self.relu else features
@@ -151,11 +148,11 @@ class MutualAttention(nn.Module):
         pixel_weights: Float[Tensor, "B H L T"] | None,
         word_weights: Float[Tensor, "B H L T"] | None,
         pixel_mask: Bool[Tensor, "B T"] | None,
-        picture: Int[Tensor, " B"] | None,
+        image_index: Int[Tensor, " B"] | None,
     ) -> Float[Tensor, "B K C"]:
         attended_pixels = attended_words = None
         if self.pixel_value is not None and pixel_weights is not None:
-            values = self._of(self.pixel_value(pixels), picture)
+            values = self._of(self.pixel_value(pixels), image_index)
             attended_pixels = pixel_weights.to(values.dtype) @ values
         if self.word_value is None or word_weights is None:
             assert attended_pixels is not None
@@ -179,9 +176,9 @@ class MutualAttention(nn.Module):
     def _split(self, tokens: Float[Tensor, "B K C"]) -> Float[Tensor, "B H K c"]:
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
-    def _of(self, pixels: Float[Tensor, "N T C"], picture: Int[Tensor, " B"] | None) -> Float[Tensor, "B H T c"]:
+    def _of(self, pixels: Float[Tensor, "N T C"], image_index: Int[Tensor, " B"] | None) -> Float[Tensor, "B H T c"]:
         """Projected pixels of each sentence's picture."""
-        return self._split(pixels if picture is None else pixels[picture])
+        return self._split(pixels if image_index is None else pixels[image_index])
 
 
 def _linear(width: int) -> nn.Linear:

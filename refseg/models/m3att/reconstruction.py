@@ -140,10 +140,10 @@ class Reconstructing(nn.Module):
         """The system's."""
         return self.model.encode_text(tokens)  # type: ignore[operator]
 
-    def decode(self, state: Any, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
+    def decode(self, state: Any, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
         """The system's answer, with what the loss reads."""
         with _Listener(self.model, self.features) as heard:
-            output = self.model.decode(state, text, picture)  # type: ignore[operator]
+            output = self.model.decode(state, text, image_index)  # type: ignore[operator]
         return self._with(output, text, heard.features)
 
     def forward(self, batch: Batch) -> Output:
@@ -159,24 +159,24 @@ class Reconstructing(nn.Module):
         parts = self.model.losses(output, targets)  # type: ignore[operator]
         return parts | {KEY: self.weight * self.reconstruction(**output.auxiliary[KEY])}
 
-    def _with(self, output: Output, text: TextFeatures, found: Any) -> Output:
+    def _with(self, output: Output, text: TextFeatures, features: Any) -> Output:
         if self.features.startswith("auxiliary."):
-            found = output.auxiliary.get(self.features.removeprefix("auxiliary."))
-        found = found if self.part is None else getattr(found, self.part, None)
+            features = output.auxiliary.get(self.features.removeprefix("auxiliary."))
+        features = features if self.part is None else getattr(features, self.part, None)
         where = self.features if self.part is None else f"{self.features}, {self.part}"
-        if not isinstance(found, Tensor) or found.ndim not in (2, 3, 4):
+        if not isinstance(features, Tensor) or features.ndim not in (2, 3, 4):
             raise RefsegError(f"reconstruction: {where} gave no tensor of 2 to 4 axes in this pass")
-        if len(found) != len(text.mask):
+        if len(features) != len(text.mask):
             raise RefsegError(
-                f"reconstruction: {where} has {len(found)} rows for {len(text.mask)} sentences; name a part of the "
+                f"reconstruction: {where} has {len(features)} rows for {len(text.mask)} sentences; name a part of the "
                 "model behind its fusion"
             )
-        if found.ndim == 2:
-            found = found[:, None]
-        elif found.ndim == 4:
-            found = found.flatten(2).transpose(1, 2)
-        heard = {"words": text.words, "sentence": text.sentence, "mask": text.mask, "features": found}
-        return replace(output, auxiliary={**output.auxiliary, KEY: heard})
+        if features.ndim == 2:
+            features = features[:, None]
+        elif features.ndim == 4:
+            features = features.flatten(2).transpose(1, 2)
+        read = {"words": text.words, "sentence": text.sentence, "mask": text.mask, "features": features}
+        return replace(output, auxiliary={**output.auxiliary, KEY: read})
 
 
 class _Listener:

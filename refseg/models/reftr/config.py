@@ -6,15 +6,20 @@ Where paper and code differ, the difference is a field; the defaults are the pap
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from refseg.data.transforms import InputConfig
+from annotated_types import Ge, Gt, Lt, MultipleOf
+
+from refseg.config import Config, DropRate, NonNegativeFloat, NonNegativeInt, PositiveInt
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
-from refseg.encoders.vision.resnet import RESNET101, ResNetConfig
+from refseg.encoders.vision.resnet import RESNET101, SMALL_RESNET, ResNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
+from refseg.geometry import InputConfig
+from refseg.nn.losses import SharedLosses
 from refseg.nn.positions import PositionKind
+from refseg.types import Needs
 
 __all__ = ["ABLATIONS", "PRESETS", "RefTRConfig", "RefTRLosses"]
 
@@ -23,54 +28,32 @@ _BERT = BertTextConfig(max_words=40, pooler=True)
 
 
 @dataclass(frozen=True)
-class RefTRLosses:
+class RefTRLosses(SharedLosses):
     """Weights of the losses (equations 3 and 4); all are 1 in the published configurations, the paper gives none."""
 
-    box_l1: float = 1.0
-    box_giou: float = 1.0
-    focal: float = 1.0
-    dice: float = 1.0
-    focal_alpha: float = 0.25
+    box_l1: NonNegativeFloat = 1.0
+    box_giou: NonNegativeFloat = 1.0
+    focal: NonNegativeFloat = 1.0
+    dice: NonNegativeFloat = 1.0
+    focal_alpha: Annotated[float, Gt(0), Lt(1)] = 0.25
     """Weight of foreground pixels in the focal loss; background has one minus it."""
-    focal_gamma: float = 2.0
+    focal_gamma: NonNegativeFloat = 2.0
     """How much the focal loss passes over pixels that are certain."""
-    auxiliary: float = 0.0
+    auxiliary: NonNegativeFloat = 0.0
     """Factor on the box losses of the earlier decoder layers. The code has 1 while boxes are learnt alone and 0 with
     masks; the paper says nothing."""
-    consistency: float = 0.0
+    consistency: NonNegativeFloat = 0.0
     """Of MCN's consistency energy between boxes and masks (Luo et al., CVPR 2020), which the paper argues against. The
     code can switch it on. More than 0 adds its small heads to the model."""
-    no_target: float = 1.0
-    """Of the verdict, with `no_target_head`."""
-    tags: float = 0.3
-    """Of the tags (see `RefTRConfig.tags`), where there are any."""
     phrases: Literal["sum", "mean"] = "sum"
     """Box losses of a sentence's phrases: added up, as in the code, where a sentence counts as one; or averaged."""
     mask_size: Literal["input", "output"] = "input"
     """Where mask losses are taken: at the input's size with enlarged logits, as in the code; or at the output's, with
     the target's share of each cell, which costs a sixteenth."""
 
-    def __post_init__(self) -> None:
-        weights = (
-            "box_l1",
-            "box_giou",
-            "focal",
-            "dice",
-            "auxiliary",
-            "consistency",
-            "no_target",
-            "tags",
-            "focal_gamma",
-        )
-        for name in weights:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"losses.{name}={getattr(self, name)}: 0 or more is wanted")
-        if not 0 < self.focal_alpha < 1:
-            raise ConfigError(f"losses.focal_alpha={self.focal_alpha}: between 0 and 1 is wanted")
-
 
 @dataclass(frozen=True)
-class RefTRConfig:
+class RefTRConfig(Config):
     """A whole RefTR; the defaults are the paper's (sections 3 and 4.2)."""
 
     input: InputConfig = _INPUT
@@ -78,16 +61,16 @@ class RefTRConfig:
     text: BertTextConfig | WordTransformerConfig = _BERT
     tasks: Literal["both", "rec", "res"] = "both"
     """rec: boxes alone; the mask is then the inside of the box. res: masks alone. both: joint training."""
-    width: int = 256
+    width: Annotated[int, Ge(16), MultipleOf(16)] = 256
     """C: channels of all tokens and queries."""
-    heads: int = 8
-    encoder_layers: int = 6
+    heads: PositiveInt = 8
+    encoder_layers: PositiveInt = 6
     """Of the visual-lingual encoder."""
-    decoder_layers: int = 6
+    decoder_layers: NonNegativeInt = 6
     """0: without decoder, the queries go straight to the heads."""
-    feedforward: int = 2048
+    feedforward: PositiveInt = 2048
     """Hidden units of the feed-forward networks."""
-    dropout: float = 0.1
+    dropout: DropRate = 0.1
     positions: PositionKind = "sine"
     """Of pixels; see `refseg.nn.positions`."""
     text_positions: int = 128
@@ -101,48 +84,32 @@ class RefTRConfig:
     query_bias: Literal["content", "content_position"] = "content"
     """content: a query is the fused phrase and a learnt bias E_p (equation 2). content_position: and the same with a
     second bias is its position, which the decoder adds to it in attention (code)."""
-    phrases: int = 0
+    phrases: NonNegativeInt = 0
     """So many phrases of a sentence are learnt at once, where the data have them; 0: each sentence is one phrase. It
     says what training reads; answers take what `Batch.phrases` holds."""
-    queries: int = 1
+    queries: PositiveInt = 1
     """Queries for each phrase; the first one answers."""
-    box_layers: int = 2
+    box_layers: PositiveInt = 2
     """Linear layers of the box head: two in the paper's words, three in the code."""
     groups: int = 32
     """Groups of the normalisation behind the projection of the picture's map."""
     mask_groups: int = 8
     """Groups of the normalisations in the mask head."""
-    mask_prior: float = 0.5
+    mask_prior: Annotated[float, Gt(0), Lt(1)] = 0.5
     """How probable foreground is before the first step, everywhere: one half in the code, whose bias starts at 0. The
     focal loss was published with a small one (Lin et al., ICCV 2017, section 4.1): without it the background outweighs
     small targets until the last convolution has grown, which with few channels takes long."""
     no_target_head: bool = False
-    """A verdict "nothing is meant" of the decoded queries. RefTR has none; with it, it can learn GRES."""
+    """A no-target logit of the decoded queries. RefTR has none; with it, it can learn GRES."""
     tags: tuple[str, ...] = ()
     """Words of which a linear map of f_img says, place by place, whether they hold there ("red", "person"). Neither
     paper nor code has this: it lets an encoder that was not trained on anything before learn to see from drawn scenes,
     where everything is known. Answers do not use it."""
     losses: RefTRLosses = field(default_factory=RefTRLosses)
 
-    def __post_init__(self) -> None:
-        if self.width < 16 or self.width % 16:
-            raise ConfigError(f"width={self.width}: a multiple of 16 is wanted")
-        if self.heads < 1 or self.width % self.heads:
+    def check(self) -> None:
+        if self.width % self.heads:
             raise ConfigError(f"heads={self.heads} does not divide width={self.width}")
-        for name, least in (
-            ("encoder_layers", 1),
-            ("feedforward", 1),
-            ("queries", 1),
-            ("box_layers", 1),
-            ("decoder_layers", 0),
-            ("phrases", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}={getattr(self, name)}: {least} or more is wanted")
-        if not 0 < self.mask_prior < 1:
-            raise ConfigError(f"mask_prior={self.mask_prior}: a probability between 0 and 1 is wanted")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout={self.dropout}: a probability below 1 is wanted")
         needed = self.text.max_words + (0 if isinstance(self.text, BertTextConfig) else 1)
         if self.text_positions < needed:
             raise ConfigError(f"text_positions={self.text_positions}: sentences of text.max_words need {needed}")
@@ -150,9 +117,9 @@ class RefTRConfig:
             raise ConfigError("losses.consistency: ties boxes to masks and wants tasks = both")
 
     @property
-    def wants_boxes(self) -> bool:
-        """Whether training targets are to hold boxes."""
-        return self.tasks != "res"
+    def needs(self) -> Needs:
+        """What the losses want beside masks and no-target labels."""
+        return Needs(boxes=self.tasks != "res", phrases=self.phrases, tags=self.tags)
 
 
 PAPER = RefTRConfig()
@@ -170,15 +137,7 @@ OFFICIAL_MULTI = replace(OFFICIAL_REC, text=replace(_BERT, max_words=90), phrase
 MINI = replace(
     OFFICIAL,
     input=InputConfig(size=192, resize="longest", divisor=32),
-    vision=ResNetConfig(
-        block="basic",
-        widths=(48, 96, 192, 256),
-        depths=(1, 2, 2, 1),
-        stem="conv3",
-        stem_width=32,
-        norm="batch",
-        dilated=True,
-    ),
+    vision=replace(SMALL_RESNET, dilated=True),
     text=WordTransformerConfig(max_words=20),
     width=128,
     encoder_layers=3,

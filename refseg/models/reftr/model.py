@@ -4,16 +4,16 @@ Li, Sigal: Referring Transformer: A One-step Approach to Multi-task Visual Groun
 
     picture -> vision f_I -> projection --.
                                            > visual-lingual encoder -> f_vl: words -.      pixels
-    sentence Q -> text f_Q -> perceptron -'                                          \       |   \
+    sentence Q -> text f_Q -> MLP -'                                                 \       |   \
                                                                                       v      v    \
-    phrase p_i -> text, pooled f_p_i -> perceptron --------------------------> query encoder Q_p -> decoder -> h_p
+    phrase p_i -> text, pooled f_p_i -> MLP ---------------------------------> query encoder Q_p -> decoder -> h_p
                                                                                                             |     \
-                                            box b = sigmoid(perceptron(h_p)) <------------------------------'      \
+                                            box b = sigmoid(MLP(h_p)) <-------------------------------------'      \
                                             mask s = convolutions(where h_p looks, pixels, skips from vision) <-----'
 
 Ours <-> the paper: `context` f_c(p), `vectors` f_p, `queries` Q_p, `bias` E_p. One phrase: the sentence itself. Many:
 `Batch.phrases`, each read on its own and by its place in the sentence, all decoded together; they see one another.
-The picture is encoded without the sentence, so `encode_image` is asked once for many of them.
+The picture is encoded without the sentence, so `encode_image` is called once for many of them.
 """
 
 from __future__ import annotations
@@ -33,23 +33,31 @@ from refseg.encoders.text.transformer import WordTransformer
 from refseg.encoders.vision.resnet import ResNet
 from refseg.encoders.vision.swin import Swin
 from refseg.errors import RefsegError
-from refseg.models.reftr.attention_masks import AttentionMaps, MaskHead
-from refseg.models.reftr.boxes import BoxHead, boxes_of_masks, content_of, corners, filled_boxes
 from refseg.models.reftr.config import RefTRConfig
-from refseg.models.reftr.queries import Consistency, QueryEncoder, perceptron
+from refseg.models.reftr.heads import (
+    AttentionMaps,
+    BoxHead,
+    MaskHead,
+    boxes_of_masks,
+    content_of,
+    corners,
+    filled_boxes,
+)
+from refseg.models.reftr.queries import Consistency, QueryEncoder, normalised_mlp
 from refseg.nn.conv import group_norm, pointwise
 from refseg.nn.detr import DetrDecoderLayer, DetrEncoderLayer
+from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import (
     box_distance,
     dice_loss,
     focal_loss,
     generalized_iou,
+    no_target_loss,
     resize_logits,
     resize_masks,
+    tag_losses,
 )
-from refseg.nn.no_target import NoTargetHead, no_target_loss
 from refseg.nn.positions import PixelPositions
-from refseg.nn.tags import tag_head, tag_losses
 from refseg.types import Batch, Output, Phrases, Targets, TextFeatures, Tokens
 
 __all__ = ["PhraseFeatures", "RefTR", "RefTRState", "build_reftr"]
@@ -85,12 +93,12 @@ class RefTR(nn.Module):
     def __init__(self, config: RefTRConfig, vision: ResNet | Swin, text: Bert | WordTransformer, special: bool) -> None:
         super().__init__()
         width, heads = config.width, config.heads
-        self.config, self.vision, self.text, self.special = config, vision, text, special
+        self.config, self.needs, self.vision, self.text, self.special = config, config.needs, vision, text, special
         self.project = nn.Sequential(
             nn.Conv2d(vision.channels[32], width, kernel_size=1), group_norm(width, config.groups)
         )
-        self.map_sentence = perceptron(text.width, width, config.dropout)
-        self.map_phrase = perceptron(text.width, width, config.dropout)
+        self.map_sentence = normalised_mlp(text.width, width, config.dropout)
+        self.map_phrase = normalised_mlp(text.width, width, config.dropout)
         self.pixel_positions = PixelPositions(width, config.positions)
         self.word_positions = nn.Embedding(config.text_positions, width)
         self.modality = nn.Embedding(2, width)
@@ -101,10 +109,10 @@ class RefTR(nn.Module):
         self.decoder_norm = nn.LayerNorm(width) if config.decoder_layers else None
         self.query_encoder = QueryEncoder(config)
         self.box_head = BoxHead(width, config.box_layers) if config.tasks != "res" else None
-        self.looks: AttentionMaps | None = None
+        self.pixel_attention: AttentionMaps | None = None
         self.mask_head: MaskHead | None = None
         if config.tasks != "rec":
-            self.looks = AttentionMaps(width, heads)
+            self.pixel_attention = AttentionMaps(width, heads)
             self.mask_head = MaskHead(2 * width + heads, width, vision.channels, config.mask_groups)
             assert self.mask_head.logits.bias is not None
             nn.init.constant_(self.mask_head.logits.bias, math.log(config.mask_prior / (1 - config.mask_prior)))
@@ -117,11 +125,11 @@ class RefTR(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """Mask logits at stride 4 (of several phrases their largest), boxes (B, P, 4), and `auxiliary`: `phrase_mask`
         (B, P), `query_boxes` (B, P, n, 4) and `earlier_boxes` of each phrase's n queries, `phrase_mask_logits`
-        (B, P, h, w), `word_attention` (B, P, L), `pixel_attention` (B, P, heads, h, w), `content` (B, 4),
-        `consistency` (B, P), `tag_logits` (N, t, h, w), as far as the configuration has them."""
+        (B, P, h, w), `content` (B, 4), `consistency` (B, P), `tag_logits` (N, t, h, w); `attention_maps` "words"
+        (B, P, L) and "pixels" (B, P, heads, h, w): as far as the configuration has them."""
         text = self.encode_text(batch.tokens)
         phrases = None if batch.phrases is None else self.encode_phrases(text, batch.phrases)
-        return self._answer(self.encode_image(batch.images, batch.pixel_mask), text, phrases, batch.picture)
+        return self._answer(self.encode_image(batch.images, batch.pixel_mask), text, phrases, batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """f_Q: one vector a word, and the pooled sentence."""
@@ -149,9 +157,9 @@ class RefTR(nn.Module):
         tags = None if self.tags is None else self.tags(maps)
         return RefTRState(maps, self.pixel_positions(mask), mask, skips, content_of(pixel_mask), size, tags)
 
-    def decode(self, state: RefTRState, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers to B sentences of one phrase; `picture[b]` is the picture of sentence b, None: one to one."""
-        return self._answer(state, text, None, picture)
+    def decode(self, state: RefTRState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
+        """The answers to B sentences of one phrase; `image_index[b]` is the picture of sentence b, None: one to one."""
+        return self._answer(state, text, None, image_index)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Weighted losses (equations 3 and 4). Sentences without target have no box loss; their mask is to be empty.
@@ -160,53 +168,54 @@ class RefTR(nn.Module):
         one if `targets.instances` holds one a phrase, else in union. Raises `RefsegError` when targets and phrases do
         not match.
         """
-        config, found = self.config.losses, output.auxiliary
+        config, auxiliary = self.config.losses, output.auxiliary
         parts: dict[str, Tensor] = {}
         instances = _instances_of_phrases(output, targets)
         if self.box_head is not None:
             boxes = _target_boxes(output, targets, instances)
-            distance, overlap = self._box_losses(found["query_boxes"], boxes)
+            distance, overlap = self._box_losses(auxiliary["query_boxes"], boxes)
             parts |= {"box_l1": config.box_l1 * distance, "box_giou": config.box_giou * overlap}
-            if config.auxiliary and found["earlier_boxes"]:
-                earlier = [self._box_losses(each, boxes) for each in found["earlier_boxes"]]
+            if config.auxiliary and auxiliary["earlier_boxes"]:
+                earlier = [self._box_losses(each, boxes) for each in auxiliary["earlier_boxes"]]
                 total = torch.stack([config.box_l1 * one + config.box_giou * other for one, other in earlier]).sum()
                 parts["earlier"] = config.auxiliary * total
         if self.mask_head is not None:
             logits, masks = output.mask_logits, targets.masks
             if instances is not None:
-                logits, masks = found["phrase_mask_logits"][found["phrase_mask"]], instances
+                logits, masks = auxiliary["phrase_mask_logits"][auxiliary["phrase_mask"]], instances
             if config.mask_size == "input":
-                logits, wanted = resize_logits(logits, (masks.shape[1], masks.shape[2])), masks.float()
+                logits, goals = resize_logits(logits, (masks.shape[1], masks.shape[2])), masks.float()
             else:
-                wanted = resize_masks(masks, (logits.shape[1], logits.shape[2]))
+                goals = resize_masks(masks, (logits.shape[1], logits.shape[2]))
             # Over the sentences, not the phrases, as the box losses are.
             count = len(logits) / len(output.mask_logits) if config.phrases == "sum" else 1.0
-            parts["focal"] = count * config.focal * focal_loss(logits, wanted, config.focal_alpha, config.focal_gamma)
-            parts["dice"] = count * config.dice * dice_loss(logits, wanted)
+            parts["focal"] = count * config.focal * focal_loss(logits, goals, config.focal_alpha, config.focal_gamma)
+            parts["dice"] = count * config.dice * dice_loss(logits, goals)
         if self.consistency is not None:
-            parts["consistency"] = config.consistency * found["consistency"][found["phrase_mask"]].mean()
+            parts["consistency"] = config.consistency * auxiliary["consistency"][auxiliary["phrase_mask"]].mean()
         if output.no_target_logits is not None:
             parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        return parts | tag_losses(found.get("tag_logits"), targets.tags, config.tags)
+        return parts | tag_losses(auxiliary.get("tag_logits"), targets.tags, config.tags)
 
     def _box_losses(
         self, boxes: Float[Tensor, "B P n 4"], targets: Float[Tensor, "B P 4"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """L1 and 1 - GIoU, over the boxes that are wanted: those with an area."""
+        """L1 and 1 - GIoU, over the target boxes with an area."""
         real = (targets[..., 2:] > 0).all(dim=-1)
         counted = real.sum() if self.config.losses.phrases == "mean" else real.any(dim=1).sum()
         share = real[..., None] / (counted.clamp(min=1) * boxes.shape[2])
-        wanted = targets[:, :, None].expand_as(boxes).to(boxes.dtype)
-        distance = box_distance(boxes, wanted)
-        overlap = 1 - generalized_iou(corners(boxes), corners(wanted))
+        goals = targets[:, :, None].expand_as(boxes).to(boxes.dtype)
+        distance = box_distance(boxes, goals)
+        overlap = 1 - generalized_iou(corners(boxes), corners(goals))
         return (distance * share).sum(), (overlap * share).sum()
 
     def _answer(
-        self, state: RefTRState, text: TextFeatures, phrases: PhraseFeatures | None, picture: Tensor | None
+        self, state: RefTRState, text: TextFeatures, phrases: PhraseFeatures | None, image_index: Tensor | None
     ) -> Output:
         words, word_mask, phrases = self._tokens(text, phrases)
         maps, places, mask, skips, content = (
-            _of_picture(part, picture) for part in (state.maps, state.positions, state.mask, state.skips, state.content)
+            _of_image(part, image_index)
+            for part in (state.maps, state.positions, state.mask, state.skips, state.content)
         )
         length, size = words.shape[1], maps.shape[-2:]
         memory = torch.cat([words, maps.flatten(2).transpose(1, 2)], dim=1)
@@ -219,40 +228,42 @@ class RefTR(nn.Module):
         vectors = self.map_phrase(phrases.vectors)
         queries, query_positions, attention = self.query_encoder(memory[:, :length], phrases.span, vectors)
         decoded = self._decode(queries, query_positions, phrases.mask, memory, positions, real)
-        many = (phrases.mask.shape[1], self.config.queries)
+        counts = (phrases.mask.shape[1], self.config.queries)
         auxiliary: dict[str, Any] = {"phrase_mask": phrases.mask, "content": content}
+        attention_maps = {}
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
         boxes = None
         if attention is not None:
-            auxiliary["word_attention"] = attention
+            attention_maps["words"] = attention
         if self.box_head is not None:
-            each = [self.box_head(layer).unflatten(1, many) for layer in decoded]
+            each = [self.box_head(layer).unflatten(1, counts) for layer in decoded]
             auxiliary |= {"query_boxes": each[-1], "earlier_boxes": each[:-1]}
             boxes = each[-1][:, :, 0]
-        answering = decoded[-1].unflatten(1, many)
-        if self.mask_head is not None and self.looks is not None:
+        answering = decoded[-1].unflatten(1, counts)
+        if self.mask_head is not None and self.pixel_attention is not None:
             fused = memory[:, length:].transpose(1, 2).unflatten(2, size)
-            looks = self.looks(answering[:, :, 0], fused, mask)
-            auxiliary["pixel_attention"] = looks
-            inputs = torch.cat([torch.cat([maps, fused], dim=1)[:, None].expand(-1, many[0], -1, -1, -1), looks], dim=2)
-            repeated = [skip.repeat_interleave(many[0], dim=0) for skip in skips]
+            attended = self.pixel_attention(answering[:, :, 0], fused, mask)
+            attention_maps["pixels"] = attended
+            both = torch.cat([maps, fused], dim=1)[:, None].expand(-1, counts[0], -1, -1, -1)
+            inputs = torch.cat([both, attended], dim=2)
+            repeated = [skip.repeat_interleave(counts[0], dim=0) for skip in skips]
             logits, features = self.mask_head(inputs.flatten(0, 1), repeated)
             if self.consistency is not None:
                 auxiliary["consistency"] = self.consistency(answering.flatten(0, 1), features).unflatten(
-                    0, (-1, many[0])
+                    0, (-1, counts[0])
                 )
         else:
             assert boxes is not None
-            logits = filled_boxes(boxes.flatten(0, 1), content.repeat_interleave(many[0], dim=0), state.output_size)
-        logits = logits.unflatten(0, (-1, many[0]))
+            logits = filled_boxes(boxes.flatten(0, 1), content.repeat_interleave(counts[0], dim=0), state.output_size)
+        logits = logits.unflatten(0, (-1, counts[0]))
         auxiliary["phrase_mask_logits"] = logits
         lowest = torch.finfo(logits.dtype).min / 2
         union = logits.masked_fill(~phrases.mask[..., None, None], lowest).amax(dim=1)
-        verdict = None
+        no_target = None
         if self.no_target is not None:
-            verdict = self.no_target(decoded[-1], phrases.mask.repeat_interleave(many[1], dim=1))
-        return Output(union, verdict, boxes, auxiliary)
+            no_target = self.no_target(decoded[-1], phrases.mask.repeat_interleave(counts[1], dim=1))
+        return Output(union, no_target, boxes, auxiliary, attention_maps=attention_maps)
 
     def _tokens(
         self, text: TextFeatures, phrases: PhraseFeatures | None
@@ -284,19 +295,19 @@ class RefTR(nn.Module):
         if self.decoder_norm is None:
             return [queries + query_positions]
         # Where a sentence has no phrase at all, its queries look at each other, and nobody at the answer.
-        looked = (real | ~real.any(dim=1, keepdim=True)).repeat_interleave(self.config.queries, dim=1)
+        query_mask = (real | ~real.any(dim=1, keepdim=True)).repeat_interleave(self.config.queries, dim=1)
         answers = []
         for layer in self.decoder:
-            queries = layer(queries, query_positions, looked, memory, positions, mask)
+            queries = layer(queries, query_positions, query_mask, memory, positions, mask)
             answers.append(self.decoder_norm(queries))
         return answers
 
 
-def _of_picture(part: Any, picture: Tensor | None) -> Any:
+def _of_image(part: Any, image_index: Tensor | None) -> Any:
     """Entries of the pictures that the sentences belong to."""
-    if picture is None:
+    if image_index is None:
         return part
-    return [each[picture] for each in part] if isinstance(part, list) else part[picture]
+    return [each[image_index] for each in part] if isinstance(part, list) else part[image_index]
 
 
 def _instances_of_phrases(output: Output, targets: Targets) -> Bool[Tensor, "K H W"] | None:
@@ -328,6 +339,7 @@ def _target_boxes(output: Output, targets: Targets, instances: Tensor | None) ->
 
 def build_reftr(config: RefTRConfig) -> RefTR:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
-    vision: Any = build_vision(config.vision)
-    text: Any = build_text(config.text)
+    vision, text = build_vision(config.vision), build_text(config.text)
+    assert isinstance(vision, (ResNet, Swin))
+    assert isinstance(text, (Bert, WordTransformer))
     return RefTR(config, vision, text, special=isinstance(config.text, BertTextConfig))

@@ -10,12 +10,20 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from refseg.encoders.text.bert import BertTextConfig
-from refseg.encoders.vision.resnet import ResNetConfig
-from refseg.errors import CheckpointError, ConfigError
+from refseg.errors import ConfigError
 from refseg.models.reftr.config import OFFICIAL, RefTRConfig, RefTRLosses
 from refseg.models.reftr.model import build_reftr
-from refseg.models.renaming import Rule, fit, learned, rename
+from refseg.models.renaming import (
+    Rule,
+    bert_config,
+    convert,
+    count,
+    learned,
+    reading,
+    resnet_config,
+    resnet_rules,
+    split_attention,
+)
 
 __all__ = ["config_of", "load_state"]
 
@@ -25,8 +33,7 @@ _ENCODER = r"vl_transformer\.encoder\.layers\.(\d+)\."
 _DECODER = r"vl_transformer\.decoder\.layers\.(\d+)\."
 
 RULES: list[Rule] = [
-    (_BODY + r"conv1\.weight", r"vision.stem.0.conv.weight"),
-    (_BODY + r"bn1\.(\w+)", r"vision.stem.0.norm.\1"),
+    *resnet_rules(_BODY, "torchvision"),
     (r"lang_backbone\.(.+)", r"text.bert.\1"),
     (r"input_proj\.0\.([01])\.(\w+)", r"project.\1.\2"),
     (r"(map_sentence|map_phrase)\.([0145])\.(\w+)", r"\1.\2.\3"),
@@ -52,26 +59,15 @@ RULES: list[Rule] = [
     (r"query_encoder\.linear3\.(\w+)", r"query_encoder.value.\1"),
     (r"query_encoder\.context_out\.([01])\.(\w+)", r"query_encoder.output.\1.\2"),
     (r"query_encoder\.fuse_encoder_query\.([0145])\.(\w+)", r"query_encoder.fuse.\1.\2"),
-    (r"bbox_embed\.layers\.(\d+)\.(\w+)", r"box_head.perceptron.layers.\1.\2"),
-    (r"bbox_attention\.q_linear\.(\w+)", r"looks.query.\1"),
-    (r"bbox_attention\.k_linear\.(\w+)", r"looks.key.\1"),
+    (r"bbox_embed\.layers\.(\d+)\.(\w+)", r"box_head.mlp.layers.\1.\2"),
+    (r"bbox_attention\.q_linear\.(\w+)", r"pixel_attention.query.\1"),
+    (r"bbox_attention\.k_linear\.(\w+)", r"pixel_attention.key.\1"),
     (r"mask_head\.out_lay\.(\w+)", r"mask_head.logits.\1"),
 ]
 # Numbers that begin with 1 there and with 0 here.
 RULES += [(rf"mask_head\.lay{n + 1}\.(\w+)", rf"mask_head.convs.{n}.\1") for n in range(5)]
 RULES += [(rf"mask_head\.gn{n + 1}\.(\w+)", rf"mask_head.norms.{n}.\1") for n in range(5)]
 RULES += [(rf"mask_head\.adapter{n + 1}\.(\w+)", rf"mask_head.skips.{n}.\1") for n in range(3)]
-for _stage in range(4):
-    _from, _to = _BODY + rf"layer{_stage + 1}\.(\d+)\.", rf"vision.stages.{_stage}.\1."
-    for _number in range(3):
-        RULES += [
-            (_from + rf"conv{_number + 1}\.weight", _to + f"convs.{_number}.conv.weight"),
-            (_from + rf"bn{_number + 1}\.(\w+)", _to + rf"convs.{_number}.norm.\2"),
-        ]
-    RULES += [
-        (_from + r"downsample\.0\.weight", _to + "shortcut.conv.weight"),
-        (_from + r"downsample\.1\.(\w+)", _to + r"shortcut.norm.\2"),
-    ]
 
 
 def load_state(
@@ -92,12 +88,6 @@ def load_state(
     come.
     """
     tensors = learned(state)
-    names, unexplained = rename(list(tensors), RULES)
-    ours: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    for published, name in names.items():
-        for key, value in _converted(name, tensors[published]).items():
-            ours[key], origin[key] = value, published
     config = config_of(
         tensors,
         input_size=input_size,
@@ -107,9 +97,7 @@ def load_state(
         family=family,
         dilated=dilated,
     )
-    model = build_reftr(config)
-    fit(model, ours, origin, unexplained)
-    return model.eval()
+    return convert(build_reftr(config), tensors, RULES, _parts)
 
 
 def config_of(
@@ -127,67 +115,35 @@ def config_of(
     if family not in ("bert", "roberta"):
         raise ConfigError(f"family={family!r}: bert or roberta is wanted")
     masks = any(name.startswith("mask_head.") for name in state)
-    try:
-        words = state["lang_backbone.embeddings.word_embeddings.weight"]
+    with reading("RefTR"):
+        text = bert_config(
+            state,
+            "lang_backbone.",
+            max_words,
+            text_heads,
+            pooler=True,
+            family=family,
+        )
         biases = state["query_encoder.query_embed.weight"]
         hidden = state["vl_transformer.encoder.layers.0.linear1.bias"]
-        text = BertTextConfig(
-            vocabulary_size=len(words),
-            max_words=max_words,
-            width=words.shape[1],
-            layers=_count(state, "lang_backbone.encoder.layer."),
-            heads=text_heads or words.shape[1] // 64,
-            feedforward=len(state["lang_backbone.encoder.layer.0.intermediate.dense.bias"]),
-            positions=len(state["lang_backbone.embeddings.position_embeddings.weight"]),
-            pooler=True,
-            family=family,  # type: ignore[arg-type]
-        )
         return replace(
             OFFICIAL,
             input=replace(OFFICIAL.input, size=input_size),
-            vision=_resnet_of(state, dilated),
+            vision=resnet_config(state, "img_backbone.0.body.", "torchvision", dilated),
             text=text,
             tasks="both" if masks else "rec",
             width=biases.shape[1] // 2,
             heads=heads,
-            encoder_layers=_count(state, "vl_transformer.encoder.layers."),
-            decoder_layers=_count(state, "vl_transformer.decoder.layers."),
+            encoder_layers=count(state, "vl_transformer.encoder.layers."),
+            decoder_layers=count(state, "vl_transformer.decoder.layers."),
             feedforward=len(hidden),
             text_positions=len(state["vl_transformer.lang_pos_embeddings.weight"]),
             queries=len(biases),
-            box_layers=_count(state, "bbox_embed.layers."),
+            box_layers=count(state, "bbox_embed.layers."),
             losses=OFFICIAL.losses if masks else RefTRLosses(auxiliary=1.0),
         )
-    except KeyError as error:
-        raise CheckpointError(f"not a checkpoint of RefTR: {error.args[0]} is not in it") from error
-    except (ConfigError, IndexError, ValueError) as error:
-        raise CheckpointError(f"not a checkpoint of RefTR: its sizes do not fit together ({error})") from error
 
 
-def _resnet_of(state: Mapping[str, Tensor], dilated: bool) -> ResNetConfig:
-    body = "img_backbone.0.body."
-    first, second, third, fourth = (len(state[f"{body}layer{stage}.0.conv3.weight"]) for stage in (1, 2, 3, 4))
-    depths = tuple(_count(state, f"{body}layer{stage}.") for stage in (1, 2, 3, 4))
-    return ResNetConfig(
-        widths=(first, second, third, fourth),
-        depths=depths,  # type: ignore[arg-type]
-        stem_width=len(state[f"{body}conv1.weight"]),
-        dilated=dilated,
-    )
-
-
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many different numbers follow `prefix` in the names."""
-    numbers = {name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)}
-    return len({number for number in numbers if number.isdigit()})
-
-
-def _converted(name: str, value: Tensor) -> dict[str, Tensor]:
-    """Our tensors for a renamed one: the packed projection of attention in its parts, the one level of the picture."""
-    if name == "level":
-        return {name: value[0]}
-    stem, _, last = name.rpartition(".")
-    if last in ("in_proj_weight", "in_proj_bias"):
-        parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
-        return {f"{stem}.{part}.{last.removeprefix('in_proj_')}": piece for part, piece in parts}
-    return {name.replace(".out_proj.", ".output."): value}
+def _parts(name: str, value: Tensor) -> dict[str, Tensor]:
+    """Our tensors for a renamed one: the packed projection of attention in its parts, the one level of the image."""
+    return {name: value[0]} if name == "level" else split_attention(name, value)

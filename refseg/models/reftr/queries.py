@@ -9,17 +9,17 @@ from torch.nn import functional as F
 
 from refseg.models.reftr.config import RefTRConfig
 
-__all__ = ["Consistency", "QueryEncoder", "perceptron"]
+__all__ = ["Consistency", "QueryEncoder", "normalised_mlp"]
 
 
-def perceptron(inputs: int, width: int, dropout: float) -> nn.Sequential:
-    """What leads from one space to another wherever the code says so: two linear layers, each normalised."""
+def normalised_mlp(inputs: int, width: int, dropout: float) -> nn.Sequential:
+    """Two linear layers, each normalised and rectified: the projections of the published code."""
     layers = [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU())
 
 
 class QueryEncoder(nn.Module):
-    """Phrases to queries (section 3.2): context and phrase through a perceptron, plus a learnt bias."""
+    """Phrases to queries (section 3.2): context and phrase through an MLP, plus a learnt bias."""
 
     def __init__(self, config: RefTRConfig) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class QueryEncoder(nn.Module):
         if config.context == "attention":
             self.key, self.query, self.value = (nn.Linear(width, width) for _ in range(3))
             self.output = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
-        self.fuse = perceptron(width if config.context == "none" else 2 * width, width, config.dropout)
+        self.fuse = normalised_mlp(width if config.context == "none" else 2 * width, width, config.dropout)
         self.bias = nn.Embedding(config.queries, 2 * width if self.placed else width)
 
     def forward(

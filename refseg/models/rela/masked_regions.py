@@ -7,11 +7,11 @@ decoder), with one step in which regions read the words.
       regions   X <- LN(X + attention(X + e, X + e, X))
       FFN       X <- LN(X + W2 relu(W1 X))
     camera ready, at the end:  R = X + 0.1 sigmoid(s) W (LN(X + attention(X, words)) + LN(X + attention(X, X)))
-    minimap and verdict come from R (main: X), region filters from X
+    minimap and no-target logits come from R (main: X), region filters from X
 
 How it differs from the paper: all of `regions.py` against this; in short, the order of the steps, masked multi-head
 attention instead of equation 2, logit pairs (background, foreground) instead of one probability a region, filters that
-have seen the sentence (main), the mean of the regions' verdicts instead of the verdict of the mean region.
+have seen the expression (main), the mean of the regions' no-target logits instead of the logit of the mean region.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.errors import ConfigError
-from refseg.inference.precision import answering_in_float32
-from refseg.models.rela.region_heads import RegionOutput, RegionPrediction, masks_of
-from refseg.nn.attention import Attention, FeedForward, Perceptron
+from refseg.config import Config, PositiveFloat, PositiveInt
+from refseg.models.rela.regions import RegionOutput, RegionPrediction
+from refseg.nn.attention import MLP, Attention, FeedForward
+from refseg.nn.kernels import masks_of
 from refseg.nn.pyramid import PyramidFeatures, sine_positions
-from refseg.types import TextFeatures
+from refseg.precision import answering_in_float32
+from refseg.types import TextFeatures, VisualFeatures
 
 __all__ = ["MaskedRegionDecoder", "MaskedRegionDecoderConfig"]
 
@@ -37,31 +38,25 @@ SCALES = 3
 
 
 @dataclass(frozen=True)
-class MaskedRegionDecoderConfig:
+class MaskedRegionDecoderConfig(Config):
     """Sizes of the published decoder; the defaults are the released weights'."""
 
-    layers: int = 9
+    layers: PositiveInt = 9
     """Layers; they take the three scales in turn."""
-    heads: int = 8
+    heads: PositiveInt = 8
     """Heads of every attention."""
-    feedforward: int = 2048
+    feedforward: PositiveInt = 2048
     """Hidden units of the feed-forward networks."""
     language: Literal["first_layer", "last"] = "first_layer"
     """first_layer: branch main, the released weights. last: branch original, of the camera-ready paper."""
-    language_factor: float = 0.1
+    language_factor: PositiveFloat = 0.1
     """Factor on what the words add, beside a learnt one; keeps the start of training calm."""
-    filter_layers: int = 3
+    filter_layers: PositiveInt = 3
     """Linear layers from a region to its filter."""
-    no_target_layers: int = 2
-    """Linear layers from a region to its verdict."""
+    no_target_layers: PositiveInt = 2
+    """Linear layers from a region to its no-target logits."""
     mask_padding: bool = False
     """Padding words are attended as if they were real in the published code; True leaves them out."""
-
-    def __post_init__(self) -> None:
-        if min(self.layers, self.heads, self.feedforward, self.filter_layers, self.no_target_layers) < 1:
-            raise ConfigError("relation: layers, heads, feedforward, filter_layers, no_target_layers are 1 or more")
-        if self.language_factor <= 0:
-            raise ConfigError(f"relation.language_factor={self.language_factor}: a positive number is wanted")
 
 
 class MaskedState(NamedTuple):
@@ -165,13 +160,11 @@ class MaskedRegionDecoder(nn.Module):
             self.last = LastLanguage(width, config.heads, config.language_factor)
         self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.feedforward) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
-        self.filter = Perceptron(width, width, config.filter_layers)
+        self.filter = MLP(width, width, config.filter_layers)
         self.minimap = nn.Linear(width, 2)
-        self.no_target = Perceptron(width, 2, config.no_target_layers)
+        self.no_target = MLP(width, 2, config.no_target_layers)
 
-    def encode(
-        self, maps: dict[int, Float[Tensor, "N _ _ _"]], pyramid: PyramidFeatures, pixel_mask: Bool[Tensor, "N H W"]
-    ) -> MaskedState:
+    def encode(self, maps: VisualFeatures, pyramid: PyramidFeatures, pixel_mask: Bool[Tensor, "N H W"]) -> MaskedState:
         """What does not depend on the sentence. Padding pixels are attended, as in the published code."""
         with answering_in_float32(pixel_mask.device):
             features, levels = pyramid.mask_features.float(), [level.float() for level in pyramid.levels]
@@ -190,17 +183,17 @@ class MaskedRegionDecoder(nn.Module):
             values.append(pixels)
         return MaskedState(pyramid.mask_features, coarse, keys, values)
 
-    def decode(self, state: MaskedState, text: TextFeatures, picture: Int[Tensor, " B"] | None) -> RegionOutput:
-        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
+    def decode(self, state: MaskedState, text: TextFeatures, image_index: Int[Tensor, " B"] | None) -> RegionOutput:
+        """The answers to B sentences; `image_index[b]` is the picture of sentence b, None means one to one."""
         with answering_in_float32(text.words.device):
-            return self._decode(state, text, picture)
+            return self._decode(state, text, image_index)
 
-    def _decode(self, state: MaskedState, text: TextFeatures, picture: Int[Tensor, " B"] | None) -> RegionOutput:
-        if picture is not None:
+    def _decode(self, state: MaskedState, text: TextFeatures, image_index: Int[Tensor, " B"] | None) -> RegionOutput:
+        if image_index is not None:
             state = state._replace(
-                coarse=[item[picture] for item in state.coarse],
-                keys=[item[picture] for item in state.keys],
-                values=[item[picture] for item in state.values],
+                coarse=[item[image_index] for item in state.coarse],
+                keys=[item[image_index] for item in state.keys],
+                values=[item[image_index] for item in state.values],
             )
         words = self.words(text.words.float())
         mask = text.mask[:, None] if self.config.mask_padding else None
@@ -221,10 +214,10 @@ class MaskedRegionDecoder(nn.Module):
         filters = self.filter(normal)
         related = normal if self.last is None else self.last(regions, words, mask)
         minimap = self.minimap(related)
-        pairs = masks_of(torch.einsum("bra,brc->bac", minimap, filters), state.mask_features, picture)
-        verdict = self.no_target(related).mean(dim=1)
+        pairs = masks_of(torch.einsum("bra,brc->bac", minimap, filters), state.mask_features, image_index)
+        no_target = self.no_target(related).mean(dim=1)
         prediction = RegionPrediction(
-            pairs[:, 1] - pairs[:, 0], minimap[..., 1] - minimap[..., 0], verdict[:, 1] - verdict[:, 0]
+            pairs[:, 1] - pairs[:, 0], minimap[..., 1] - minimap[..., 0], no_target[:, 1] - no_target[:, 0]
         )
         return RegionOutput(prediction, filters, mask_pairs=pairs)
 

@@ -11,14 +11,21 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from refseg.encoders.text.bert import BertTextConfig
-from refseg.encoders.vision.resnet import ResNetConfig
 from refseg.encoders.vision.swin import SwinConfig
-from refseg.errors import CheckpointError, ConfigError
 from refseg.models.rela.config import OFFICIAL, DeformableConfig, ReLAConfig
 from refseg.models.rela.masked_regions import MaskedRegionDecoderConfig
 from refseg.models.rela.model import build_rela
-from refseg.models.renaming import Rule, fit, learned, rename
+from refseg.models.renaming import (
+    Rule,
+    bert_config,
+    convert,
+    count,
+    learned,
+    reading,
+    resnet_config,
+    resnet_rules,
+    split_attention,
+)
 
 __all__ = ["config_of", "load_state"]
 
@@ -83,18 +90,7 @@ RULES: list[Rule] = [
     (_PREDICTOR + r"RLA_region\.self_attn" + _MHA, r"relation.last.regions.attention.\1"),
     (_PREDICTOR + r"RLA_region\.norm\.(\w+)", r"relation.last.regions.norm.\1"),
 ]
-# detectron2's ResNet: res2.0.conv1.weight, res2.0.conv1.norm.running_mean, res2.0.shortcut.weight, ...
-for _number, _ours in ((1, 0), (2, 1), (3, 2)):
-    for _stage in range(4):
-        _from, _to = rf"backbone\.res{_stage + 2}\.(\d+)\.conv{_number}", rf"vision.stages.{_stage}.\1.convs.{_ours}"
-        RULES += [(_from + r"\.weight", _to + ".conv.weight"), (_from + r"\.norm\.(\w+)", _to + r".norm.\2")]
-for _stage in range(4):
-    _from, _to = rf"backbone\.res{_stage + 2}\.(\d+)\.shortcut", rf"vision.stages.{_stage}.\1.shortcut"
-    RULES += [(_from + r"\.weight", _to + ".conv.weight"), (_from + r"\.norm\.(\w+)", _to + r".norm.\2")]
-RULES += [
-    (r"backbone\.stem\.conv1\.weight", "vision.stem.0.conv.weight"),
-    (r"backbone\.stem\.conv1\.norm\.(\w+)", r"vision.stem.0.norm.\1"),
-]
+RULES += resnet_rules(r"backbone\.", "detectron2")
 
 
 def load_state(
@@ -113,12 +109,6 @@ def load_state(
     the pictures and sentences to come.
     """
     tensors = learned(state)
-    names, unexplained = rename(list(tensors), RULES)
-    ours: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    for published, name in names.items():
-        for key, value in _converted(name, tensors[published]).items():
-            ours[key], origin[key] = value, published
     config = config_of(
         tensors,
         input_size=input_size,
@@ -127,9 +117,7 @@ def load_state(
         pixel_heads=pixel_heads,
         text_heads=text_heads,
     )
-    model = build_rela(config)
-    fit(model, ours, origin, unexplained)
-    return model.eval()
+    return convert(build_rela(config), tensors, RULES, _parts)
 
 
 def config_of(
@@ -142,28 +130,23 @@ def config_of(
     text_heads: int | None,
 ) -> ReLAConfig:
     """The configuration that the tensors' names and shapes tell. Raises `CheckpointError` when they are no ReLA's."""
-    try:
+    with reading("ReLA"):
         regions = math.isqrt(len(state["sem_seg_head.predictor.query_feat.weight"]))
         width = state["sem_seg_head.predictor.query_feat.weight"].shape[1]
-        vision = _resnet_of(state) if "backbone.stem.conv1.weight" in state else _swin_of(state)
-        words = state["text_encoder.embeddings.word_embeddings.weight"]
+        vision = (
+            resnet_config(state, "backbone.", "detectron2")
+            if "backbone.stem.conv1.weight" in state
+            else _swin_of(state)
+        )
         attention = state["sem_seg_head.pixel_decoder.transformer.encoder.layers.0.self_attn.attention_weights.bias"]
         return replace(
             OFFICIAL,
             input=replace(OFFICIAL.input, size=input_size),
             vision=vision,
             language_in_vision=any(".fusion." in name for name in state),
-            text=BertTextConfig(
-                vocabulary_size=len(words),
-                max_words=max_words,
-                width=words.shape[1],
-                layers=_count(state, "text_encoder.encoder.layer."),
-                heads=text_heads or words.shape[1] // 64,
-                feedforward=len(state["text_encoder.encoder.layer.0.intermediate.dense.bias"]),
-                positions=len(state["text_encoder.embeddings.position_embeddings.weight"]),
-            ),
+            text=bert_config(state, "text_encoder.", max_words, text_heads),
             pixel_decoder=DeformableConfig(
-                layers=_count(state, "sem_seg_head.pixel_decoder.transformer.encoder.layers."),
+                layers=count(state, "sem_seg_head.pixel_decoder.transformer.encoder.layers."),
                 heads=pixel_heads,
                 points=len(attention) // (pixel_heads * 3),
                 feedforward=len(state["sem_seg_head.pixel_decoder.transformer.encoder.layers.0.linear1.bias"]),
@@ -171,24 +154,20 @@ def config_of(
             width=width,
             regions=regions,
             relation=MaskedRegionDecoderConfig(
-                layers=_count(state, "sem_seg_head.predictor.transformer_ffn_layers."),
+                layers=count(state, "sem_seg_head.predictor.transformer_ffn_layers."),
                 heads=heads,
                 feedforward=len(state["sem_seg_head.predictor.transformer_ffn_layers.0.linear1.bias"]),
                 language="last" if "sem_seg_head.predictor.RLA_gate" in state else "first_layer",
-                filter_layers=_count(state, "sem_seg_head.predictor.mask_embed.layers."),
-                no_target_layers=_count(state, "sem_seg_head.predictor.nt_embed.layers."),
+                filter_layers=count(state, "sem_seg_head.predictor.mask_embed.layers."),
+                no_target_layers=count(state, "sem_seg_head.predictor.nt_embed.layers."),
             ),
         )
-    except KeyError as error:
-        raise CheckpointError(f"not a checkpoint of ReLA: {error.args[0]} is not in it") from error
-    except (ConfigError, IndexError, ValueError) as error:
-        raise CheckpointError(f"not a checkpoint of ReLA: its sizes do not fit together ({error})") from error
 
 
 def _swin_of(state: Mapping[str, Tensor]) -> SwinConfig:
     tables = [state[f"backbone.layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in range(4)]
     width = len(state["backbone.patch_embed.proj.bias"])
-    first, second, third, fourth = (_count(state, f"backbone.layers.{stage}.blocks.") for stage in range(4))
+    first, second, third, fourth = (count(state, f"backbone.layers.{stage}.blocks.") for stage in range(4))
     return SwinConfig(
         embed_dim=width,
         depths=(first, second, third, fourth),
@@ -199,28 +178,8 @@ def _swin_of(state: Mapping[str, Tensor]) -> SwinConfig:
     )
 
 
-def _resnet_of(state: Mapping[str, Tensor]) -> ResNetConfig:
-    first, second, third, fourth = (len(state[f"backbone.res{stage}.0.conv3.weight"]) for stage in (2, 3, 4, 5))
-    depths = tuple(_count(state, f"backbone.res{stage}.") for stage in (2, 3, 4, 5))
-    return ResNetConfig(
-        widths=(first, second, third, fourth),
-        depths=depths,  # type: ignore[arg-type]
-        stem_width=len(state["backbone.stem.conv1.weight"]),
-    )
-
-
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbers follow `prefix` in the names: 0 to the largest."""
-    numbers = {name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)}
-    return len({number for number in numbers if number.isdigit()})
-
-
-def _converted(name: str, value: Tensor) -> dict[str, Tensor]:
+def _parts(name: str, value: Tensor) -> dict[str, Tensor]:
     """Our tensors for a renamed one: kernels of size 1 as matrices, the packed projection of attention in its parts."""
     if name.startswith("language_stages.") and value.ndim == 3:
         return {name: value[..., 0]}
-    stem, _, last = name.rpartition(".")
-    if last in ("in_proj_weight", "in_proj_bias"):
-        parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
-        return {f"{stem}.{part}.{last.removeprefix('in_proj_')}": piece for part, piece in parts}
-    return {name.replace(".out_proj.", ".output."): value}
+    return split_attention(name, value)

@@ -1,10 +1,10 @@
-"""The ReLAtionship block as the paper writes it (ReLA, CVPR 2023, section 4.2), and the choices of its tables 2 and 3.
+r"""The ReLAtionship block as the paper writes it (ReLA, CVPR 2023, sections 4.1 and 4.2; choices of tables 2 and 3).
 
     F_i --RIA(P x P region queries)--> F'_r --.--> filters F_f --------------------.
                                                `-> RLA(words F_t) -> F_r -> x_r -----+--> M = sum_n x_r^n <F_f^n, F_m>
-                                                                      `-> mean -> no target
+                                                                      `-> mean -> no-target E
 
-RIA does not see the sentence: its result is kept for all sentences of a picture. RLA runs once a sentence.
+RIA does not see the expression: its result is kept for all expressions of an image. RLA runs once an expression.
 Where the paper is silent, the docstring of a config field says what was chosen.
 """
 
@@ -18,36 +18,31 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config, PositiveFloat, PositiveInt
 from refseg.errors import ConfigError
-from refseg.models.photo.matches import (
-    MATCH_FEATURES,
-    RANK_FEATURES,
-    TINT_FEATURES,
-    BestVerdict,
-    HiddenMask,
-    match_features,
-    rank_features,
-    tint_features,
-)
-from refseg.models.rela.region_heads import RegionOutput, RegionPrediction, masks_of
-from refseg.models.rela.relations import ParallelRLA, ParallelRLAConfig, StackedRLA, StackedRLAConfig
-from refseg.nn.attention import Perceptron, attend
+from refseg.models.rela.relations import ParallelRLAConfig, StackedRLAConfig, build_rla
+from refseg.nn.attention import MLP, attend
+from refseg.nn.kernels import masks_of
 from refseg.nn.pyramid import PyramidFeatures, sine_positions
-from refseg.types import TextFeatures
+from refseg.types import TextFeatures, VisualFeatures
 
-__all__ = ["HardSplitConfig", "RIAConfig", "RegionDecoder", "RegionDecoderConfig", "RegionImageAttention"]
-
-COLOUR_MAPS = 1
-"""Where the colours stand among the encoder's maps, whose keys are strides."""
-TAG_MAPS = 2
-"""Where the probabilities of tags at stride 8 stand among them."""
+__all__ = [
+    "HardSplitConfig",
+    "RIAConfig",
+    "RegionDecoder",
+    "RegionDecoderConfig",
+    "RegionImageAttention",
+    "RegionOutput",
+    "RegionPrediction",
+    "RegionState",
+]
 
 
 @dataclass(frozen=True)
-class RIAConfig:
+class RIAConfig(Config):
     """Region-Image Cross Attention, equation 2; the defaults are the equation as it stands."""
 
-    heads: int = 1
+    heads: PositiveInt = 1
     """Attention maps a region."""
     scale: bool = False
     """Divide products by the root of a head's channels, which the equation does not."""
@@ -58,23 +53,19 @@ class RIAConfig:
     residual: bool = False
     """F'_r = LayerNorm(query + attended) instead of what is attended alone."""
 
-    def __post_init__(self) -> None:
-        if self.heads < 1:
-            raise ConfigError(f"ria.heads={self.heads}: at least 1 is wanted")
-
 
 @dataclass(frozen=True)
-class HardSplitConfig:
+class HardSplitConfig(Config):
     """Regions are the cells of a rigid grid (table 2, #1 and #2); nothing is attended."""
 
     split: Literal["decoder", "input"] = "decoder"
-    """decoder: the feature map is averaged in P x P cells. input: the picture is cut into P x P patches which the
+    """decoder: the feature map is averaged in P x P cells. input: the image is cut into P x P patches which the
     encoder sees one by one (its maps are put together again), then averaged."""
 
 
 @dataclass(frozen=True)
-class RegionDecoderConfig:
-    """The ReLAtionship block and the heads; the defaults are the paper's."""
+class RegionDecoderConfig(Config):
+    """The paper's block; the defaults are the paper's, as far as it says."""
 
     source: Literal["encoder", "pixel_decoder"] = "encoder"
     """Where F_i comes from; the paper takes the encoder's features, the published code the pixel decoder's."""
@@ -83,71 +74,50 @@ class RegionDecoderConfig:
     ria: RIAConfig | HardSplitConfig = field(default_factory=RIAConfig)
     rla: ParallelRLAConfig | StackedRLAConfig = field(default_factory=ParallelRLAConfig)
     filter_from: Literal["ria", "rla"] = "ria"
-    """Whether the region filters come from F'_r, as in the paper, or from F_r, which has seen the sentence."""
-    filter_layers: int = 3
+    """Whether the region filters come from F'_r, as in the paper, or from F_r, which has seen the expression."""
+    filter_layers: PositiveInt = 3
     """Linear layers from a region to its filter; the paper does not say, the published code has 3."""
-    no_target_layers: int = 2
-    """Linear layers from the mean region to the verdict; the paper does not say, the published code has 2."""
+    no_target_layers: PositiveInt = 2
+    """Linear layers from the mean region to E; the paper does not say, the published code has 2."""
     weight: Literal["probability", "logit"] = "probability"
     """What weighs the region masks: the paper's probability x_r, or its logit, as in the published code."""
-    mask_scale: float = 1.0
+    mask_scale: PositiveFloat = 1.0
     """Factor on the mask logits; a small one starts training near the loss of an undecided mask."""
-    sentence_filter: bool = False
-    """Add a linear map of the sentence to the sum of the filters, so that words reach the mask directly too. Neither
-    paper nor code does; small data is learnt from faster with it."""
-    classes: int = 0
-    """Classes of a detector in the encoder: the last channels of the sentence are its shares in them, and the product
-    with the detector's probabilities tells regions and pixels how well they fit its nouns. A match means the same for
-    every class, so that what is learnt of it from cats holds for trucks. 0 has none."""
-    colours: bool = False
-    """The sentence's shares end with those in the names of colours (`refseg.models.photo.color_maps`), whose product
-    with a picture's own colours tells regions and pixels how well they fit its adjectives. Needs `classes`."""
-    tag_matches: bool = False
-    """The sentence's shares in classes go on with those in the model's tags, whose maps stand beside the detector's:
-    what the tags learn to see is then matched with words as well. Needs `classes` and `ReLAConfig.tags`."""
-    ranks: bool = False
-    """Regions are also told how many things that fit the nouns lie to their left, right, above and below, and how much
-    of what fits lies around them, for words of order and size. Needs `classes`."""
-    mask_hidden: int = 0
-    """Hidden units of a second mask, a perceptron of F_m, the matches and the minimap, whose weights come from the
-    sentence and the regions meant; it is added to the first one. One linear map of F_m can hardly say "what fits, and
-    lies there". 0 has none."""
-    class_offset: int = 0
-    """Where the class logits begin among the encoder's channels at strides 8, 16 and 32."""
-    minimap_gate: bool = False
-    """Add the minimap's logits, enlarged to the mask's size, to the mask's. Neither paper nor code does. A mask that is
-    one linear map of F_m hardly keeps one of two equal things apart from the other; the regions, which have seen each
-    other and the words, know which one is meant."""
-    verdict_of_best: bool = False
-    """Add to the verdict what a perceptron says of the regions most wanted (their mean by the softmax of the minimap)
-    and of how well the best place fits. The mean over all regions, which the paper takes, hardly shows small things."""
     mask_padding: bool = True
     """Padding words are never attended; the published code attends them as if they were real."""
 
-    def __post_init__(self) -> None:
-        if min(self.classes, self.class_offset, self.mask_hidden) < 0:
-            raise ConfigError("relation: classes, class_offset and mask_hidden are 0 or more")
-        for name in ("colours", "tag_matches", "ranks"):
-            if getattr(self, name) and not self.classes:
-                raise ConfigError(f"relation.{name}: needs relation.classes, beside which they are told")
-        if min(self.filter_layers, self.no_target_layers) < 1:
-            raise ConfigError("relation: filter_layers and no_target_layers are 1 or more")
-        if self.mask_scale <= 0:
-            raise ConfigError(f"relation.mask_scale={self.mask_scale}: a positive number is wanted")
+
+@dataclass(frozen=True)
+class RegionPrediction:
+    """What the R regions of B expressions give together; positive logits mean foreground, target, no target."""
+
+    mask_logits: Float[Tensor, "B h w"]
+    minimap_logits: Float[Tensor, "B R"]
+    no_target_logits: Float[Tensor, " B"]
+
+
+@dataclass(frozen=True)
+class RegionOutput:
+    """The last prediction, those of earlier layers where they are supervised, and intermediate results.
+
+    `attention` is regions over words where the decoder has such a map. `mask_pairs` holds the background and
+    the foreground logit where the decoder predicts both.
+    """
+
+    last: RegionPrediction
+    filters: Float[Tensor, "B R C"]
+    earlier: list[RegionPrediction] = field(default_factory=list)
+    attention: Float[Tensor, "B R L"] | None = None
+    mask_pairs: Float[Tensor, "B 2 h w"] | None = None
 
 
 class RegionState(NamedTuple):
-    """What is kept of N pictures for all their sentences."""
+    """What is kept of N images for all their expressions."""
 
     regions: Float[Tensor, "N R C"]
     """F'_r."""
     mask_features: Float[Tensor, "N C h w"]
     """F_m."""
-    classes: Float[Tensor, "N K u v"] | None = None
-    """Probabilities of the detector's classes at stride 8, the largest of all levels, where there is a detector, and
-    after them those of tags, where they are matched."""
-    colours: Float[Tensor, "N D u v"] | None = None
-    """Shares of the names of colours at stride 8, where the decoder is told."""
 
 
 class RegionImageAttention(nn.Module):
@@ -165,7 +135,7 @@ class RegionImageAttention(nn.Module):
         self.norm = nn.LayerNorm(width) if config.residual else None
 
     def forward(self, maps: Float[Tensor, "N C h w"], pixel_mask: Bool[Tensor, "N H W"]) -> Float[Tensor, "N R C"]:
-        """F'_r of each picture; pixels that are padding are not attended."""
+        """F'_r of each image; pixels that are padding are not attended."""
         height, width = maps.shape[-2:]
         pixels = maps.flatten(2).transpose(1, 2)
         queries = self.queries.expand(len(maps), -1, -1)
@@ -193,9 +163,9 @@ class RegionImageAttention(nn.Module):
 
 
 class RegionDecoder(nn.Module):
-    """Regions, their relations, and the three answers.
+    """The block: RIA, RLA, and from the regions mask, minimap and no-target logit.
 
-    `channels` are the encoder's by stride, `text_width` a word's channels, `width` C, `regions` P.
+    `channels` are the vision encoder's by stride, `text_width` a word's channels, `width` C, `regions` P.
     """
 
     def __init__(
@@ -206,116 +176,43 @@ class RegionDecoder(nn.Module):
         self.project = nn.Conv2d(channels[config.stride], width, kernel_size=1) if config.source == "encoder" else None
         self.ria = RegionImageAttention(config.ria, regions, width) if isinstance(config.ria, RIAConfig) else None
         self.words = nn.Linear(text_width, width)
-        self.rla: ParallelRLA | StackedRLA
-        if isinstance(config.rla, ParallelRLAConfig):
-            self.rla = ParallelRLA(config.rla, width)
-        else:
-            self.rla = StackedRLA(config.rla, width)
-        self.filter = Perceptron(width, width, config.filter_layers)
-        self.sentence = nn.Linear(text_width, width) if config.sentence_filter else None
-        if self.sentence is not None:
-            nn.init.zeros_(self.sentence.weight)
-            nn.init.zeros_(self.sentence.bias)
-        told = MATCH_FEATURES + TINT_FEATURES * config.colours + RANK_FEATURES * config.ranks
-        self.match = nn.Linear(told, width) if config.classes else None
-        if self.match is not None:
-            self.match_scale = nn.Parameter(torch.zeros(1))
-            self.tint_scale = nn.Parameter(torch.zeros(1)) if config.colours else None
-            self.match_weights = nn.Linear(text_width, told)
-            nn.init.zeros_(self.match_weights.weight)
-            nn.init.zeros_(self.match_weights.bias)
-        maps = bool(config.classes) + config.colours + 1  # matches, colours, minimap
-        self.hidden = HiddenMask(config.mask_hidden, width, text_width, maps) if config.mask_hidden else None
+        self.rla = build_rla(config.rla, width)
+        self.filter = MLP(width, width, config.filter_layers)
         self.minimap = nn.Linear(width, 1)
-        self.no_target = Perceptron(width, 1, config.no_target_layers)
-        self.verdict = BestVerdict(width, told if config.classes else 0) if config.verdict_of_best else None
+        self.no_target = MLP(width, 1, config.no_target_layers)
 
-    def encode(
-        self, maps: dict[int, Float[Tensor, "N _ _ _"]], pyramid: PyramidFeatures, pixel_mask: Bool[Tensor, "N H W"]
-    ) -> RegionState:
-        """What does not depend on the sentence: F'_r of every picture."""
+    def encode(self, maps: VisualFeatures, pyramid: PyramidFeatures, pixel_mask: Bool[Tensor, "N H W"]) -> RegionState:
+        """F'_r and F_m of every image, which do not depend on the expression (section 4.2, equation 2)."""
         level = {32: 0, 16: 1, 8: 2}[self.config.stride]
         features = pyramid.levels[level] if self.project is None else self.project(maps[self.config.stride])
         if self.ria is not None:
             regions = self.ria(features, pixel_mask)
         else:
             regions = F.adaptive_avg_pool2d(features, self.grid).flatten(2).transpose(1, 2)
-        colours = maps[COLOUR_MAPS] if self.config.colours else None
-        return RegionState(regions, pyramid.mask_features, self._class_maps(maps), colours)
+        return RegionState(regions, pyramid.mask_features)
 
-    def _class_maps(self, maps: dict[int, Float[Tensor, "N _ _ _"]]) -> Float[Tensor, "N K u v"] | None:
-        if not self.config.classes:
-            return None
-        start = self.config.class_offset
-        levels = [maps[stride][:, start : start + self.config.classes].sigmoid() for stride in (8, 16, 32)]
-        size = levels[0].shape[-2:]
-        found = torch.stack([levels[0], *(F.interpolate(level, size=size) for level in levels[1:])]).amax(dim=0)
-        return torch.cat([found, maps[TAG_MAPS].to(found.dtype)], dim=1) if self.config.tag_matches else found
+    def decode(self, state: RegionState, text: TextFeatures, image_index: Int[Tensor, " B"] | None) -> RegionOutput:
+        """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one.
 
-    def _matches(
-        self, state: RegionState, text: TextFeatures, picture: Int[Tensor, " B"] | None
-    ) -> tuple[Float[Tensor, "B u v"], Float[Tensor, "B u v"] | None]:
-        """How well every pixel of stride 8 fits the classes that a sentence names, and the colours."""
-        assert state.classes is not None
-        last = 0 if state.colours is None else state.colours.shape[1]
-        classes = state.classes.shape[1]
-        first = text.sentence.shape[1] - last - classes
-        shares = text.sentence[:, first : first + classes]
-        matches = masks_of(shares[:, None], state.classes, picture)[:, 0]
-        if state.colours is None:
-            return matches, None
-        return matches, masks_of(text.sentence[:, None, first + classes :], state.colours, picture)[:, 0]
-
-    def decode(self, state: RegionState, text: TextFeatures, picture: Int[Tensor, " B"] | None) -> RegionOutput:
-        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
-        seen = state.regions if picture is None else state.regions[picture]
-        features: Tensor | None = None
-        matches: Tensor | None = None
-        tints: Tensor | None = None
-        if self.match is not None:
-            matches, tints = self._matches(state, text, picture)
-            features = match_features(F.adaptive_max_pool2d(matches[:, None], self.grid)[:, 0])
-            if tints is not None:
-                tinted = F.adaptive_avg_pool2d(tints[:, None].float(), self.grid).flatten(1)
-                features = torch.cat([features, tint_features(tinted, features[..., 1])], dim=2)
-            if self.config.ranks:
-                features = torch.cat([features, rank_features(matches, features[..., 1], self.grid)], dim=2)
-            seen = seen + self.match(features)
-            directly = torch.einsum("brf,bf->br", features, self.match_weights(text.sentence))
-        words = self.words(text.words)
+        Every layer of RLA that gives an F_r answers; the paper has one.
+        """
+        regions = state.regions if image_index is None else state.regions[image_index]
         mask = text.mask if self.config.mask_padding else torch.ones_like(text.mask)
-        layers, attention = self.rla(seen, words, mask)
-        early = self.filter(seen) if self.config.filter_from == "ria" else None
-        filters = [self.filter(regions) if early is None else early for regions in layers]
-        minimaps = [self.minimap(regions)[..., 0] for regions in layers]
-        if matches is not None:
-            minimaps = [minimap + directly for minimap in minimaps]
-        weights = [m.sigmoid() if self.config.weight == "probability" else m for m in minimaps]
-        kernels = torch.stack([torch.einsum("br,brc->bc", *pair) for pair in zip(weights, filters, strict=True)], dim=1)
-        if self.sentence is not None:
-            kernels = kernels + self.sentence(text.sentence)[:, None] / self.config.mask_scale
-        masks = masks_of(kernels * self.config.mask_scale, state.mask_features, picture)
-        cells = torch.stack(minimaps, dim=1).unflatten(2, (self.grid, self.grid))
-        if self.config.minimap_gate:
-            masks = masks + F.interpolate(cells, size=masks.shape[-2:], mode="bilinear", align_corners=False)
-        size, maps = masks.shape[-2:], []
-        for fits, scale in ((matches, "match_scale"), (tints, "tint_scale")):
-            if fits is not None:
-                maps.append(F.interpolate(fits[:, None], size=size, mode="bilinear", align_corners=False))
-                masks = masks + getattr(self, scale) * maps[-1]
-        if self.hidden is not None:
-            maps.append(F.interpolate(cells[:, -1:], size=size, mode="bilinear", align_corners=False))
-            more = self.hidden(kernels[:, -1], text.sentence, state.mask_features, torch.cat(maps, dim=1), picture)
-            masks = torch.cat([masks[:, :-1], masks[:, -1:] + more[:, None]], dim=1)
+        layers, attention = self.rla(regions, self.words(text.words), mask)  # F_r (equation 3, and figure 4)
+        # F_f and x_r of every region; the mask M = sum_n x_r^n <F_f^n, F_m> (equation 1) is <sum_n x_r^n F_f^n, F_m>,
+        # one inner product a pixel.
+        filters = [self.filter(regions if self.config.filter_from == "ria" else related) for related in layers]
+        minimaps = [self.minimap(related)[..., 0] for related in layers]
+        kernels = torch.stack([self._sum(*pair) for pair in zip(minimaps, filters, strict=True)], dim=1)
+        masks = masks_of(kernels * self.config.mask_scale, state.mask_features, image_index)
         predictions = [
-            RegionPrediction(masks[:, index], minimaps[index], self._verdict(regions, minimaps[index], features))
-            for index, regions in enumerate(layers)
+            # E: from the mean region (section 4.1, "no-target classifier").
+            RegionPrediction(masks[:, index], minimaps[index], self.no_target(related.mean(dim=1))[:, 0])
+            for index, related in enumerate(layers)
         ]
         return RegionOutput(predictions[-1], filters[-1], predictions[:-1], attention)
 
-    def _verdict(
-        self, regions: Float[Tensor, "B R C"], minimap: Float[Tensor, "B R"], features: Float[Tensor, "B R F"] | None
-    ) -> Float[Tensor, " B"]:
-        """The logit of "nothing is meant"."""
-        verdict = self.no_target(regions.mean(dim=1))[:, 0]
-        return verdict if self.verdict is None else verdict + self.verdict(regions, minimap, features)
+    def _sum(self, minimap: Float[Tensor, "B R"], filters: Float[Tensor, "B R C"]) -> Float[Tensor, "B C"]:
+        """sum_n x_r^n F_f^n."""
+        weights = minimap.sigmoid() if self.config.weight == "probability" else minimap
+        return torch.einsum("br,brc->bc", weights, filters)

@@ -9,15 +9,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config, DropRate, PositiveInt
 from refseg.encoders.text.transformer import mean_word
 from refseg.errors import ConfigError
 from refseg.nn.attention import Attention, FeedForward
 
-__all__ = ["ParallelRLA", "ParallelRLAConfig", "StackedRLA", "StackedRLAConfig"]
+__all__ = ["ParallelRLA", "ParallelRLAConfig", "StackedRLA", "StackedRLAConfig", "build_rla"]
 
 
 @dataclass(frozen=True)
-class ParallelRLAConfig:
+class ParallelRLAConfig(Config):
     """One step, everything in parallel: F_r = MLP(F'_r + F_r1 + F_r2)."""
 
     region_attention: bool = True
@@ -27,33 +28,27 @@ class ParallelRLAConfig:
     product: bool = False
     """F'_r times the mean word takes the place of F'_r in the sum: the baseline that table 3 adds the attentions to."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if not (self.language_attention or self.product):
-            raise ConfigError("rla: without language_attention and product no region would see the sentence")
+            raise ConfigError("language_attention: without it and product no region would see the sentence")
 
 
 @dataclass(frozen=True)
-class StackedRLAConfig:
+class StackedRLAConfig(Config):
     """Several layers, each: regions attend to regions, then to words, then a feed-forward network."""
 
-    layers: int = 3
-    heads: int = 4
-    feedforward: int = 512
+    layers: PositiveInt = 3
+    heads: PositiveInt = 4
+    feedforward: PositiveInt = 512
     """Hidden units of the feed-forward networks."""
     norm: Literal["pre", "post"] = "pre"
     """Whether the steps normalise what enters them, or what leaves."""
-    dropout: float = 0.0
+    dropout: DropRate = 0.0
     deep_supervision: bool = True
     """Every layer answers, and all answers are supervised."""
     product: bool = False
     """F'_r times a linear map of the mean word is added to F'_r before each layer. Attention alone learns slowly which
     region a word fits; a product says it at once."""
-
-    def __post_init__(self) -> None:
-        if min(self.layers, self.heads, self.feedforward) < 1:
-            raise ConfigError("rla: layers, heads and feedforward are 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"rla.dropout={self.dropout}: a probability below 1 is wanted")
 
 
 class GeluAttention(nn.Module):
@@ -151,3 +146,8 @@ class StackedRLA(nn.Module):
             if self.config.deep_supervision or index == len(self.layers) - 1:
                 answers.append(self.norm(regions))
         return answers, None
+
+
+def build_rla(config: ParallelRLAConfig | StackedRLAConfig, width: int) -> ParallelRLA | StackedRLA:
+    """The RLA of a configuration, for regions and words of `width` channels."""
+    return ParallelRLA(config, width) if isinstance(config, ParallelRLAConfig) else StackedRLA(config, width)

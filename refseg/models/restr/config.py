@@ -6,33 +6,36 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from refseg.data.transforms import InputConfig
+from refseg.config import Config, DropRate, NonNegativeFloat, PositiveInt, PowerOfTwo
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.glove_transformer import GloveTransformerConfig
-from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
 from refseg.encoders.vision.vit import ViTConfig
 from refseg.errors import ConfigError
+from refseg.geometry import InputConfig
+from refseg.nn.losses import SharedLosses
+from refseg.types import Needs
 
 __all__ = ["ABLATIONS", "PRESETS", "DecoderConfig", "FusionConfig", "ReSTRConfig", "ReSTRLosses"]
 
 
 @dataclass(frozen=True)
-class FusionConfig:
+class FusionConfig(Config):
     """The multimodal fusion encoder (section 3.2)."""
 
     encoder: Literal["vme", "ime", "cme"] = "cme"
     """vme: pixels, words and seed in one encoder. ime: pixels and words in one, words as they came and seed in another.
     cme: the second one reads the words that saw the pixels (figure 3)."""
-    layers: int = 4
+    layers: PositiveInt = 4
     """Layers in all; with ime and cme half of them for each encoder."""
     share: bool = False
     """Whether an encoder applies one and the same block again and again."""
-    width: int = 768
+    width: PositiveInt = 768
     """D: channels of the fused tokens."""
-    heads: int = 12
-    feedforward: int = 3072
+    heads: PositiveInt = 12
+    feedforward: PositiveInt = 3072
     """Hidden units of the perceptrons."""
-    drop_path: float = 0.1
+    drop_path: DropRate = 0.1
     """Probability of skipping an encoder's last block while training; rises linearly from 0 at its first."""
     normalise: Literal["l2", "layer"] = "l2"
     """What "normalize" means for pixels and words before the fusion: division by the length, as in the published code,
@@ -42,19 +45,15 @@ class FusionConfig:
     the words that go on into the second encoder (published code of vme and ime), or the classifier's alone (published
     code of cme)."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.encoder != "vme" and self.layers % 2:
-            raise ConfigError(f"fusion.layers={self.layers}: {self.encoder} wants an even number, half an encoder each")
-        if self.layers < 1 or self.feedforward < 1:
-            raise ConfigError("fusion: layers and feedforward are 1 or more")
-        if self.heads < 1 or self.width % self.heads:
-            raise ConfigError(f"fusion.heads={self.heads} does not divide fusion.width={self.width}")
-        if not 0 <= self.drop_path < 1:
-            raise ConfigError(f"fusion.drop_path={self.drop_path}: a probability below 1 is wanted")
+            raise ConfigError(f"layers={self.layers}: {self.encoder} wants an even number, half an encoder each")
+        if self.width % self.heads:
+            raise ConfigError(f"heads={self.heads} does not divide width={self.width}")
 
 
 @dataclass(frozen=True)
-class DecoderConfig:
+class DecoderConfig(Config):
     """From fused patches and classifier to pixels (section 3.3)."""
 
     kind: Literal["coarse_to_fine", "none"] = "coarse_to_fine"
@@ -67,39 +66,22 @@ class DecoderConfig:
     guide: Literal["vision", "projected"] = "vision"
     """The visual features beside the masked ones: the vision encoder's (paper), or as the fusion took them in
     (published code)."""
-    output_stride: int = 1
+    output_stride: PowerOfTwo = 1
     """Pixels along a cell of the answer: log2(patch / output_stride) blocks double the patch map. 1 in the paper."""
-
-    def __post_init__(self) -> None:
-        if self.output_stride < 1 or self.output_stride & (self.output_stride - 1):
-            raise ConfigError(f"decoder.output_stride={self.output_stride}: a power of 2 is wanted")
 
 
 @dataclass(frozen=True)
-class ReSTRLosses:
+class ReSTRLosses(SharedLosses):
     """Weights of the losses and how the patches' labels are made; the defaults are the paper's."""
 
-    pixel: float = 1.0
-    patch: float = 0.1
+    pixel: NonNegativeFloat = 1.0
+    patch: NonNegativeFloat = 0.1
     """lambda of equation 12; without decoder there is one loss alone, and this is 0."""
     patch_label: Literal["mean", "any"] = "mean"
     """A patch is positive when more than `patch_threshold` of it is foreground (equation 11), or when any pixel is: the
     published code compares the sum of a patch's pixels with the threshold, where the paper has their mean."""
-    patch_threshold: float = 0.8
+    patch_threshold: DropRate = 0.8
     """tau: the share of a patch that makes it positive."""
-    dice: float = 0.0
-    """Of the dice loss on the pixels, which neither paper nor code has."""
-    no_target: float = 1.0
-    """Of the verdict, where the model has such a head."""
-    tags: float = 0.3
-    """Of the tags (see `ReSTRConfig.tags`), where there are any."""
-
-    def __post_init__(self) -> None:
-        for name in ("pixel", "patch", "dice", "no_target", "tags"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"losses.{name}={getattr(self, name)}: 0 or more is wanted")
-        if not 0 <= self.patch_threshold < 1:
-            raise ConfigError(f"losses.patch_threshold={self.patch_threshold}: a share from 0 to below 1 is wanted")
 
 
 # (value - 127.5) / 127.5, the picture in the middle of a grey square
@@ -107,7 +89,7 @@ _INPUT = InputConfig(size=480, resize="letterbox", mean=(127.5,) * 3, std=(127.5
 
 
 @dataclass(frozen=True)
-class ReSTRConfig:
+class ReSTRConfig(Config):
     """A whole ReSTR; the defaults are the paper's (section 4.1)."""
 
     input: InputConfig = field(default_factory=lambda: _INPUT)
@@ -120,14 +102,14 @@ class ReSTRConfig:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     no_target_head: bool = False
-    """A verdict from the mean of the fused patches. The paper has none: a mask of few pixels counts as none."""
+    """A no-target logit from the mean of the fused patches. The paper has none: a mask of few pixels counts as none."""
     tags: tuple[str, ...] = ()
     """Words of which a linear map of z_v says, patch by patch, whether they hold there ("red", "person"). Neither paper
     nor code has this: it lets an encoder that was not trained on anything before learn to see from drawn scenes, where
     everything is known. Answers do not use it."""
     losses: ReSTRLosses = field(default_factory=ReSTRLosses)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if isinstance(self.vision, ViTConfig):
             if self.patch != self.vision.patch:
                 raise ConfigError(f"patch={self.patch} must be vision.patch={self.vision.patch}")
@@ -139,6 +121,11 @@ class ReSTRConfig:
                 f"decoder.output_stride={self.decoder.output_stride}: patch={self.patch} divided by it must be "
                 "2, 4, 8 or 16"
             )
+
+    @property
+    def needs(self) -> Needs:
+        """What the losses want beside masks and no-target labels."""
+        return Needs(tags=self.tags)
 
 
 PAPER = ReSTRConfig()
@@ -170,9 +157,7 @@ code's patch labels: at this size many objects are smaller than a patch, which t
 
 MINI_RESNET = replace(
     MINI,
-    vision=ResNetConfig(
-        block="basic", widths=(48, 96, 192, 256), depths=(1, 2, 2, 1), stem="conv3", stem_width=32, norm="batch"
-    ),
+    vision=SMALL_RESNET,
 )
 """MINI with a small ResNet, which learns to see from few pictures much sooner than a ViT does."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,9 +31,8 @@ from refseg.encoders.vision.resnet import ResNet
 from refseg.encoders.vision.vit import ViT, patch_mask
 from refseg.models.restr.config import FusionConfig, ReSTRConfig
 from refseg.nn.block import Block, drop_path_rates
-from refseg.nn.losses import dice_loss, resize_masks
-from refseg.nn.no_target import NoTargetHead, no_target_loss
-from refseg.nn.tags import tag_head, tag_losses
+from refseg.nn.heads import NoTargetHead, tag_head
+from refseg.nn.losses import resize_masks, shared_losses
 from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
 
 __all__ = ["CoarseToFine", "Encoder", "Fusion", "ReSTR", "ReSTRState", "build_restr", "patch_targets"]
@@ -124,11 +123,12 @@ class Fusion(nn.Module):
             tokens = self.patch_norm(tokens)
         if self.config.encoder == "cme":
             words = tokens[:, -length:]
-        found, rows = self.linguistic_seed(torch.cat([words, seed], dim=1), _joined([(words, word_mask), (seed, None)]))
+        joined = _joined([(words, word_mask), (seed, None)])
+        seeded, rows = self.linguistic_seed(torch.cat([words, seed], dim=1), joined)
         patches = tokens[:, :count]
         if self.config.output_norm == "shared":
             patches = self.norm(patches)
-        return Fused(patches, self.norm(found[:, -1]), rows)
+        return Fused(patches, self.norm(seeded[:, -1]), rows)
 
 
 def _joined(parts: list[tuple[Tensor, Tensor | None]]) -> Bool[Tensor, "B 1 K"] | None:
@@ -177,7 +177,7 @@ class ReSTR(nn.Module):
         self, config: ReSTRConfig, vision: ViT | ResNet, text: GloveTransformer | Bert, fusion: Fusion
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.needs = config, config.needs
         self.vision = vision
         self.text = text
         width, channels = config.fusion.width, vision.channels[config.patch]
@@ -195,11 +195,11 @@ class ReSTR(nn.Module):
         self.tags = tag_head(channels, config.tags)
 
     def forward(self, batch: Batch) -> Output:
-        """Mask logits at `decoder.output_stride`, and `auxiliary`: `patch_logits` (B, h, w), `attention` (B, L), how
-        much the seed's last layer looks at each word, and `seed_attention` (B, n, 2), how much each of its layers looks
-        at pixels and at words in all (table 3a); and `tag_logits` (N, t, h, w) where there are tags."""
+        """Mask logits at `decoder.output_stride`, and `auxiliary`: `patch_logits` (B, h, w) and `tag_logits`
+        (N, t, h, w) where there are tags. `attention_maps` of the seed: "words" (B, L) of its last layer, and
+        "modalities" (B, n, 2), what each of its layers gives pixels and words in all (table 3a)."""
         state = self.encode_image(batch.images, batch.pixel_mask)
-        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """z_l: one vector a word."""
@@ -222,12 +222,12 @@ class ReSTR(nn.Module):
         patches = patches * mask.flatten(1)[..., None].to(patches.dtype)
         return ReSTRState(vision, patches, mask.flatten(1), size, tags)
 
-    def decode(self, state: ReSTRState, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
+    def decode(self, state: ReSTRState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
+        """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
         vision, patches, mask, size, tag_logits = state
-        if picture is not None:
-            vision, patches = vision[picture], patches[picture]
-            mask = None if mask is None else mask[picture]
+        if image_index is not None:
+            vision, patches = vision[image_index], patches[image_index]
+            mask = None if mask is None else mask[image_index]
         words = self.project_words(self._normalised(text.words)) * text.mask[..., None].to(text.words.dtype)
         word_mask = text.mask if self.config.mask_padding else None
         fused = self.fusion(patches, words, mask, word_mask)
@@ -252,29 +252,25 @@ class ReSTR(nn.Module):
             logits = self.decoder(torch.cat([guide, masked], dim=1))
         # Patches beyond the picture's border are of no interest.
         logits = logits[:, : fine[0], : fine[1]]
-        verdict = None if self.no_target is None else self.no_target(fused.patches, mask)
-        auxiliary = {"patch_logits": patch_logits, **self._attention(fused, text)}
+        no_target = None if self.no_target is None else self.no_target(fused.patches, mask)
+        auxiliary = {"patch_logits": patch_logits}
         if tag_logits is not None:
             auxiliary["tag_logits"] = tag_logits
-        return Output(logits, verdict, auxiliary=auxiliary)
+        return Output(logits, no_target, auxiliary=auxiliary, attention_maps=self._attention(fused, text))
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Equation 12, weighted; with the dice loss and the verdict where the configuration has them."""
+        """Equation 12, weighted; and the `shared_losses`."""
         config = self.config.losses
         logits = output.mask_logits
         masks = resize_masks(targets.masks, (logits.shape[1], logits.shape[2]))
         parts = {"pixel": config.pixel * F.binary_cross_entropy_with_logits(logits, masks)}
-        if config.dice:
-            parts["dice"] = config.dice * dice_loss(logits, masks)
         if config.patch:
             labels = patch_targets(
                 targets.masks, self.config.patch, config.patch_threshold, config.patch_label == "any"
             )
             coarse = output.auxiliary["patch_logits"]
             parts["patch"] = config.patch * F.binary_cross_entropy_with_logits(coarse, labels)
-        if output.no_target_logits is not None:
-            parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        return parts | tag_losses(output.auxiliary.get("tag_logits"), targets.tags, config.tags)
+        return parts | shared_losses(config, output, targets, logits, masks)
 
     def _normalised(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         if self.config.fusion.normalise == "l2":
@@ -286,7 +282,7 @@ class ReSTR(nn.Module):
         on_words = fused.attention[:, :, -1 - length : -1]
         on_pixels = fused.attention[:, :, : -1 - length].sum(dim=2)
         shares = torch.stack([on_pixels, on_words.sum(dim=2)], dim=2)
-        return {"attention": on_words[:, -1], "seed_attention": shares}
+        return {"words": on_words[:, -1], "modalities": shares}
 
 
 def patch_targets(
@@ -302,9 +298,11 @@ def patch_targets(
 
 def build_restr(config: ReSTRConfig) -> ReSTR:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
-    vision: Any = build_vision(config.vision)
+    vision = build_vision(config.vision)
     if isinstance(vision, ResNet):  # stages behind the map that is taken would never be read
         vision.channels = {stride: width for stride, width in vision.channels.items() if stride <= config.patch}
         vision.stages = vision.stages[: len(vision.channels)]
-    text: Any = build_text(config.text)
+    text = build_text(config.text)
+    assert isinstance(vision, (ViT, ResNet))
+    assert isinstance(text, (GloveTransformer, Bert))
     return ReSTR(config, vision, text, Fusion(config.fusion))

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from refseg.encoders.text.glove_transformer import GloveTransformerConfig
 from refseg.encoders.vision.vit import ViTConfig
-from refseg.errors import CheckpointError, ConfigError
-from refseg.models.renaming import Rule, fit, learned, rename
+from refseg.models.renaming import Rule, convert, count, learned, reading
 from refseg.models.restr.config import OFFICIAL, FusionConfig, ReSTRConfig
 from refseg.models.restr.model import build_restr
 
@@ -69,29 +68,21 @@ def load_state(
     """
     tensors = {name.removeprefix("module."): value for name, value in learned(state).items()}
     tensors = {name: value for name, value in tensors.items() if not name.startswith("encoder_v.head.")}
-    names, unexplained = rename(list(tensors), RULES)
-    ours: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    for published, name in names.items():
-        for key, value in _converted(name, tensors[published]).items():
-            ours[key], origin[key] = value, published
     config = config_of(
         tensors, input_size=input_size, max_words=max_words, heads=heads, text_heads=text_heads, layers=layers
     )
-    model = build_restr(config)
-    fit(model, ours, origin, unexplained)
-    return model.eval()
+    return convert(build_restr(config), tensors, RULES, _parts)
 
 
 def config_of(
     state: Mapping[str, Tensor], *, input_size: int, max_words: int, heads: int, text_heads: int, layers: int | None
 ) -> ReSTRConfig:
     """The configuration that the tensors' names and shapes tell. Raises `CheckpointError` when they are no ReSTR's."""
-    try:
+    with reading("ReSTR"):
         kernel, words = state["encoder_v.patch_embed.proj.weight"], state["encoder_l.embedding.weight"]
         cells = state["encoder_v.pos_embed"].shape[1] - 1
         fused = state["fusion_module.norm.weight"]
-        blocks = _count(state, "fusion_module.blocks_vl.")
+        blocks = count(state, "fusion_module.blocks_vl.")
         return replace(
             OFFICIAL,
             input=replace(OFFICIAL.input, size=input_size),
@@ -99,7 +90,7 @@ def config_of(
             vision=ViTConfig(
                 patch=kernel.shape[-1],
                 width=len(kernel),
-                layers=_count(state, "encoder_v.blocks."),
+                layers=count(state, "encoder_v.blocks."),
                 heads=heads,
                 feedforward=len(state["encoder_v.blocks.0.mlp.fc1.bias"]),
                 grid=math.isqrt(cells),
@@ -109,7 +100,7 @@ def config_of(
                 vocabulary_size=len(words),
                 max_words=max_words,
                 width=words.shape[1],
-                layers=_count(state, "encoder_l.blocks."),
+                layers=count(state, "encoder_l.blocks."),
                 heads=text_heads,
                 feedforward=len(state["encoder_l.blocks.0.mlp.fc1.bias"]),
                 norm="post",
@@ -126,19 +117,9 @@ def config_of(
                 output_norm="classifier",
             ),
         )
-    except KeyError as error:
-        raise CheckpointError(f"not a checkpoint of ReSTR: {error.args[0]} is not in it") from error
-    except (ConfigError, IndexError, ValueError) as error:
-        raise CheckpointError(f"not a checkpoint of ReSTR: its sizes do not fit together ({error})") from error
 
 
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbers follow `prefix` in the names."""
-    numbers = {name[len(prefix) :].partition(".")[0] for name in state if name.startswith(prefix)}
-    return len({number for number in numbers if number.isdigit()})
-
-
-def _converted(name: str, value: Tensor) -> dict[str, Tensor]:
+def _parts(name: str, value: Tensor) -> dict[str, Tensor]:
     """Our tensors for a renamed one: the language encoder keeps queries, keys and values apart."""
     if name.startswith("text.") and ".qkv." in name:
         parts = zip(("query", "key", "value"), value.chunk(3), strict=True)

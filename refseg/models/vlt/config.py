@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from refseg.data.transforms import InputConfig
+from annotated_types import Ge, Le, MultipleOf
+
+from refseg.config import Config, DropRate, NonNegativeFloat, PositiveFloat, PositiveInt, PowerOfTwo
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
-from refseg.encoders.vision.darknet import DarkNetConfig
-from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
+from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
 from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
+from refseg.geometry import InputConfig
 from refseg.models.rela.regions import RegionDecoderConfig
 from refseg.models.vlt.contrast import InterSampleConfig
 from refseg.models.vlt.fusion import FusionConfig
+from refseg.nn.losses import SharedLosses
+from refseg.types import ContrastNeeds, Needs
 
 __all__ = [
     "ABLATIONS",
@@ -33,13 +38,13 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class QueryConfig:
+class QueryConfig(Config):
     """Where the decoder's queries F_q come from (section 4.2.2, tables 4.2 and 4.3)."""
 
     kind: Literal["generated", "learnt", "words"] = "generated"
     """generated: the Query Generation Module. learnt: vectors that are the same for every input. words: the word
     vectors and the sentence's."""
-    number: int = 16
+    number: Annotated[int, Ge(1), Le(32)] = 16
     """N_q, 1 to 32; with kind words it is the number of word slots and one more, whatever this says."""
     source: Literal["raw", "fused"] = "raw"
     """The map that generated queries come from: F_vr, which knows no sentence (text, so that it is computed once a
@@ -47,27 +52,21 @@ class QueryConfig:
     form: Literal["text", "code"] = "text"
     """text: three convolutions and one attention map a query (equations 4.4 to 4.6). code: coordinates beside the map,
     four convolutions, and multi-head attention with projections of its own and positions of words and queries."""
-    heads: int = 8
+    heads: PositiveInt = 8
     """Of the attention with form code."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.number <= 32:
-            raise ConfigError(f"queries.number={self.number}: 1 to 32 is wanted")
-        if self.heads < 1:
-            raise ConfigError(f"queries.heads={self.heads}: 1 or more is wanted")
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(Config):
     """Encoder and decoder (section 4.2.6)."""
 
-    encoder_layers: int = 2
-    decoder_layers: int = 2
-    heads: int = 8
-    feedforward: int = 256
+    encoder_layers: PositiveInt = 2
+    decoder_layers: PositiveInt = 2
+    heads: PositiveInt = 8
+    feedforward: PositiveInt = 256
     """Hidden units of the feed-forward networks; 256 in the published code, where the text says "hidden layer size"."""
-    dropout: float = 0.1
-    norm_eps: float = 1e-5
+    dropout: DropRate = 0.1
+    norm_eps: PositiveFloat = 1e-5
     """Added to variances by the layer normalisation; 1e-14 in the published code's library."""
     attention_relu: bool = False
     """Rectify queries, keys, values and output of every attention, as the published code's library does."""
@@ -78,30 +77,18 @@ class TransformerConfig:
     query_positions: bool = False
     """Add sines of their number to the queries before the decoder, as the published code does."""
 
-    def __post_init__(self) -> None:
-        if min(self.encoder_layers, self.decoder_layers, self.heads, self.feedforward) < 1:
-            raise ConfigError("transformer: layers, heads and feedforward are 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"transformer.dropout={self.dropout}: a probability below 1 is wanted")
-        if self.norm_eps <= 0:
-            raise ConfigError(f"transformer.norm_eps={self.norm_eps}: a positive number is wanted")
-
 
 @dataclass(frozen=True)
-class ConvolutionsConfig:
+class ConvolutionsConfig(Config):
     """3x3 convolutions in the place of transformer, queries and balance (table 4.1)."""
 
-    depth: int = 7
-    hidden: int = 512
+    depth: PositiveInt = 7
+    hidden: PositiveInt = 512
     """Channels of each; the table gives about 16.6 million parameters for them."""
-
-    def __post_init__(self) -> None:
-        if min(self.depth, self.hidden) < 1:
-            raise ConfigError("transformer: depth and hidden are 1 or more")
 
 
 @dataclass(frozen=True)
-class MaskDecoderConfig:
+class MaskDecoderConfig(Config):
     """From responses to the mask (section 4.2.4)."""
 
     source: Literal["kernel", "dense"] = "kernel"
@@ -110,64 +97,35 @@ class MaskDecoderConfig:
     layout: Literal["text", "code"] = "text"
     """text: three 3x3 convolutions, each followed by an enlargement by 2, and a 1x1 one. code: three 3x3 convolutions,
     one more after each enlargement, and a 3x3 one."""
-    channels: int = 256
-    output_stride: int = 2
+    channels: PositiveInt = 256
+    output_stride: PowerOfTwo = 2
     """Pixels along a cell of the answer; a power of 2, at most the stride of the grid."""
 
-    def __post_init__(self) -> None:
-        if self.output_stride < 1 or self.output_stride & (self.output_stride - 1):
-            raise ConfigError(f"mask_decoder.output_stride={self.output_stride}: a power of 2 is wanted")
-        if self.channels < 1:
-            raise ConfigError(f"mask_decoder.channels={self.channels}: 1 or more is wanted")
-
 
 @dataclass(frozen=True)
-class VLTLosses:
+class VLTLosses(SharedLosses):
     """Weights of the losses; the defaults are the text's, which names binary cross entropy."""
 
-    mask: float = 1.0
+    mask: NonNegativeFloat = 1.0
     reduction: Literal["mean", "sum"] = "mean"
     """Of the cross entropy over pixels; the published code sums over them. Over sentences it is the mean."""
-    kernel_decay: float = 0.0
+    kernel_decay: NonNegativeFloat = 0.0
     """Times the sum of the squares of all trained convolutions' kernels; 5e-4 in the published code."""
-    dice: float = 0.0
-    """Of the dice loss on the mask; neither text nor code has one."""
-    minimap: float = 1.0
+    minimap: NonNegativeFloat = 1.0
     """Of the minimap, where ReLA's block decodes."""
-    no_target: float = 1.0
-    """Of the verdict, where the model has such a head."""
-    tags: float = 0.3
-    """Of the tags (see `VLTConfig.tags`), where there are any."""
-
-    def __post_init__(self) -> None:
-        for name in ("mask", "kernel_decay", "dice", "minimap", "no_target", "tags"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"losses.{name}={getattr(self, name)}: 0 or more is wanted")
-
-
-# RGB from 0 to 1, the picture in the middle of a grey square.
-_LETTERBOX = InputConfig(
-    size=416,
-    resize="letterbox",
-    interpolation="bicubic",
-    mean=(0.0,) * 3,
-    std=(255.0,) * 3,
-    padding=(127.5,) * 3,
-    rasterise="original",
-)
 
 
 @dataclass(frozen=True)
-class VLTConfig:
+class VLTConfig(Config):
     """A whole VLT; the defaults are the thesis' with DarkNet-53 (chapter 4). The published threshold on
     probabilities is .35 (`refseg segment --threshold 0.35`)."""
 
-    input: InputConfig = _LETTERBOX
+    input: InputConfig = DARKNET_INPUT
     vision: DarkNetConfig | SwinConfig | ResNetConfig | ShuffleNetConfig = field(default_factory=DarkNetConfig)
     text: RecurrentTextConfig | BertTextConfig | WordTransformerConfig = field(
         default_factory=lambda: RecurrentTextConfig(train_embedding=False)
     )
-    width: int = 256
+    width: Annotated[int, Ge(4), MultipleOf(4)] = 256
     """C: channels of everything behind the encoders."""
     stride: Literal[8, 16] = 16
     """Of the grid on which places are fused; 16 in text and code. 8 lets small pictures have as many places."""
@@ -189,14 +147,12 @@ class VLTConfig:
     mask_padding: bool = True
     """Padding words and padded places are never looked at. The published code looks at both."""
     no_target_head: bool = False
-    """A verdict on "this means nothing here", which VLT has not; without it a mask of few pixels counts as none."""
+    """A no-target logit, which VLT has not; without it a mask of few pixels counts as none."""
     tags: tuple[str, ...] = ()
     """Words of which a linear map of F_vr says where they hold; see `refseg.nn.tags`."""
     losses: VLTLosses = field(default_factory=VLTLosses)
 
-    def __post_init__(self) -> None:
-        if self.width < 4 or self.width % 4:
-            raise ConfigError(f"width={self.width}: a multiple of 4 is wanted")
+    def check(self) -> None:
         if isinstance(self.transformer, TransformerConfig) and self.width % self.transformer.heads:
             raise ConfigError(f"transformer.heads={self.transformer.heads} does not divide width={self.width}")
         if self.queries.form == "code" and self.width % self.queries.heads:
@@ -235,9 +191,12 @@ class VLTConfig:
         return self.input.size // self.stride
 
     @property
-    def contrast(self) -> InterSampleConfig | None:
-        """How training composes batches, where the losses want to know who shares an object; None where not."""
-        return self.inter_sample if self.inter_sample.kind != "none" else None
+    def needs(self) -> Needs:
+        """What the losses want beside masks and no-target labels."""
+        part, contrast = self.inter_sample, None
+        if part.kind != "none":
+            contrast = ContrastNeeds(part.compose, part.same_object, part.other_object, part.frames)
+        return Needs(tags=self.tags, contrast=contrast)
 
 
 PAPER = VLTConfig()
@@ -272,12 +231,9 @@ samples; see refseg/models/vlt/README.md."""
 RELA = replace(PAPER, mask_decoder=RegionDecoderConfig(), inter_sample=_ALONE)
 """VLT+ReLA of GRES (table 5)."""
 
-_SMALL_VISION = ResNetConfig(
-    block="basic", widths=(48, 96, 192, 256), depths=(1, 2, 2, 1), stem="conv3", stem_width=32, norm="batch"
-)
 MINI = VLTConfig(
     input=InputConfig(size=192),
-    vision=_SMALL_VISION,
+    vision=SMALL_RESNET,
     text=RecurrentTextConfig(vocabulary_size=512, max_words=20, embedding=128, hidden=128),
     width=96,
     stride=8,
@@ -293,12 +249,8 @@ has a convolution; the text's ends before its last enlargement."""
 MINI_MCL = replace(MINI, inter_sample=InterSampleConfig(anchors="all", compose=False))
 """MINI with masked contrastive learning; a batch has several sentences of each picture, each an initial sample."""
 
-PHOTO = replace(MINI, input=InputConfig(size=320), vision=ShuffleNetConfig(), stride=16, no_target_head=True)
-"""MINI on the encoder of `rela-photo`, to be compared with it."""
-
 PRESETS: dict[str, VLTConfig] = {
     "MINI": MINI,
-    "PHOTO": PHOTO,
     "MINI_MCL": MINI_MCL,
     "PAPER": PAPER,
     "PAPER_SWIN": PAPER_SWIN,

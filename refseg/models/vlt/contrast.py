@@ -15,23 +15,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from refseg.errors import ConfigError
+from refseg.config import Config, NonNegativeFloat, NonNegativeInt, PositiveFloat, Probability
 
 __all__ = ["InterSampleConfig", "contrastive_loss", "select_word"]
 
 
 @dataclass(frozen=True)
-class InterSampleConfig:
+class InterSampleConfig(Config):
     """Learning between samples (section 4.2.5, tables 4.5 and 4.6). What the text leaves open says so."""
 
     kind: Literal["none", "cl", "mcl"] = "mcl"
     """cl: the features F_m of sentences about one object are drawn together, those about other objects of the picture
     driven apart. mcl: sentences of which a word is masked are drawn together too."""
-    weight: float = 0.1
+    weight: NonNegativeFloat = 0.1
     """Of the loss beside the mask's; not in the text."""
-    temperature: float = 0.1
+    temperature: PositiveFloat = 0.1
     """tau of equation 4.8; not in the text."""
-    least_words: int = 3
+    least_words: NonNegativeInt = 3
     """N_m: longer sentences have a word masked; the number is not in the text."""
     word_select: Literal["random", "threshold", "probability"] = "probability"
     """Which word: any, any with an attention above `threshold`, or by the softmax of the attentions (p_m)."""
@@ -43,21 +43,13 @@ class InterSampleConfig:
     compose: bool = True
     """Whether training composes batches as figure 4.11 does: an initial sample, others of its object, others of its
     picture, and the rest from other pictures. Otherwise batches are as the recipe's [data] says."""
-    same_object: int = 8
+    same_object: NonNegativeInt = 8
     """N_SO: most further sentences of the initial sample's object; the text takes all there are, about 3."""
-    other_object: float = 0.1
+    other_object: Probability = 0.1
     """N_DO: most sentences about other objects of that picture, as a share of the batch (figure 4.13 has its best
     there)."""
-    frames: int = 0
+    frames: NonNegativeInt = 0
     """For video: how many frames before and after may also give the sentences about other objects; 2 in table 4.8."""
-
-    def __post_init__(self) -> None:
-        if self.weight < 0 or self.temperature <= 0:
-            raise ConfigError("inter_sample: weight is 0 or more and temperature positive")
-        if min(self.least_words, self.same_object, self.frames) < 0 or not 0 <= self.other_object <= 1:
-            raise ConfigError(
-                "inter_sample: least_words, same_object and frames are 0 or more, other_object a share of the batch"
-            )
 
 
 def select_word(

@@ -16,13 +16,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refseg.config import Config
 from refseg.nn.conv import ConvNorm
 
 __all__ = ["ConvSettings", "FusionConfig", "ProductFusion", "RawVision", "SpatialDynamicFusion", "TileFusion"]
 
 
 @dataclass(frozen=True)
-class FusionConfig:
+class FusionConfig(Config):
     """How pixels and words become F_fused (section 4.2.1, table 4.4)."""
 
     kind: Literal["sdf", "tile", "tile_conv4", "product"] = "sdf"

@@ -10,9 +10,9 @@ TPAMI 2022. Equations are numbered as in chapter 4 of Chang Liu's thesis, which 
                                                                 \---------------------> (QBM) -> F_b
 
 Ours <-> the paper: `fused` F_fused, `queries` F_q, `memory` F_ve, `responses` F_r, `balanced` F_b, `mask_features` F_m,
-`attention` A_qd, `confidence` C_q. What the published code (Keras, 2021) does otherwise is a field of `vlt_config.py`,
-preset OFFICIAL. The parts: `vlt_fusion.py`, `vlt_queries.py`, `vlt_transformer.py`, `vlt_decoder.py`,
-`vlt_contrast.py`, and `vlt_rela.py` for VLT+ReLA.
+`attention` A_qd, `confidence` C_q. What the published code (Keras, 2021) does otherwise is a field of `config.py`,
+preset OFFICIAL. The parts: `fusion.py`, `queries.py`, `decoder.py` (transformer, mask decoder, and ReLA's block for
+VLT+ReLA), `contrast.py`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ from refseg.errors import RefsegError
 from refseg.models.rela.regions import RegionDecoderConfig
 from refseg.models.vlt.config import ConvolutionsConfig, VLTConfig
 from refseg.models.vlt.contrast import contrastive_loss, select_word
-from refseg.models.vlt.decoder import ConvolutionStack, MaskDecoder, MaskFeatures
+from refseg.models.vlt.decoder import (
+    ConvolutionStack,
+    MaskDecoder,
+    MaskFeatures,
+    RegionHead,
+    Transformer,
+    numbered,
+)
 from refseg.models.vlt.fusion import ConvSettings, ProductFusion, RawVision, SpatialDynamicFusion, TileFusion
 from refseg.models.vlt.queries import Queries, QueryBalance, QueryGeneration
-from refseg.models.vlt.rela import RegionHead
-from refseg.models.vlt.transformer import Transformer, numbered
-from refseg.nn.losses import dice_loss, minimap_targets, resize_masks
-from refseg.nn.no_target import NoTargetHead, no_target_loss
+from refseg.nn.heads import NoTargetHead, tag_head
+from refseg.nn.losses import minimap_targets, resize_masks, shared_losses
 from refseg.nn.positions import PixelPositions
-from refseg.nn.tags import tag_head, tag_losses
-from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
 __all__ = ["VLT", "VLTState", "build_vlt"]
 
@@ -64,9 +68,9 @@ class VLT(nn.Module):
 
     late_fusion = True
 
-    def __init__(self, config: VLTConfig, vision: Any, text: Any) -> None:
+    def __init__(self, config: VLTConfig, vision: VisionEncoder, text: TextEncoder) -> None:
         super().__init__()
-        self.config, self.vision, self.text = config, vision, text
+        self.config, self.needs, self.vision, self.text = config, config.needs, vision, text
         width, stride, part = config.width, config.stride, config.mask_decoder
         settings = ConvSettings(config.slope, config.conv_eps)
         self.raw_vision = RawVision(vision.channels, width, stride, settings) if config.has_raw_map else None
@@ -131,12 +135,12 @@ class VLT(nn.Module):
         return self.config.text.max_words + 1 if queries.kind == "words" else queries.number
 
     def forward(self, batch: Batch) -> Output:
-        """Mask logits, and `auxiliary`, where they exist: `attention` (B, Q, L) of the queries over words (with other
-        queries (B, L) of the places), `confidence` (B, Q), `minimap_logits` (B, R), `tag_logits` (N, t, h, w); for
-        learning between samples `mask_features` (B, Q, h, w), `masked_features`, the same of the sentence without
-        `masked_word` (B), -1 where no word was masked."""
+        """Mask logits, and `auxiliary`, where they exist: `confidence` (B, Q), `minimap_logits` (B, R), `tag_logits`
+        (N, t, h, w); for learning between samples `mask_features` (B, Q, h, w), `masked_features`, the same of the
+        expression without `masked_word` (B), -1 where no word was masked. `attention_maps["words"]` is (B, Q, L), of
+        the queries over words (with other queries (B, L), of the places)."""
         state = self.encode_image(batch.images, batch.pixel_mask)
-        return self.decode(state, self.encode_text(batch.tokens), batch.picture)
+        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """One vector a word, and the sentence's."""
@@ -157,14 +161,14 @@ class VLT(nn.Module):
         tags = None if self.tags is None else self.tags(raw)
         return VLTState(visual, raw, queries, mask, (images.shape[2], images.shape[3]), tags)
 
-    def decode(self, state: VLTState, text: TextFeatures, picture: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers to B sentences; `picture[b]` is the picture of sentence b, None means one to one."""
-        if picture is not None:
+    def decode(self, state: VLTState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
+        """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
+        if image_index is not None:
             state = VLTState(
-                tuple(level[picture] for level in state.visual),
-                None if state.raw is None else state.raw[picture],
-                None if state.visual_queries is None else state.visual_queries[picture],
-                None if state.mask is None else state.mask[picture],
+                tuple(level[image_index] for level in state.visual),
+                None if state.raw is None else state.raw[image_index],
+                None if state.visual_queries is None else state.visual_queries[image_index],
+                None if state.mask is None else state.mask[image_index],
                 state.size,
                 state.tag_logits,
             )
@@ -189,29 +193,31 @@ class VLT(nn.Module):
         if self.project_text is not None:
             words, sentence = self.project_text(words), self.project_text(sentence)
         plain = isinstance(self.fusion, ProductFusion)
-        fused, source, looked = self.fusion.decode(state.visual, words, text.sentence if plain else sentence, mask)
-        auxiliary: dict[str, Any] = {} if looked is None else {"attention": looked}
+        fused, source, attention = self.fusion.decode(state.visual, words, text.sentence if plain else sentence, mask)
+        auxiliary: dict[str, Any] = {}
+        maps = {} if attention is None else {"words": attention}
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
         size = (fused.shape[2], fused.shape[3])
         if self.convolutions is not None:
-            verdict = self._verdict(fused.flatten(2).transpose(1, 2), state.mask)
-            return Output(self._mask(self.convolutions(fused), state.size), verdict, auxiliary=auxiliary)
+            no_target = self._no_target(fused.flatten(2).transpose(1, 2), state.mask)
+            logits = self._mask(self.convolutions(fused), state.size)
+            return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps)
         memory = self._encode(fused, state.mask)
         if self.regions is not None:
             real = state.mask if state.mask is not None else fused.new_ones(len(fused), *size, dtype=torch.bool)
-            found = self.regions(memory.transpose(1, 2).unflatten(2, size), real, text)
-            auxiliary["minimap_logits"] = found.last.minimap_logits
-            if found.attention is not None:
-                auxiliary["attention"] = found.attention
-            logits = self._cropped(found.last.mask_logits, state.size, stride=4)
-            return Output(logits, found.last.no_target_logits, auxiliary=auxiliary)
+            answers = self.regions(memory.transpose(1, 2).unflatten(2, size), real, text)
+            auxiliary["minimap_logits"] = answers.last.minimap_logits
+            if answers.attention is not None:
+                maps["words"] = answers.attention
+            logits = self._cropped(answers.last.mask_logits, state.size, stride=4)
+            return Output(logits, answers.last.no_target_logits, auxiliary=auxiliary, attention_maps=maps)
         read = TextFeatures(words, sentence, mask)
         own = text.words if self.query_generation is not None and self.config.queries.form == "code" else words
         visual = self._visual_queries(state, source, clip)
         queries = self._queries(visual, own, read, mask)
         if queries.attention is not None:
-            auxiliary["attention"] = queries.attention
+            maps["words"] = queries.attention
         features, confidence = self._answer(queries, memory, state.mask, size)
         if confidence is not None:
             auxiliary["confidence"] = confidence
@@ -225,7 +231,8 @@ class VLT(nn.Module):
             less = self._queries(visual, own, read, mask & (places != word[:, None]))
             auxiliary["masked_word"] = word
             auxiliary["masked_features"] = self._answer(less, memory, state.mask, size)[0]
-        return Output(self._mask(features, state.size), self._verdict(memory, state.mask), auxiliary=auxiliary)
+        logits, no_target = self._mask(features, state.size), self._no_target(memory, state.mask)
+        return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps)
 
     def _encode(self, fused: Float[Tensor, "B C h w"], mask: Bool[Tensor, "B h w"] | None) -> Float[Tensor, "B T C"]:
         assert self.transformer is not None
@@ -268,8 +275,8 @@ class VLT(nn.Module):
         """F_m, and the queries' confidences."""
         assert self.transformer is not None
         assert self.mask_features is not None
-        seen = None if mask is None else mask.flatten(1)
-        responses, confidence = self.transformer.decode(queries.vectors, memory, seen, queries.mask), None
+        memory_mask = None if mask is None else mask.flatten(1)
+        responses, confidence = self.transformer.decode(queries.vectors, memory, memory_mask, queries.mask), None
         if self.query_balance is not None:
             responses, confidence = self.query_balance(queries.vectors, responses)
         if queries.mask is not None:
@@ -285,7 +292,7 @@ class VLT(nn.Module):
         """Without what lies beyond the picture's border, where the grid's last places do."""
         return logits[:, : -(-size[0] // stride), : -(-size[1] // stride)]
 
-    def _verdict(
+    def _no_target(
         self, places: Float[Tensor, "B T C"], mask: Bool[Tensor, "B h w"] | None
     ) -> Float[Tensor, " B"] | None:
         if self.no_target is None:
@@ -298,8 +305,6 @@ class VLT(nn.Module):
         masks = resize_masks(targets.masks, (logits.shape[1], logits.shape[2]))
         entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction=config.reduction)
         parts = {"mask": config.mask * (entropy / len(logits) if config.reduction == "sum" else entropy)}
-        if config.dice:
-            parts["dice"] = config.dice * dice_loss(logits, masks)
         if config.kernel_decay:
             parts["kernel_decay"] = config.kernel_decay * self._kernel_squares()
         if "minimap_logits" in output.auxiliary and config.minimap:
@@ -307,12 +312,10 @@ class VLT(nn.Module):
             entropy = F.binary_cross_entropy_with_logits(output.auxiliary["minimap_logits"], cells)
             parts["minimap"] = config.minimap * entropy
         if "mask_features" in output.auxiliary:
-            parts["between"] = self._between(output, targets)
-        if output.no_target_logits is not None:
-            parts["no_target"] = no_target_loss(output.no_target_logits, targets.no_target, config.no_target)
-        return parts | tag_losses(output.auxiliary.get("tag_logits"), targets.tags, config.tags)
+            parts["contrastive"] = self._contrastive(output, targets)
+        return parts | shared_losses(config, output, targets, logits, masks)
 
-    def _between(self, output: Output, targets: Targets) -> Float[Tensor, ""]:
+    def _contrastive(self, output: Output, targets: Targets) -> Float[Tensor, ""]:
         if targets.groups is None:
             raise RefsegError("Targets.groups is missing: learning between samples needs to know who shares an object")
         config, given = self.config.inter_sample, output.auxiliary

@@ -3,7 +3,7 @@
 The code is Keras, of the ICCV 2021 version. Weights are arrays by name, such as `conv2d_58/kernel:0`; layers are
 counted by kind in the order in which the code makes them, from 0 (no number) or from 1, as older versions of Keras do.
 Kernels are (height, width, in, out) and matrices (in, out). GloVe's vectors are not among the weights: the code looks
-words up in a spaCy package. Give them as `vectors`, or put them in with `refseg.models.load_word_vectors`.
+words up in a spaCy package. Give them as `vectors`, or put them in with `refseg.encoders.pretrained.load_word_vectors`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.vision.darknet import DarkNet, DarkNetConfig
 from refseg.encoders.vision.darknet_weights import kernel_of
-from refseg.errors import CheckpointError, ConfigError
-from refseg.models.renaming import fit
+from refseg.models.renaming import fit, reading
 from refseg.models.vlt.config import OFFICIAL, MaskDecoderConfig, QueryConfig, TransformerConfig, VLTConfig
 from refseg.models.vlt.model import build_vlt
 
@@ -109,9 +108,9 @@ def load_state(
     origin: dict[str, str] = {"text.words.weight": "vectors"}
     unexplained = []
     for published, value in arrays.items():
-        found = list(_converted(published, value, convs, norms))
-        unexplained += [] if found else [published]
-        for name, tensor in found:
+        converted = list(_converted(published, value, convs, norms))
+        unexplained += [] if converted else [published]
+        for name, tensor in converted:
             ours[name], origin[name] = tensor, published
     counters = {name: torch.tensor(0) for name in model.state_dict() if name.endswith("num_batches_tracked")}
     fit(model, ours | counters, origin, unexplained)
@@ -120,7 +119,7 @@ def load_state(
 
 def config_of(arrays: Mapping[str, Tensor], *, max_words: int, heads: int) -> VLTConfig:
     """The configuration that names (counted from 0) and shapes tell. Raises `CheckpointError` for what is no VLT."""
-    try:
+    with reading("VLT"):
         number = arrays["conv2d_72/kernel"].shape[-1]
         places, width = arrays["dense_2/kernel"].shape
         grid = math.isqrt(places)
@@ -151,10 +150,6 @@ def config_of(arrays: Mapping[str, Tensor], *, max_words: int, heads: int) -> VL
             ),
             mask_decoder=replace(OFFICIAL.mask_decoder, channels=channels),
         )
-    except KeyError as error:
-        raise CheckpointError(f"not a checkpoint of VLT: {error.args[0]} is not in it") from error
-    except (ConfigError, ValueError) as error:
-        raise CheckpointError(f"not a checkpoint of VLT: its sizes do not fit together ({error})") from error
 
 
 def _normalised(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -164,7 +159,7 @@ def _normalised(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         match = _COUNTED.fullmatch(name)
         if match is not None:
             first[match[1]] = min(first.get(match[1], 1 << 30), int(match[2] or 0))
-    found: dict[str, Tensor] = {}
+    arrays: dict[str, Tensor] = {}
     for name, value in state.items():
         match = _COUNTED.fullmatch(name)
         if match is None:
@@ -175,8 +170,8 @@ def _normalised(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             layer, part = f"{match[1]}_{number}" if number else match[1], match[3]
             part = re.sub(r"^multi_head_attention(_\d+)?_", "", part)
             part = re.sub(r"(forward|backward)_gru(?:_\d+)?/(?:gru_cell(?:_\d+)?/)?", r"\1_gru/", part)
-        found[f"{layer}/{part.removesuffix(':0')}"] = value
-    return found
+        arrays[f"{layer}/{part.removesuffix(':0')}"] = value
+    return arrays
 
 
 def _converted(

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.models.vlt.config import QueryConfig
+from refseg.models.vlt.decoder import numbered
 from refseg.models.vlt.fusion import ConvSettings
-from refseg.models.vlt.transformer import numbered
 from refseg.nn.attention import Attention
 
 __all__ = ["Queries", "QueryBalance", "QueryGeneration", "coordinates"]
@@ -77,20 +77,20 @@ class QueryGeneration(nn.Module):
     def forward(
         self, visual: Float[Tensor, "B Q C"], words: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"]
     ) -> Queries:
-        """F_q and A_qd (equations 4.5 and 4.6); `visual` is V, `mask` True on words that may be looked at."""
+        """F_q and A_qd (equations 4.5 and 4.6); `visual` is V, `mask` True on words that may be word_mask at."""
         keys = F.relu(self.key(words))
-        looked = mask[:, None]
+        word_mask = mask[:, None]
         if self.attention is None or self.projections is None:
             assert self.value is not None
             scores = visual @ keys.transpose(1, 2) * keys.shape[-1] ** -0.5
-            attention = scores.masked_fill(~looked, float("-inf")).softmax(dim=-1)
+            attention = scores.masked_fill(~word_mask, float("-inf")).softmax(dim=-1)
             return Queries(attention @ F.relu(self.value(words)) + visual, attention)
         placed, words = visual + numbered(visual), keys + numbered(keys)
         query, key, value = (
             F.relu(layer(tokens)) for layer, tokens in zip(self.projections, (placed, words, words), strict=True)
         )
-        found = self.attention(query, key, value, looked)
-        return Queries(found + visual, self.attention.weights(query, key, looked))
+        gathered = self.attention(query, key, value, word_mask)
+        return Queries(gathered + visual, self.attention.weights(query, key, word_mask))
 
 
 class QueryBalance(nn.Module):

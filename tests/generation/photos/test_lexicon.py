@@ -8,8 +8,15 @@ import pytest
 
 from refseg.generation.language.forms import Exactly, Extreme, Nth, Related, Select
 from refseg.generation.language.grammar import Voice, say
-from refseg.generation.language.lexicon import PhotoWords, has_side_in_name, kind_of_noun, names_no_colour, normal_name
-from refseg.generation.language.words import article, plural
+from refseg.generation.language.lexicon import (
+    PhotoWords,
+    article,
+    countability,
+    has_side_in_name,
+    names_no_color,
+    normal_name,
+    plural,
+)
 
 # Every category of COCO, as singular and plural.
 COCO = """person people|bicycle bicycles|car cars|motorcycle motorcycles|airplane airplanes|bus buses|train trains|
@@ -30,7 +37,7 @@ vase vases|teddy bear=teddy bears|hair drier=hair driers|toothbrush toothbrushes
 def test_plurals_of_coco(pair: str) -> None:
     one, several = pair.split("=") if "=" in pair else pair.split(" ")
     assert plural(one) == several
-    assert kind_of_noun(one) == "count"
+    assert countability(one) == "count"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_normal_names(name: str, expected: str) -> None:
     ],
 )
 def test_kinds_of_nouns(name: str, kind: str) -> None:
-    assert kind_of_noun(name) == kind
+    assert countability(name) == kind
 
 
 def wordings(form: object, present: tuple[str, ...] = (), many: bool = False, **fields: float) -> set[str]:
@@ -157,6 +164,6 @@ def test_indefinite_articles_are_right() -> None:
 def test_names_that_hold_sides_or_colours() -> None:
     assert has_side_in_name("front left door")
     assert not has_side_in_name("door")
-    assert names_no_colour("orange")
-    assert names_no_colour("polar bear")
-    assert not names_no_colour("car")
+    assert names_no_color("orange")
+    assert names_no_color("polar bear")
+    assert not names_no_color("car")

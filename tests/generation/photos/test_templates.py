@@ -24,9 +24,9 @@ from refseg.generation.language.forms import (
     Side,
     Union,
 )
-from refseg.generation.photos import TemplateSettings, make_templates, write_templates
-from refseg.generation.photos.preview import preview
-from refseg.generation.photos.view import read_attributes
+from refseg.generation.photos.attributes import read_attributes
+from refseg.generation.photos.contact_sheet import templates_sheet
+from refseg.generation.photos.templates import TemplateSettings, make_templates, write_templates
 from tests.support.painted import CATEGORIES, layout, paint, write_coco
 
 PICTURES = {number: layout(number) for number in range(1, 41)}
@@ -267,6 +267,6 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
 
 def test_the_preview_shows_the_sentences(made) -> None:
     _, _, (instances, spoken, _) = made
-    sheet = preview(instances, spoken, count=7)
+    sheet = templates_sheet(instances, spoken, count=7)
     assert sheet.width == 2400
     assert np.asarray(sheet).std() > 10

@@ -1,6 +1,7 @@
 import random
 
-from refseg.generation.scenes import Evaluator, Thing, View, expressions_of
+from refseg.generation.language.logic import Evaluator
+from refseg.generation.scenes import Thing, View, expressions_of
 
 
 def photograph(*things):

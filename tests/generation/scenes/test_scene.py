@@ -8,10 +8,12 @@ import pytest
 
 from refseg.errors import RefsegError
 from refseg.generation.language.forms import selects
-from refseg.generation.language.words import PEOPLE_NOUNS
-from refseg.generation.scenes import KINDS, SPLITS, Evaluator, View, generate
+from refseg.generation.language.lexicon import PEOPLE_NOUNS
+from refseg.generation.language.logic import Evaluator
+from refseg.generation.scenes import KINDS, SPLITS, View, generate
 from refseg.generation.scenes.draw import MIN_PIXELS, paint, render, visible_masks
-from refseg.generation.scenes.world import CATEGORIES, COLOURS, held_out, random_for, sample_layout
+from refseg.generation.scenes.world import CATEGORIES, held_out, random_for, sample_layout
+from refseg.palette import PAINTS
 
 SIZE = 128
 
@@ -112,8 +114,8 @@ def test_masks_follow_the_drawing():
 @pytest.mark.parametrize("category", list(CATEGORIES))
 def test_every_category_shows_its_colour(category):
     """Most body pixels are nearer to the named colour than to any other; the shape fills a good part of its box."""
-    names = list(COLOURS)
-    table = np.array([COLOURS[name] for name in names], dtype=float)
+    names = list(PAINTS)
+    table = np.array([PAINTS[name] for name in names], dtype=float)
     for colour in CATEGORIES[category].colours:
         for number in range(300):
             layout = sample_layout(random_for("colour", category, number))

@@ -94,4 +94,4 @@ def test_command(tmp_path, capsys):
     assert {ref["split"] for ref in refs} == {"train", "testA", "testB", "testC"}
     assert all((ref["ann_id"] == [-1]) == ref["no_target"] for ref in refs)
     assert main([*arguments[:-2], "--test", "-1"]) == 2
-    assert "counts of scenes" in capsys.readouterr().err
+    assert "--test is at least 0, not -1" in capsys.readouterr().err
