@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import importlib
 import re
 from pathlib import Path
@@ -50,3 +52,27 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def undefined_names(source: str) -> set[str]:
+    """Names that a module reads and nowhere binds. Linters cannot look here, since shapes are not names to them."""
+    bound, read = {*dir(builtins), "__file__", "__name__", "__doc__"}, set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                bound |= {(alias.asname or alias.name).partition(".")[0] for alias in names}
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.AsyncFunctionDef(name=name):
+                bound.add(name)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.arg(arg=name):
+                bound.add(name)
+            case ast.Name(id=name, ctx=ast.Load()):
+                read.add(name)
+            case ast.Name(id=name):
+                bound.add(name)
+    return read - bound
+
+
+@pytest.mark.parametrize("room", ["refseg", "tests", "examples"])
+def test_every_name_is_bound(room: str) -> None:
+    pages = [path for path in ROOT.glob(f"{room}/**/*.py") if path.name != "typing_cases.py"]
+    assert not {str(page): names for page in pages if (names := undefined_names(page.read_text(encoding="utf-8")))}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from refseg.config import Config, NonNegativeInt, PositiveFloat, PositiveInt
 from refseg.geometry import InputConfig
-from refseg.nn.conv import KERAS_EPS, conv_leaky
+from refseg.nn.conv import KERAS_EPS, ConvNorm, conv_leaky
 from refseg.types import VisualFeatures
 
 __all__ = ["DARKNET_INPUT", "DarkNet", "DarkNetConfig"]
