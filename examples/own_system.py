@@ -21,7 +21,7 @@ from refseg.encoders.vision.resnet import ResNetConfig
 from refseg.geometry import InputConfig
 from refseg.models import MODELS, System
 from refseg.nn.attention import MLP
-from refseg.nn.kernels import masks_of
+from refseg.nn.conv import masks_of
 from refseg.nn.losses import dice_loss, resize_masks, weighted_cross_entropy
 from refseg.nn.pyramid import FeaturePyramid
 from refseg.types import Batch, Needs, Output, Targets, TextFeatures, Tokens

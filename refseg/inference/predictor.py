@@ -25,7 +25,7 @@ from typing_extensions import Unpack
 
 from refseg.data.images import read_image
 from refseg.data.transforms import place_image
-from refseg.encoders.text.reading import Reading, read_sentence
+from refseg.encoders.text.tokenizer import Reading, read_sentence
 from refseg.errors import RefsegError
 from refseg.geometry import Geometry
 from refseg.inference import DEFAULT_MODEL

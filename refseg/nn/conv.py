@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.errors import ConfigError
 
-__all__ = ["ConvNorm", "FrozenBatchNorm", "NormKind", "build_norm", "channels_last", "group_norm", "pointwise"]
+__all__ = [
+    "ConvNorm",
+    "FoldedConv",
+    "FrozenBatchNorm",
+    "NormKind",
+    "build_norm",
+    "channels_last",
+    "group_norm",
+    "masks_of",
+    "pointwise",
+]
+
 
 NormKind = Literal["frozen", "batch", "group"]
 
@@ -140,3 +151,61 @@ KERAS_EPS = 1e-3
 def conv_leaky(inputs: int, outputs: int, kernel: int, stride: int = 1, eps: float = KERAS_EPS) -> ConvNorm:
     """The block of the DarkNet family: convolution without bias, batch normalisation, leaky ReLU of slope .1."""
     return ConvNorm(inputs, outputs, kernel, "batch", stride=stride, slope=LEAK, eps=eps)
+
+
+def masks_of(
+    kernels: Float[Tensor, "B K C"], mask_features: Float[Tensor, "N C h w"], image_index: Int[Tensor, " B"] | None
+) -> Float[Tensor, "B K h w"]:
+    """Inner products of each expression's K kernels with the pixels of its image, without a copy of the image an
+    expression. `image_index[b]` is the image of expression b; None means one to one."""
+    images, _, height, width = mask_features.shape
+    pixels = mask_features.flatten(2)
+    if image_index is None:
+        return (kernels @ pixels).unflatten(2, (height, width))
+    expressions, each, channels = kernels.shape
+    if images == 1:
+        return (kernels.flatten(0, 1) @ pixels[0]).view(expressions, each, height, width)
+    order = torch.argsort(image_index, stable=True)
+    counts = torch.bincount(image_index, minlength=images)
+    # The place of each expression among those of its image.
+    ranks = torch.arange(expressions, device=image_index.device) - (counts.cumsum(0) - counts)[image_index[order]]
+    slot = torch.empty_like(order)
+    slot[order] = ranks
+    most = int(counts.max())
+    grouped = kernels.new_zeros(images, most, each, channels)
+    grouped[image_index, slot] = kernels
+    masks = (grouped.flatten(1, 2) @ pixels).view(images, most, each, height, width)
+    return masks[image_index, slot]
+
+
+class FoldedConv(nn.Module):
+    """A convolution with bias whose padding keeps the size before the stride, and its activation."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        act: bool = True,
+        *,
+        activation: Literal["leaky", "relu6"],
+    ) -> None:
+        """`act` False leaves the activation out; the first weights are for networks of that activation all the same."""
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups)
+        self.activation = activation if act else None
+        if activation == "relu6":
+            nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        else:
+            nn.init.kaiming_normal_(self.conv.weight, a=LEAK, nonlinearity="leaky_relu")
+        assert self.conv.bias is not None
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D u v"]:
+        """The map at 1/stride of the size, rounded up."""
+        maps = pointwise(self.conv, maps) if self.conv.kernel_size == (1, 1) else self.conv(maps)
+        if self.activation == "relu6":
+            return F.relu6(maps, inplace=True)
+        return F.leaky_relu(maps, LEAK, inplace=True) if self.activation == "leaky" else maps

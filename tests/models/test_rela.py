@@ -31,7 +31,7 @@ from refseg.models.rela.config import (
 from refseg.models.rela.masked_regions import MaskedRegionDecoderConfig
 from refseg.models.rela.regions import HardSplitConfig, RegionDecoderConfig
 from refseg.models.rela.relations import ParallelRLAConfig, StackedRLAConfig
-from refseg.nn.kernels import masks_of
+from refseg.nn.conv import masks_of
 from refseg.types import Batch, Targets, Tokens
 from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
 from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from refseg.config import Config, DropRate, PositiveInt
 from refseg.encoders.text.transformer import mean_word
 from refseg.errors import ConfigError
-from refseg.nn.transformer import TransformerLayer
+from refseg.nn.attention import TransformerLayer
 from refseg.types import TextFeatures, Tokens
 
 __all__ = ["GloveTransformer", "GloveTransformerConfig", "sinusoidal_positions", "words_last"]

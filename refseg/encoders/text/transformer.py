@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from refseg.config import Config, DropRate, NonNegativeInt, PositiveInt
 from refseg.errors import ConfigError
-from refseg.nn.transformer import TransformerLayer
+from refseg.nn.attention import TransformerLayer
 from refseg.types import TextFeatures, Tokens
 
 __all__ = ["WordTransformer", "WordTransformerConfig", "mean_word"]

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refseg.config import Config, PositiveInt
-from refseg.encoders.vision.folded import FoldedConv
 from refseg.errors import CheckpointError, ConfigError
+from refseg.nn.conv import FoldedConv
 from refseg.types import VisualFeatures
 
 __all__ = ["MobileNet", "MobileNetConfig", "from_execution_order"]

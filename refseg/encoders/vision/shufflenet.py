@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.config import Config, PositiveInt
-from refseg.encoders.vision.folded import FoldedConv
 from refseg.errors import CheckpointError, ConfigError
+from refseg.nn.conv import FoldedConv
 from refseg.types import VisualFeatures
 
 __all__ = ["ShuffleNet", "ShuffleNetConfig", "from_nanodet"]

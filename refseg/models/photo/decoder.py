@@ -19,7 +19,7 @@ from refseg.models.photo.matching import FEATURES, BestRegion, DynamicMaskHead, 
 from refseg.models.rela.regions import RegionImageAttention, RegionOutput, RegionPrediction
 from refseg.models.rela.relations import StackedRLA
 from refseg.nn.attention import MLP
-from refseg.nn.kernels import masks_of
+from refseg.nn.conv import masks_of
 from refseg.nn.pyramid import PyramidFeatures
 from refseg.types import TextFeatures
 

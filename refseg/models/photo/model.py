@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from refseg.encoders.text.transformer import WordTransformer
 from refseg.encoders.vision.shufflenet import ShuffleNet
-from refseg.models.photo.color_maps import color_maps
 from refseg.models.photo.concepts import CLASSES
 from refseg.models.photo.config import PhotoConfig
 from refseg.models.photo.decoder import PhotoDecoder, PhotoState
+from refseg.models.photo.matching import color_maps
 from refseg.models.rela.model import build_pixel_decoder, output_of, region_losses
 from refseg.nn.heads import tag_head
 from refseg.nn.pyramid import DeformablePyramid, FeaturePyramid

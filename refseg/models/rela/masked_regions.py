@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from refseg.config import Config, PositiveFloat, PositiveInt
 from refseg.models.rela.regions import RegionOutput, RegionPrediction
 from refseg.nn.attention import MLP, Attention, FeedForward
-from refseg.nn.kernels import masks_of
+from refseg.nn.conv import masks_of
 from refseg.nn.pyramid import PyramidFeatures, sine_positions
 from refseg.precision import answering_in_float32
 from refseg.types import TextFeatures, VisualFeatures

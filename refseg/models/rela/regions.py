@@ -22,7 +22,7 @@ from refseg.config import Config, PositiveFloat, PositiveInt
 from refseg.errors import ConfigError
 from refseg.models.rela.relations import ParallelRLAConfig, StackedRLAConfig, build_rla
 from refseg.nn.attention import MLP, attend
-from refseg.nn.kernels import masks_of
+from refseg.nn.conv import masks_of
 from refseg.nn.pyramid import PyramidFeatures, sine_positions
 from refseg.types import TextFeatures, VisualFeatures
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from refseg.encoders.text.reading import read_sentence
-from refseg.encoders.text.tokenizer import WordPieceTokenizer, WordTokenizer
+from refseg.encoders.text.tokenizer import WordPieceTokenizer, WordTokenizer, read_sentence
 
 WORDS = WordTokenizer(["the", "red", "ball", "dog", ",", "."], max_words=4)
 

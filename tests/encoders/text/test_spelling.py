@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refseg.encoders.pretrained import load_word_vectors
-from refseg.encoders.text.reading import read_sentence
-from refseg.encoders.text.tokenizer import WordTokenizer, load_tokenizer
+from refseg.encoders.text.tokenizer import WordTokenizer, load_tokenizer, read_sentence
 from refseg.encoders.text.transformer import WordTransformer, WordTransformerConfig
 from refseg.errors import CheckpointError, ConfigError
 
