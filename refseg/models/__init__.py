@@ -49,7 +49,7 @@ class System:
 class _Packaged(System):
     """A system of this package, whose folder is imported when its config, presets, ablations or builder are asked for.
 
-    `refseg.models.NAME.config` has the class, `PRESETS` and `ABLATIONS`, `refseg.models.NAME.model` has `build_NAME`.
+    `config.py` of its folder has the class, `PRESETS` and `ABLATIONS`, `model.py` has `build_NAME`.
     """
 
     def __init__(self, name: str, kind: str, title: str) -> None:

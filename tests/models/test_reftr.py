@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.tokenizer import WordTokenizer

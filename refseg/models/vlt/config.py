@@ -149,7 +149,7 @@ class VLTConfig(Config):
     no_target_head: bool = False
     """A no-target logit, which VLT has not; without it a mask of few pixels counts as none."""
     tags: tuple[str, ...] = ()
-    """Words of which a linear map of F_vr says where they hold; see `refseg.nn.tags`."""
+    """Words of which a linear map of F_vr says where they hold; see `refseg.nn.losses`."""
     losses: VLTLosses = field(default_factory=VLTLosses)
 
     def check(self) -> None:
