@@ -28,7 +28,7 @@ from refseg.files import replacing
 from refseg.generation.scenes import generate
 from refseg.inference import DEFAULT_MODEL
 from refseg.inference.segmentation import Segmentation
-from refseg.inference.visualize import contact_sheet, overlay, verdict
+from refseg.inference.visualize import contact_sheet, overlay, summary
 
 # A scene is drawn that has things of several categories and a sentence of each of these kinds.
 CATEGORIES = 4
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_picture(Path(f"{stem}.overlay.png"), tiles[-1])
         answer.save(f"{stem}.mask.png")
         answer.save(f"{stem}.json")
-        row = [Text(answer.text), verdict(answer), f"{answer.no_target_score:.2f}", f"{answer.score:.2f}"]
+        row = [Text(answer.text), summary(answer), f"{answer.no_target_score:.2f}", f"{answer.score:.2f}"]
         if truths:
             row.append(f"{agreement(answer, truths[answer.text]):.2f}")
         table.add_row(*row, Text(f"{stem.name}.{{overlay.png,mask.png,json}}"))

@@ -252,10 +252,10 @@ def plain_decode(decoder: MaskedRegionDecoder, pyramid: PyramidFeatures, text: T
         placed = regions + positions
         regions = _residual(layer.regions, regions, placed, placed, regions)
         regions = layer.norm(regions + layer.feed_forward(regions))
-    _, minimap, pairs, verdict = _heads(decoder, regions, features)
+    _, minimap, pairs, no_target = _heads(decoder, regions, features)
     return Output(
         pairs[:, 1] - pairs[:, 0],
-        verdict[:, 1] - verdict[:, 0],
+        no_target[:, 1] - no_target[:, 0],
         auxiliary={"minimap_logits": minimap[..., 1] - minimap[..., 0], "mask_pairs": pairs},
     )
 
@@ -263,7 +263,7 @@ def plain_decode(decoder: MaskedRegionDecoder, pyramid: PyramidFeatures, text: T
 def _heads(
     decoder: MaskedRegionDecoder, regions: Float[Tensor, "B R C"], features: Float[Tensor, "B C h w"]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Region masks (B, R, h, w), minimap pairs (B, R, 2), mask pairs (B, 2, h, w), verdict pairs (B, 2)."""
+    """Region masks (B, R, h, w), minimap pairs (B, R, 2), mask pairs (B, 2, h, w), no_target pairs (B, 2)."""
     normal = decoder.norm(regions)
     masks = torch.einsum("bqc,bchw->bqhw", decoder.filter(normal), features)
     minimap = decoder.minimap(normal)

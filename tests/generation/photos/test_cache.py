@@ -80,8 +80,8 @@ def test_problems_and_damage_are_kept_too(tmp_path: Path) -> None:
         views.add("a", (None, [Problem("bad_picture", "picture 1", "cut short")]))
     path.write_text(path.read_text() + '[]\n{"key": "b", "photo": {}, "problems": []}\nnull\n\x00\n')
     with open_cache(path) as views:
-        assert views.get("a") == (None, [Problem("bad_picture", "picture 1", "cut short")])
-        assert views.get("b") is None
+        assert views.known.get("a") == (None, [Problem("bad_picture", "picture 1", "cut short")])
+        assert views.known.get("b") is None
 
 
 def test_the_command_leaves_no_traces(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
