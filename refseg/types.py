@@ -159,6 +159,8 @@ class InstancePredictions(_Movable):
     """" K" each, 0 to 1."""
     mask_logits: list[Tensor]
     """"K h w" each; above 0 is foreground."""
+    labels: list[list[str]] | None = None
+    """K class names each, where the model tells classes."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,8 @@ class Output(_Movable):
     attention_maps: dict[str, Tensor] = field(default_factory=dict)
     """Attention by what is attended: "words" (B, ..., L), "pixels" (B, ..., h, w), rows summing to 1 unless the system
     says otherwise."""
+    remarks: list[list[str]] | None = None
+    """B lists of sentences on an expression's words and the answer, for whoever asked; mostly empty."""
 
 
 @dataclass(frozen=True)

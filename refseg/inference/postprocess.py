@@ -54,8 +54,9 @@ def postprocess(
     which reaches one minus `threshold` exactly when the rule says none.
 
     Instances are those of `output.instances`, else one a predicted box (`output.boxes`), else the connected parts of
-    the mask. `input_size` (height, width) is what the network saw, where a batch was padded beyond the geometries' own
-    model sizes. With `probabilities` each answer carries its probability map.
+    the mask; `output.remarks` become `extra["remarks"]`. `input_size` (height, width) is what the network saw, where a
+    batch was padded beyond the geometries' own model sizes. With `probabilities` each answer carries its probability
+    map.
 
     Raises `RefsegError` for thresholds outside 0 to 1 or lists of another length than the output.
     """
@@ -95,6 +96,7 @@ def postprocess(
                 no_target_score,
                 1.0 - no_target_score if no_target else foreground.certainty,
                 text,
+                {"remarks": output.remarks[index]} if output.remarks and output.remarks[index] else None,
                 instances=instances,
                 probabilities=foreground.probabilities,
             )
@@ -200,15 +202,18 @@ def _corners(boxes: Float[Tensor, "P 4"], geometry: Geometry) -> NDArray[np.floa
 def _instances(
     predicted: InstancePredictions, index: int, geometry: Geometry, size: tuple[int, int], threshold: float, label: str
 ) -> list[Instance]:
-    """The instances of one expression, in the order of the model."""
+    """The instances of one expression, in the order of the model; the expression is the label of nameless ones."""
+    boxes = _corners(predicted.boxes[index], geometry)
+    labels = [label] * len(boxes) if predicted.labels is None else predicted.labels[index]
     return [
         Instance.from_mask(
-            _at_original_size(_at_input_size(logits, size), geometry, threshold).mask, float(score), label, box
+            _at_original_size(_at_input_size(logits, size), geometry, threshold).mask, float(score), name, box
         )
-        for logits, score, box in zip(
+        for logits, score, box, name in zip(
             predicted.mask_logits[index],
             predicted.scores[index],
-            _corners(predicted.boxes[index], geometry),
+            boxes,
+            labels,
             strict=True,
         )
     ]

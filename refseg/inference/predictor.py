@@ -304,7 +304,7 @@ class Segmenter:
     def _forward(self, images: _Images, expressions: _Expressions, pairs: Sequence[tuple[int, int]]) -> Output:
         image_index, text_index = torch.tensor(pairs, device=self.device).unbind(dim=1)
         if expressions.features is not None:
-            return self._network.decode(images.state, _select(expressions.features, text_index), image_index)
+            return self._network.decode(images.state, expressions.features.select(text_index), image_index)
         tokens = Tokens(expressions.tokens.ids[text_index], expressions.tokens.mask[text_index])
         return self._network(Batch(images.images, images.pixel_mask, tokens, image_index=image_index))
 
@@ -341,18 +341,12 @@ class EncodedImage:
         return answers[0] if isinstance(texts, str) else answers
 
 
-def _select(features: TextFeatures, index: torch.Tensor) -> TextFeatures:
-    """The features of the expressions with these numbers."""
-    chosen: dict[str, Any] = {name: value if value is None else value[index] for name, value in vars(features).items()}
-    return TextFeatures(**chosen)
-
-
 def _with_remarks(answer: Segmentation, reading: Reading) -> Segmentation:
     """The answer with remarks on its expression; none where no word of it has a meaning to the model."""
     remarks = reading.remarks()
     if not remarks:
         return answer
-    extra = {**answer.extra, "remarks": remarks}
+    extra = {**answer.extra, "remarks": [*answer.extra.get("remarks", []), *remarks]}
     if reading.understood:
         return replace(answer, extra=extra)
     empty = np.zeros_like(answer.mask)

@@ -117,6 +117,11 @@ MODELS: dict[str, System] = {
             "PhotoConfig",
             "Photo: ReLA's regions on a detector that knows what things are called (ours)",
         ),
+        _Packaged(
+            "instances",
+            "InstancesConfig",
+            "Instances: a detector proposes things, an exact reading of the expression chooses among them (ours)",
+        ),
     )
 }
 

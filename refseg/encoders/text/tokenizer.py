@@ -1,4 +1,4 @@
-"""Expressions to numbers: whole words of a learnt vocabulary, or BERT's word pieces.
+"""Expressions to numbers: whole words of a learnt vocabulary, BERT's word pieces, or bytes.
 
 A tokenizer is saved into a model's folder: `tokenizer_options.json` says which kind it is and how many words it keeps,
 `vocabulary.txt` (words, one a line) or `tokenizer.json` (word pieces, the format of the library tokenizers) the rest.
@@ -136,7 +136,37 @@ class WordPieceTokenizer:
         write_text(Path(folder) / PIECES, self.pieces.to_str())
 
 
-Tokenizer: TypeAlias = WordTokenizer | WordPieceTokenizer
+class ByteTokenizer:
+    """The bytes of expressions in UTF-8 plus 1 (0 is padding), for systems that parse text: what batches, moves between
+    devices and selects expressions needs to know nothing of parsers."""
+
+    def __init__(self, max_words: int = 320) -> None:
+        """`max_words` counts bytes, as other tokenizers' counts what they cut into. Raises `RefsegError` below 8."""
+        if max_words < 8:
+            raise RefsegError(f"max_words={max_words}: 8 or more bytes are wanted")
+        self.max_words = max_words
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Different numbers: 256 bytes and padding."""
+        return 257
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Numbers (B, L), L of the longest expression; what lies beyond `max_words` bytes is cut."""
+        rows = [[byte + 1 for byte in text.encode("utf-8", "replace")] or [ord(" ") + 1] for text in texts]
+        return _pad(rows, min(self.max_words, max((len(row) for row in rows), default=1)))
+
+    def decode(self, tokens: Tokens) -> list[str]:
+        """The expressions of B rows; a character that was cut in two is left out."""
+        rows = tokens.ids.tolist()
+        return [bytes(number - 1 for number in row if 0 < number <= 256).decode("utf-8", "ignore") for row in rows]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the options into `folder`; there is no vocabulary."""
+        _write_options(Path(folder), "bytes", self.max_words)
+
+
+Tokenizer: TypeAlias = WordTokenizer | WordPieceTokenizer | ByteTokenizer
 
 
 def load_tokenizer(source: str | Path, max_words: int | None = None) -> Tokenizer:
@@ -150,6 +180,8 @@ def load_tokenizer(source: str | Path, max_words: int | None = None) -> Tokenize
     if (folder / OPTIONS).is_file():
         options = _read_options(folder / OPTIONS)
     length = max_words or options.get("max_words", 20)
+    if options.get("kind") == "bytes":
+        return ByteTokenizer(length)
     if options.get("kind") == "words" or (not options and (folder / VOCABULARY).is_file()):
         return _read_vocabulary(folder / VOCABULARY, length, options.get("spelling") is True)
     if folder.is_dir():
@@ -199,10 +231,12 @@ def _read_options(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     if (
         not isinstance(options, dict)
-        or options.get("kind") not in ("words", "pieces")
+        or options.get("kind") not in ("words", "pieces", "bytes")
         or not isinstance(options.get("max_words"), int)
     ):
-        raise CheckpointError(f"{path}: kind (words or pieces) and max_words (a number) are wanted, not {options!r}")
+        raise CheckpointError(
+            f"{path}: kind (words, pieces or bytes) and max_words (a number) are wanted, not {options!r}"
+        )
     return options
 
 

@@ -1,0 +1,409 @@
+"""Which proposals an expression means: its parts evaluated over the proposals, exact where those are certain.
+
+For a phrase, with the fit f_i of proposal i to its noun (the best of its classes' probabilities times the noun's
+weights), the evidence is a sum of terms, each with a learnt weight that starts at a rule's value:
+
+    E_i = w_fit log f_i + w_area log area_i + sum of places, order, size, colours and relations
+
+Places, order and size are relative: standard deviations from the mean of what fits the noun, and soft ranks among it
+(the number of fitting proposals that lie farther out), so that "leftmost", "second from the left" and "middle" are
+exact on certain proposals and degrade with their scores. One thing: the proposal of most evidence. Several: the first
+`count`, or all whose evidence is near that of a plain member. Nothing: the no-target logit grows with a poor fit of
+the best proposal, a colour that is plainly another, a rank or number that is not reached, and a relation that does not
+hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from refseg.config import Config
+from refseg.models.instances.expression import Expression, Phrase, Relation
+from refseg.models.instances.geometry import Layout, between, relation
+from refseg.models.instances.places import Among, place_evidence
+from refseg.models.instances.terms import (
+    PERSON,
+    TINY,
+    colour_share,
+    counts_among,
+    margins,
+    noun_fit,
+    number,
+    standardised,
+)
+from refseg.models.instances.vocabulary import PARTITIVES, PRONOUNS
+from refseg.models.instances.words import Meaning
+
+__all__ = ["RULES", "Candidates", "Choice", "Chooser", "ChooserConfig"]
+
+SURE = 0.58
+"""Fit from which a proposal is so certainly a thing of the noun that another one cannot be the outermost before it."""
+COLOUR_SHARE, TRAIT_SHARE = 0.25, 0.1
+"""Share of its pixels that a thing of a colour, and a person in clothes of it, is expected to show at least."""
+
+RULES: dict[str, float] = {
+    "fit": 1.0,
+    "area": 0.5,
+    "also": 0.3,
+    "left_right": 1.0,
+    "vertical": 1.0,
+    "middle": 1.2,
+    "centre": 1.0,
+    "near": 0.8,
+    "near_size": 0.7,
+    "far": 0.8,
+    "far_size": 0.0,
+    "clock": 1.0,
+    "outermost": 0.7,
+    "near_outermost": 1.2,
+    "rank": 3.0,
+    "size": 0.7,
+    "colour": 1.0,
+    "trait_colour": 0.8,
+    "relation": 1.0,
+    "half": 0.5,
+    "none_fit": 1.5,
+    "none_bias": 0.0,
+    "none_colour": 1.6,
+    "none_trait_colour": 1.4,
+    "none_short": 8.0,
+    "none_relation": 0.7,
+    "none_side": 1.0,
+    "member": 0.45,
+    "least_member": 0.2,
+}
+"""Weights of the evidence before any training, by name: the symbolic chooser."""
+
+
+@dataclass(frozen=True)
+class ChooserConfig(Config):
+    """What counts as evidence; each switch is a row of the ablation."""
+
+    places: bool = True
+    """Sides, near and far, middle, order and size: everything that boxes tell."""
+    relations: bool = True
+    """Phrases that stand to other phrases ("next to the dog")."""
+    colours: bool = True
+    relative: bool = True
+    """Places relative to what fits the noun; without, to the picture."""
+    least_score: float = 0.15
+    """Fit at which something is as likely there as not, before calibration."""
+    trained: bool = True
+    """Whether the weights are parameters; without, they stay the rules'."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The proposals of one picture as the chooser sees them."""
+
+    class_probs: Float[Tensor, "K A"]
+    colours: Float[Tensor, "K 11"]
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.class_probs)
+
+
+@dataclass
+class Choice:
+    """The answer to one expression.
+
+    `logits` (K,): above 0 are chosen. `evidence` (P, K): of each of the P phrases, for the losses. `no_target_logit`:
+    above 0 nothing is meant. `labels` (K,): the class each proposal was taken for. `reasons` say in words why the
+    answer is none, where something speaks for that.
+    """
+
+    logits: Tensor
+    evidence: Tensor
+    no_target_logit: Tensor
+    labels: Tensor
+    reasons: list[str] = field(default_factory=list)
+    several: bool = False
+    """Whether a set was asked for."""
+
+
+@dataclass
+class _Evaluated:
+    """A phrase over the proposals."""
+
+    fit: Tensor
+    member: Tensor
+    """0 to 1: how plainly each proposal is a thing of the noun, shown by no better proposal."""
+    evidence: Tensor
+    absolute: Tensor
+    """Log plausibility of what is said of it besides the noun, not relative to others (at most about 0)."""
+    penalty: Tensor
+    """Of no target."""
+    mismatch: Tensor
+    """The part of it that is not for the noun: colours, ranks and numbers that are not there."""
+    labels: Tensor
+    reasons: list[str]
+
+
+class Chooser(nn.Module):
+    """Evaluates parsed expressions over proposals; `means` gives a noun's classes (a `Lexicon`)."""
+
+    rules: Tensor
+
+    def __init__(self, config: ChooserConfig, means: Callable[[str], Meaning]) -> None:
+        super().__init__()
+        self.config = config
+        self.means = means
+        values = torch.tensor(list(RULES.values()))
+        self.names = tuple(RULES)
+        self.weights = nn.Parameter(values.clone(), requires_grad=config.trained)
+        self.register_buffer("rules", values)
+
+    def forward(self, expression: Expression, candidates: Candidates) -> Choice:
+        """The choice among K proposals (K may be 0)."""
+        if not len(candidates):
+            empty = candidates.class_probs.new_zeros(0)
+            far = candidates.class_probs.new_tensor(20.0)
+            return Choice(empty, empty[None], far, empty.long(), ["nothing was detected in the picture"])
+        weight = dict(zip(self.names, self.weights.unbind(0), strict=True))
+        parts = [self._answer(phrase, candidates, weight) for phrase in expression.phrases]
+        if len(parts) == 1:
+            return parts[0]
+        # A union is there as soon as one of its parts is.
+        first = min(parts, key=lambda part: number(part.no_target_logit))
+        there = [part for part in parts if number(part.no_target_logit) <= 0] or [first]
+        logits = torch.stack([part.logits for part in there])
+        chosen = logits.argmax(0)
+        labels = torch.stack([part.labels for part in there]).gather(0, chosen[None])[0]
+        return Choice(
+            logits.amax(0),
+            torch.cat([part.evidence for part in parts]),
+            torch.stack([part.no_target_logit for part in parts]).amin(),
+            labels,
+            first.reasons,
+        )
+
+    def _answer(self, phrase: Phrase, candidates: Candidates, weight: dict[str, Tensor]) -> Choice:
+        found = self._evaluate(phrase, candidates, weight)
+        penalty = found.penalty
+        reasons = found.reasons
+        evidence = found.evidence
+        if phrase.excluded is not None:
+            logits = self._members(found, weight)
+            out = self._excluded(phrase.excluded, found, candidates, weight)
+            logits = torch.where(out, -logits.abs() - 1, logits)
+        elif phrase.count > 1 and not phrase.relations:
+            ranked = evidence + 4 * found.member.clamp(min=TINY).log().clamp(min=-3)
+            logits = margins(ranked, min(phrase.count, len(ranked)))
+            short = (phrase.count - 0.3 - found.member.sum()).clamp(min=0)
+            penalty = penalty + weight["none_short"] * short * (found.member.sum() > 0.5)
+            if number(short) > 0.5:
+                reasons = [*reasons, f"there are not {phrase.count} of them"]
+            if phrase.count > len(ranked):
+                penalty = penalty + weight["none_short"]
+        elif phrase.many:
+            logits = self._members(found, weight)
+        else:
+            logits = margins(evidence, 1)
+        several = phrase.many or phrase.count > 1 or phrase.excluded is not None
+        if several and not (logits > 0).any():
+            # A set of which nothing is plainly a member still has its best candidate.
+            allowed = logits > -20 if phrase.excluded is None else ~out
+            if allowed.any():
+                first = int(torch.where(allowed, evidence, evidence.new_tensor(-1e4)).argmax())
+                logits = torch.where(
+                    torch.arange(len(logits), device=logits.device) == first, logits.abs() + 1e-3, logits
+                )
+        return Choice(logits, evidence[None], penalty, found.labels, reasons, several)
+
+    def _members(self, found: _Evaluated, weight: dict[str, Tensor]) -> Tensor:
+        """Logits of sets: a member is plainly of the noun, no double, and what else is said holds of it."""
+        most = found.fit.max()
+        least = torch.maximum(weight["member"] * most, torch.minimum(weight["least_member"], most))
+        logits = 4 * (found.fit.clamp(min=TINY) / least.clamp(min=TINY)).log() + 0.1
+        logits = torch.minimum(logits, 3 * (found.absolute + 0.9))
+        return torch.where(found.member > 0, logits, -4.0 - found.fit.new_zeros(()))
+
+    def _excluded(
+        self, phrase: Phrase, base: _Evaluated, candidates: Candidates, weight: dict[str, Tensor]
+    ) -> Bool[Tensor, " K"]:
+        """What is excluded of the members: the best of the phrase, all of them if it is a plural."""
+        out = self._evaluate(phrase, candidates, weight, within=base.member)
+        if phrase.many and phrase.count == 0:
+            return self._members(out, weight) > 0
+        return margins(out.evidence + 2 * base.member.clamp(min=TINY).log(), max(1, phrase.count)) > 0
+
+    def _evaluate(
+        self,
+        phrase: Phrase,
+        candidates: Candidates,
+        weight: dict[str, Tensor],
+        within: Tensor | None = None,
+    ) -> _Evaluated:
+        layout = candidates.layout
+        fit, labels, noun_penalty, reasons = self._fit(phrase, candidates, weight)
+        penalty = noun_penalty
+        best = fit.max().clamp(min=TINY)
+        doubles = layout.doubles(fit.detach())
+        share = fit / best
+        member = torch.sigmoid(14 * (share - weight["member"].detach())) * (fit > 0.02) * ~doubles
+        if within is not None:
+            member = member * within
+        evidence = weight["fit"] * (fit + TINY).log() + weight["area"] * (layout.area + TINY).log()
+        if within is not None:
+            evidence = evidence + 3 * within.clamp(min=TINY).log()
+        absolute = torch.zeros_like(fit)
+        soft = share.square() * ~doubles
+        if self.config.colours:
+            for words, name in (
+                (phrase.colours, "trait_colour" if phrase.traits or self._is_person(phrase) else "colour"),
+            ):
+                if words:
+                    shown = colour_share(words, candidates.colours)
+                    usual = TRAIT_SHARE if name == "trait_colour" else COLOUR_SHARE
+                    log = ((shown + 0.02) / (usual + 0.02)).log().clamp(-2.0, 0.7)
+                    among = standardised(shown, soft)
+                    most = (shown * (share > 0.5)).max()
+                    against = ((shown + 0.03) / (most + 0.03)).log().clamp(-3.0, 0.3)
+                    evidence = evidence + weight[name] * (0.6 * against + 0.5 * among)
+                    absolute = absolute + log.clamp(max=0)
+                    # Colours narrow what ranks and places are counted among.
+                    soft = soft * (0.1 + shown).clamp(max=1)
+                    if counts_among(phrase):
+                        member = member * torch.sigmoid((log + 0.8) / 0.25)
+        linked = torch.zeros_like(fit)
+        if self.config.relations:
+            for link in phrase.relations:
+                related = self._relation(link, candidates, weight, fit)
+                if related is None:
+                    continue
+                log, mismatch = related
+                penalty = penalty + mismatch
+                linked = linked + log
+                absolute = absolute + 0.6 * log.clamp(max=0)
+            evidence = evidence + weight["relation"] * linked
+        if self.config.places:
+            sure = member * torch.sigmoid((fit - SURE) / 0.05)
+            shares = soft if self.config.relative else torch.ones_like(soft)
+            placed = place_evidence(phrase, Among(layout, shares, member, sure), weight)
+            evidence = evidence + placed.evidence
+            absolute = absolute + placed.absolute
+            penalty = penalty + placed.missing
+            reasons = reasons + placed.reasons
+        # The least that speaks against any one thing: what is meant has the noun, the colour and the relation at once.
+        against = -weight["none_fit"] * ((fit + TINY) / (fit.max() + TINY)).log()
+        if phrase.colours and self.config.colours:
+            shown = colour_share(phrase.colours, candidates.colours)
+            worn = bool(phrase.traits) or self._is_person(phrase)
+            usual = TRAIT_SHARE if worn else COLOUR_SHARE
+            wrong = (-((shown + 0.01) / (usual + 0.01)).log() - 0.3).clamp(0, 2.5)
+            against = against + weight["none_trait_colour" if worn else "none_colour"] * wrong
+            if number(wrong[fit >= 0.5 * fit.max()].min()) > 1:
+                reasons = [*reasons, f"none is {' and '.join(phrase.colours)}"]
+        if phrase.relations and self.config.relations:
+            against = against + weight["none_relation"] * (-linked - 1.2).clamp(0, 3)
+        penalty = penalty + against.min()
+        return _Evaluated(fit, member, evidence, absolute, penalty, penalty - noun_penalty, labels, reasons)
+
+    def _is_person(self, phrase: Phrase) -> bool:
+        return (
+            any(index == PERSON for index, share in self.means(phrase.head).weights if share >= 0.9)
+            if phrase.head
+            else False
+        )
+
+    def _fit(
+        self, phrase: Phrase, candidates: Candidates, weight: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+        """How well each proposal fits the noun (0 to 1), as which class, the no-target logit that follows, reasons."""
+        probabilities = candidates.class_probs
+        reasons: list[str] = []
+        meaning = self._meaning(phrase)
+        if meaning is None:  # no noun: anything
+            fit, labels = probabilities.max(1)
+            base = weight["none_bias"] - weight["none_fit"] * ((fit.max() + TINY) / self.config.least_score).log()
+            return fit, labels, base, reasons
+        if not meaning.known:
+            fit, labels = probabilities.max(1)
+            stated = bool(phrase.places or phrase.rank or phrase.colours)
+            penalty = fit.new_tensor(4.0 if meaning.how == "none" and not stated else 1.0 if not stated else -0.5)
+            why = f"“{meaning.word}” is none of the things that the detector knows"
+            return 0.3 * fit, labels, penalty, [why]
+        fit, labels = noun_fit(meaning, probabilities)
+        if phrase.also:
+            for noun in phrase.also:
+                other = self.means(noun)
+                if other.known:
+                    more, more_labels = noun_fit(other, probabilities)
+                    more = weight["also"] * more
+                    labels = torch.where(more > fit, more_labels, labels)
+                    fit = torch.maximum(fit, more)
+        best = fit.max()
+        penalty = weight["none_bias"] - weight["none_fit"] * ((best + TINY) / self.config.least_score).log()
+        if number(best) < self.config.least_score:
+            reasons.append(f"no {meaning.read_as or meaning.word} was detected")
+        return fit, labels, penalty, reasons
+
+    def _meaning(self, phrase: Phrase) -> Meaning | None:
+        """The meaning of the phrase's noun; of no noun, of an unknown word that may be one."""
+        if phrase.head and phrase.head not in PRONOUNS:
+            meaning = self.means(phrase.head)
+            if meaning.known or not phrase.also:
+                if not meaning.known and phrase.head in PARTITIVES:
+                    return None
+                return meaning
+        if phrase.head in PRONOUNS or phrase.traits:
+            if phrase.traits and not phrase.head:
+                return self.means(phrase.traits[-1])
+            return None
+        if phrase.unknown:
+            found = [self.means(word) for word in (" ".join(phrase.unknown), *reversed(phrase.unknown))]
+            known = next((meaning for meaning in found if meaning.known), None)
+            return known or next((meaning for meaning in found if meaning.how == "none"), found[-1])
+        return None
+
+    def _relation(
+        self, link: Relation, candidates: Candidates, weight: dict[str, Tensor], fit: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """Log plausibility of a relation for each proposal, and what speaks against the anchors' being there; None
+        where an anchor is unknown."""
+        layout = candidates.layout
+        anchors = []
+        for phrase in link.anchors:
+            meaning = self._meaning(phrase)
+            if (meaning is None and not phrase.places and not phrase.rank) or (
+                meaning is not None and not meaning.known
+            ):
+                return None
+            anchors.append(self._evaluate(phrase, candidates, weight))
+        if link.kind == "between":
+            found = self._between(anchors, layout)
+            return None if found is None else (found, anchors[0].mismatch)
+        first = anchors[0]
+        # How far the anchor is there at all: an anchor that nobody sees says nothing.
+        there = (first.fit.max() / self.config.least_score).clamp(max=1).detach()
+        share = torch.softmax(2 * first.evidence, 0)
+        if link.anchors[0].many:
+            share = first.member / first.member.sum().clamp(min=TINY)
+        holds = relation(link.kind, layout)
+        same = torch.eye(len(fit), dtype=torch.bool, device=fit.device) | (layout.iou > 0.75)
+        # What is the anchor is not what stands to it.
+        holds = torch.where(same, holds.new_tensor(-6.0), holds)
+        log = torch.logsumexp(holds + (share + 1e-6).log()[None, :], 1).clamp(min=-5)
+        if link.kind == "nearest":
+            log = log * 1.5
+        return log * there, first.mismatch
+
+    def _between(self, anchors: list[_Evaluated], layout: Layout) -> Tensor | None:
+        """Log plausibility of lying between two anchors, or the two best things of one; None if there are not two."""
+        if len(anchors) == 1:
+            found = anchors[0]
+            strength = found.evidence.detach() + 4 * found.member.clamp(min=TINY).log()
+            if len(strength) < 3:
+                return None
+            first, second = strength.topk(2).indices.tolist()
+        else:
+            first, second = (int(found.evidence.argmax()) for found in anchors[:2])
+        if first == second:
+            return None
+        return between(layout, first, second)

@@ -1,0 +1,136 @@
+"""Referring expressions as structures: what is named, how it looks, where it is, and how it stands to other things.
+
+    "second guy from the left in the red shirt next to the dog"
+      -> Phrase(head="guy", rank=Rank(2, "left"), colours=("red",),
+                relations=(Relation("next_to", (Phrase(head="dog"),)),))
+
+The parser reads what people write: words in any order, no articles, abbreviations, slips. It never fails: what it
+cannot place is listed in `Expression.ignored`. Slips are corrected for words outside every list only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from refseg.models.instances.lookup import (
+    common_word,
+    is_noun,
+    is_plural,
+    link_at,
+    noun_in,
+    repaired,
+    silent_words,
+    words_of,
+)
+from refseg.models.instances.phrases import read_phrase
+from refseg.models.instances.structure import Expression, Notes, Phrase, Place, Rank, Relation
+from refseg.models.instances.vocabulary import EXCLUDING, GARMENTS, PARTS, PRONOUNS, QUANTIFIERS
+
+__all__ = ["MAX_WORDS", "Expression", "Phrase", "Place", "Rank", "Relation", "parse"]
+
+MAX_WORDS = 60
+"""Words of an expression that are read."""
+
+
+def parse(text: str, is_word: Callable[[str], bool] = common_word) -> Expression:
+    """The structure of an expression.
+
+    Args:
+        text: any text; words beyond `MAX_WORDS` are not read.
+        is_word: whether a word outside the lists is spelt right (then it is not corrected).
+    """
+    words = words_of(text)
+    cut = len(words) > MAX_WORDS
+    words, slips = repaired(words[:MAX_WORDS], is_word)
+    notes = Notes()
+    phrases = tuple(_union(words, notes))
+    used = tuple(dict.fromkeys(notes.used))
+    ignored = tuple(
+        dict.fromkeys(word for word in words if word not in used and word not in silent_words() and len(word) > 1)
+    )
+    return Expression(text, phrases, used, ignored, tuple(slips), cut)
+
+
+def _union(words: list[str], notes: Notes) -> list[Phrase]:
+    """The phrases of a conjunction, or the one phrase with what it excludes."""
+    for at, excluding in _excluding(words):
+        before, after = words[:at], words[at + len(excluding) :]
+        if excluding[0] in ("all", "everyone", "everybody"):
+            before = [*before, excluding[0]]
+        if before and after:
+            base, out = read_phrase(before, notes), read_phrase(after, notes)
+            if not base.head or base.head in PRONOUNS:
+                base = replace(base, head=base.head or out.head, many=True)
+            if not out.head or out.head in PRONOUNS:
+                out = replace(out, head=base.head, also=base.also)
+            notes.used += excluding
+            return [replace(base, excluded=out, many=True)]
+    parts = _conjuncts(words)
+    phrases = [read_phrase(part, notes) for part in parts]
+    if len(phrases) == 1 and not phrases[0].head and phrases[0].unknown and not phrases[0].relations:
+        # "partial out of view umbrella": the noun stands where no grammar looks for it.
+        noun = next((word for word in words if is_noun(word) and word not in PRONOUNS), "")
+        phrases = [replace(phrases[0], head=noun, many=phrases[0].many or is_plural(noun))]
+    if len(phrases) > 1:
+        notes.used.append("and")
+        # "both in red": said of all
+        shared = phrases[-1].colours if parts[-1] and {"both", "all"} & set(parts[-1][1:]) else ()
+        phrases = [replace(phrase, colours=phrase.colours or shared) for phrase in phrases]
+        if "both" in parts[-1][1:]:
+            phrases[-1] = replace(phrases[-1], count=0, many=is_plural(phrases[-1].head))
+    return phrases
+
+
+def _excluding(words: list[str]) -> list[tuple[int, list[str]]]:
+    """Where something is excluded. A bare "but" excludes after "all", "every" and the like."""
+    for wording in EXCLUDING:
+        parts = wording.split()
+        for at in range(len(words) - len(parts)):
+            if words[at : at + len(parts)] == parts and (at > 0 or parts[0] in ("all", "everyone", "everybody")):
+                return [(at, parts)]
+    if "but" in words[1:-1] and QUANTIFIERS & set(words[: words.index("but")]):
+        return [(words.index("but"), ["but"])]
+    return []
+
+
+_JOINS = ("and", ",", "plus")
+
+
+def _conjuncts(words: list[str]) -> list[list[str]]:
+    """The parts of "the man and the dog": each has a noun of its own that is no garment, part or colour, and none
+    continues what is linked before it ("with a cup and a plate", "between the cup and the plate")."""
+    text = " ".join(words).replace("as well as", "and").replace("along with", "and").replace("and also", "and")
+    words = text.replace(", and", "and").split() if ", and" in text else text.split()
+    parts: list[list[str]] = [[]]
+    for at, word in enumerate(words):
+        rest = words[at + 1 :]
+        if word in _JOINS and parts[-1] and rest and _starts_phrase(rest) and not _continues(parts[-1], rest):
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    if len(parts) == 1 or not all(noun_in(_until_join(part)) for part in parts):
+        return [words]
+    return parts
+
+
+def _until_join(words: list[str]) -> list[str]:
+    superlatives = ("nearest", "closest", "near", "closer")
+    links = (at for at in range(1, len(words)) if words[at] not in superlatives and link_at(words, at) is not None)
+    link = next(links, len(words))
+    return words[:link]
+
+
+def _starts_phrase(rest: list[str]) -> bool:
+    """Whether what follows "and" names something by itself."""
+    first = _until_join(rest)
+    nouns = [word for word in first if noun_in([word])]
+    return bool(nouns) and not any(word in GARMENTS or word in PARTS for word in nouns[-1:])
+
+
+def _continues(part: list[str], rest: list[str]) -> bool:
+    """Whether the words after "and" go on with a link of the part: "between X and Y", "with X and Y"."""
+    links = [link[0] for at in range(len(part)) if (link := link_at(part, at)) is not None]
+    if "between" in links and "and" not in part:
+        return True
+    return bool(links) and links[-1] in ("with", "wearing", "of") and rest[0] not in ("the", "a", "an")

@@ -1,0 +1,171 @@
+"""What single words are, for the parser: nouns, garments, plurals, links; and text as words with slips corrected."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
+
+from refseg.models.instances.vocabulary import (
+    COLOUR_WORDS,
+    EXCLUDING,
+    FILLERS,
+    GARMENTS,
+    LINKS,
+    PARTS,
+    PICTURE,
+    PRONOUNS,
+    SIDES,
+    STRONG,
+    known_words,
+    words_in,
+)
+from refseg.models.instances.words import read_anchors, spelled, table
+
+__all__ = [
+    "HOUR",
+    "common_word",
+    "is_noun",
+    "is_plural",
+    "is_trait",
+    "link_at",
+    "noun_in",
+    "repaired",
+    "silent_words",
+    "words_of",
+]
+
+_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[,;]")
+_CLOCK = re.compile(r"\b(?:at |at the )?(1[0-2]|[1-9]) ?o ?'? ?cl(?:o|oc|ock)\b")
+_OUTERMOST = re.compile(
+    r"\b(?:very far|far|furthest|farthest|most|extreme|very|all the way)(?: over)?(?: on| to| at)?(?: the)?"
+    r" (left|right|top|bottom)\b|\b(left|right|top|bottom) most\b"
+)
+HOUR = "hour"
+_SENTENCE_ENDS = re.compile(r"[.!?]+")
+_PLURAL_PEOPLE = words_in("people persons men women children kids guys ladies girls boys folks everyone everybody")
+_NO_PLURAL = words_in(
+    """
+    glasses sunglasses goggles pants jeans shorts skis scissors shoes boots gloves socks bus dress grass s us
+    trunks clothes leggings tights glass tennis stripes dots overalls khakis trousers pajamas binoculars
+    headphones heels pumps sneakers sandals loafers stockings accessories
+    """
+)
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words and commas of a text, without possessive endings; "t-shirt", "w/", "far left", "5 o'clock" and
+    "2 nd" as one word each."""
+    plain = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'").replace("`", "'")
+    plain = _CLOCK.sub(lambda found: f" {HOUR}{found[1]} ", plain)
+    plain = plain.replace("t-shirt", "tshirt").replace("w/", "with ").replace("&", " and ")
+    plain = re.sub(r"\bt shirt", "tshirt", plain)
+    plain = re.sub(r"\b(\w+)-(most|hand)\b", r"\1\2", plain)
+    plain = re.sub(r"\bgrown[- ]?(up|ups)\b", r"grown\1", plain)
+    plain = _OUTERMOST.sub(lambda found: f" {found[1] or found[2]}most ", plain)
+    plain = re.sub(r"\b(\d+) (st|nd|rd|th)\b", r"\1\2", plain)
+    plain = _SENTENCE_ENDS.sub(" , ", plain)
+    words = []
+    for word in _WORD.findall(plain):
+        stem, mark, end = word.partition("'")
+        words.append(stem if mark and end in ("s", "") else word.replace("'", ""))
+    while words and words[-1] == ",":
+        words.pop()
+    return words
+
+
+@lru_cache(maxsize=1)
+def _lists() -> frozenset[str]:
+    """Every word that needs no correction."""
+    single = {part for word in table() for part in word.split()}
+    linking = {word for words, _ in LINKS for word in words.split()} | {
+        w for wording in EXCLUDING for w in wording.split()
+    }
+    return frozenset(known_words()) | frozenset(single) | PICTURE | STRONG | FILLERS | linking
+
+
+@lru_cache(maxsize=1)
+def silent_words() -> frozenset[str]:
+    """Words of which nobody needs to be told that they were not used."""
+    linking = {word for words, _ in LINKS for word in words.split()} | {
+        word for words in EXCLUDING for word in words.split()
+    }
+    return FILLERS | PICTURE | PRONOUNS | linking | {",", "and"}
+
+
+def repaired(words: list[str], is_word: Callable[[str], bool]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The words with slips corrected: only words outside every list that are no English word either."""
+    result, slips = [], []
+    for word in words:
+        if word in _lists() or word == "," or word.startswith(HOUR) or len(word) < 3 or is_word(word):
+            result.append(word)
+            continue
+        other = spelled(word, _frequency())
+        result.append(other or word)
+        if other:
+            slips.append((word, other))
+    return result, slips
+
+
+@lru_cache(maxsize=1)
+def _frequency() -> dict[str, int]:
+    """Words a slip may be read as, in order of preference: of place and the like, class names, what people say."""
+    links = "with behind front next between holding wearing except closest sitting standing"
+    ordered = ["the", "and", *known_words(), *links.split(), *(word for word in table() if word.isalpha())]
+    return {word: -place for place, word in enumerate(dict.fromkeys(ordered)) if len(word) >= 3}
+
+
+def common_word(word: str) -> bool:
+    return word in read_anchors()
+
+
+def noun_in(words: list[str]) -> bool:
+    return any(is_noun(word) or word in ("piece", "slice", "pair", "group") for word in words)
+
+
+@lru_cache(maxsize=1)
+def _links() -> tuple[tuple[tuple[str, ...], str], ...]:
+    ordered = sorted(LINKS, key=lambda item: -len(item[0].split()))
+    return tuple((tuple(words.split()), name) for words, name in ordered)
+
+
+@lru_cache(maxsize=1)
+def _links_by_first() -> dict[str, list[tuple[tuple[str, ...], str]]]:
+    found: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+    for words, name in _links():
+        found.setdefault(words[0], []).append((words, name))
+    return found
+
+
+def link_at(words: list[str], at: int) -> tuple[str, int] | None:
+    """(name, how many words) of a link that starts at a word."""
+    for wording, name in _links_by_first().get(words[at], ()):
+        if tuple(words[at : at + len(wording)]) == wording:
+            return name, len(wording)
+    return None
+
+
+def is_noun(word: str) -> bool:
+    if word in FILLERS or word in SIDES or (word in COLOUR_WORDS and word != "orange"):
+        return False
+    return word in table() or (word in PRONOUNS and word not in ("it", "other", "others"))
+
+
+def is_trait(noun: str) -> bool:
+    return noun in GARMENTS or noun in PARTS
+
+
+def is_plural(noun: str) -> bool:
+    if noun in _PLURAL_PEOPLE:
+        return True
+    last = noun.split()[-1] if noun else ""
+    if last in _NO_PLURAL or not last.endswith("s") or last.endswith("ss"):
+        return False
+    return (
+        noun[:-1] in table()
+        or noun[:-2] in table()
+        or (noun[:-3] + "y") in table()
+        or noun[:-3] + "f" in table()
+        or noun[:-3] + "fe" in table()
+    )

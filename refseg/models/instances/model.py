@@ -1,0 +1,316 @@
+r"""Instances: a detector proposes things, an exact reading of the expression chooses among them.
+
+    image -> Proposer: K proposals (box, class probabilities, colours, coarse mask) ------.
+    expression -> parse -> Expression -> Lexicon: nouns to class weights (names, MiniLM) --+-> Chooser
+        -> one logit a proposal, a no-target logit -> fine masks of what is chosen -> the union of them
+
+Modular after MAttNet (Yu et al., CVPR 2018): what is seen and what is meant are apart. The chooser's weights start at
+rules (`chooser.RULES`) and are the only parameters of the referring part; detector, masks and text encoder keep theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refseg.encoders.text.minilm import MiniLM, read_minilm
+from refseg.encoders.text.tokenizer import ByteTokenizer
+from refseg.errors import ConfigError, RefsegError
+from refseg.models.instances.chooser import Candidates, Choice, Chooser
+from refseg.models.instances.classes import CLASSES
+from refseg.models.instances.config import InstancesConfig
+from refseg.models.instances.expression import Expression, parse
+from refseg.models.instances.features import ExpressionFeatures
+from refseg.models.instances.geometry import lay_out
+from refseg.models.instances.proposals import Proposer
+from refseg.models.instances.types import Proposals
+from refseg.models.instances.words import Lexicon, NounAnchors, read_anchors, stored_pieces
+from refseg.types import Batch, InstancePredictions, Output, Targets, TextFeatures, Tokens
+
+__all__ = ["ImageState", "Instances", "build_instances", "choice_loss", "load_language", "paste_coarse"]
+
+
+BYTES = ByteTokenizer()
+
+
+@dataclass
+class ImageState:
+    """One image, encoded for all its expressions; fine masks are kept once made."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    """The image without padding, at the network's input size."""
+    proposals: Proposals
+    candidates: Candidates
+    content: tuple[int, int, int, int]
+    """Rows and columns (top, left, bottom, right) of the input that hold it."""
+    masks: dict[int, Float[np.ndarray, "h w"]] = field(default_factory=dict)
+
+
+class Instances(nn.Module):
+    """The model; `build_instances` makes its parts."""
+
+    late_fusion = True
+
+    def __init__(
+        self,
+        config: InstancesConfig,
+        proposer: Proposer,
+        chooser: Chooser,
+        encoder: MiniLM | None = None,
+        anchors: NounAnchors | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.needs = config.needs
+        self.proposer = proposer.requires_grad_(False)
+        self.text = encoder
+        self.anchors = anchors
+        self.chooser = chooser
+
+    def forward(self, batch: Batch) -> Output:
+        """The answers to B expressions, see `decode`."""
+        state = self.encode_image(batch.images, batch.pixel_mask)
+        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
+
+    def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> list[ImageState]:
+        """Proposals of N images."""
+        states = []
+        for image, mask in zip(images, pixel_mask, strict=True):
+            pixels, content = self._pixels(image, mask)
+            found = self.proposer.propose(pixels)
+            # Proposers work in inference mode; the chooser's gradient needs ordinary tensors, which indexing makes.
+            proposals = found.select(list(range(len(found)))).float()
+            candidates = Candidates(proposals.class_probs, proposals.colours, lay_out(proposals.boxes, proposals.size))
+            states.append(ImageState(pixels, proposals, candidates, content))
+        return states
+
+    def encode_text(self, tokens: Tokens) -> ExpressionFeatures:
+        """Expressions, parsed. `concepts` are each expression's class weights; the vectors of
+        words and sentence say nothing."""
+        expressions = tuple(parse(text, self._is_word) for text in BYTES.decode(tokens))
+        weights = torch.stack([self._concepts(expression) for expression in expressions])
+        weights = weights.to(tokens.ids.device)
+        letters = tokens.ids[..., None].float()
+        return ExpressionFeatures(letters, letters.sum(dim=1), tokens.mask, concepts=weights, expressions=expressions)
+
+    def decode(
+        self, state: Sequence[ImageState], text: TextFeatures, image_index: Int[Tensor, " B"] | None = None
+    ) -> Output:
+        """The answers to B expressions.
+
+        `mask_logits` have the input's size: the largest of the chosen instances' logits, -10 where none is near.
+        `instances` are the chosen proposals with their class names, `remarks` say what was not read or speaks against a
+        target. `auxiliary` holds, an entry an expression: `choices` (`Choice`), and `boxes` (K, 4) of all proposals in
+        pixels of the input.
+        """
+        if not isinstance(text, ExpressionFeatures):
+            raise RefsegError("the model `instances` decodes what its own encode_text made")
+        index = range(len(text.expressions)) if image_index is None else image_index.tolist()
+        height, width = self._input_size(state)
+        masks, no_target, choices, all_boxes, labels, remarks = [], [], [], [], [], []
+        boxes, scores, mask_logits = [], [], []
+        for number, expression in zip(index, text.expressions, strict=True):
+            image = state[number]
+            choice = self.chooser(expression, image.candidates)
+            chosen = self._chosen(choice)
+            logits = self._masks(image, chosen, (height, width))
+            masks.append(logits.amax(0) if len(chosen) else logits.new_full((height, width), OUTSIDE))
+            boxes.append(_centred(image.proposals.boxes[chosen]))
+            scores.append(_scores(image.candidates, choice, chosen))
+            mask_logits.append(logits)
+            no_target.append(choice.no_target_logit)
+            choices.append(choice)
+            all_boxes.append(_pixels_of(image.proposals.boxes, image.content))
+            labels.append([CLASSES[int(choice.labels[row])] for row in chosen])
+            remarks.append(_remarks(expression, choice))
+        return Output(
+            torch.stack(masks),
+            torch.stack(no_target),
+            auxiliary={"choices": choices, "boxes": all_boxes},
+            instances=InstancePredictions(boxes, scores, mask_logits, labels),
+            remarks=remarks,
+        )
+
+    def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
+        """Cross-entropy of the choice, of no target, and the pull of the weights to the rules.
+
+        A proposal is a target's if their boxes have an IoU of .5; expressions none of whose targets was proposed teach
+        nothing but that there is one.
+        """
+        weights = self.config.losses
+        assert output.no_target_logits is not None
+        zero = output.no_target_logits.sum() * 0
+        choices = []
+        for index, choice in enumerate(output.auxiliary["choices"]):
+            wanted = _target_boxes(targets, index)
+            boxes = output.auxiliary["boxes"][index]
+            if not len(wanted) or not len(boxes):
+                continue
+            right = _iou(boxes, wanted.to(boxes)).amax(1) >= 0.5
+            if right.any():
+                choices.append(choice_loss(choice, right))
+        drift = (self.chooser.weights - self.chooser.rules) / self.chooser.rules.abs().clamp(min=0.3)
+        return {
+            "choice": weights.choice * (torch.stack(choices).mean() if choices else zero),
+            "no_target": weights.no_target
+            * F.binary_cross_entropy_with_logits(output.no_target_logits, targets.no_target.to(zero)),
+            "anchor": weights.anchor * drift.square().mean(),
+        }
+
+    def _pixels(
+        self, image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"]
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int, int, int]]:
+        """The image without padding and normalisation, and where it lies in the input."""
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
+        left, right = int(columns[0]), int(columns[-1]) + 1
+        mean, std = (image.new_tensor(part).view(3, 1, 1) for part in (self.config.input.mean, self.config.input.std))
+        values = (image * std + mean)[:, top:bottom, left:right].float()
+        pixels = values.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return np.ascontiguousarray(pixels), (top, left, bottom, right)
+
+    def _input_size(self, state: Sequence[ImageState]) -> tuple[int, int]:
+        return max(image.content[2] for image in state), max(image.content[3] for image in state)
+
+    def _chosen(self, choice: Choice) -> list[int]:
+        """Proposals with logits above 0, best first."""
+        order = choice.logits.detach().argsort(descending=True, stable=True).tolist()
+        return [row for row in order if float(choice.logits[row].detach()) > 0][: self.config.max_masks]
+
+    def _masks(self, image: ImageState, chosen: list[int], size: tuple[int, int]) -> Float[Tensor, "k H W"]:
+        """Mask logits of proposals at the input's size."""
+        top, left, bottom, right = image.content
+        result = torch.full((len(chosen), *size), OUTSIDE)
+        if not self.config.fine_masks or self.training:
+            for row, index in enumerate(chosen):
+                pasted = paste_coarse(
+                    image.proposals.mask_logits[index], image.proposals.boxes[index], (bottom - top, right - left)
+                )
+                result[row, top:bottom, left:right] = pasted
+            return result
+        missing = [index for index in chosen if index not in image.masks]
+        if missing:
+            made = self.proposer.mask_logits(image.image, image.proposals.boxes[missing])
+            image.masks.update(zip(missing, made, strict=True))
+        for row, index in enumerate(chosen):
+            result[row, top:bottom, left:right] = torch.from_numpy(image.masks[index])
+        return result
+
+    def _is_word(self, word: str) -> bool:
+        """Whether a word is spelt as English spells it, as far as the vocabularies here know."""
+        return word in read_anchors() or word in stored_pieces().numbers
+
+    def _concepts(self, expression: Expression) -> Float[Tensor, " A"]:
+        found = torch.zeros(len(CLASSES))
+        for phrase in expression.phrases:
+            if phrase.head:
+                found = torch.maximum(found, self.chooser.means(phrase.head).vector())
+        return found
+
+
+OUTSIDE = -10.0
+"""The logit of a pixel far from what is chosen."""
+
+
+def choice_loss(choice: Choice, right: Bool[Tensor, " K"]) -> Float[Tensor, ""]:
+    """How surprising the right proposals are: of a single thing the negative log of their share of the evidence, of a
+    set the mean binary cross-entropy of right and wrong ones, each counting half."""
+    if len(choice.evidence) == 1 and not choice.several:
+        evidence = choice.evidence[0]
+        return torch.logsumexp(evidence, 0) - torch.logsumexp(evidence[right], 0)
+    logits = choice.logits.clamp(-6, 6)
+    taken = F.softplus(-logits[right]).mean()
+    left = F.softplus(logits[~right]).topk(min(5, int((~right).sum()))).values.mean() if (~right).any() else 0 * taken
+    return (taken + left) / 2
+
+
+def paste_coarse(logits: Float[Tensor, "M M"], box: Float[Tensor, " 4"], size: tuple[int, int]) -> Float[Tensor, "H W"]:
+    """A coarse mask where its box lies in an image of `size`; `OUTSIDE` beyond the box."""
+    height, width = size
+    x0, y0, x1, y1 = (box.double() * torch.tensor([width, height, width, height])).tolist()
+    columns = (torch.arange(width) + 0.5 - x0) / max(x1 - x0, 1e-6) * 2 - 1
+    rows = (torch.arange(height) + 0.5 - y0) / max(y1 - y0, 1e-6) * 2 - 1
+    grid = torch.stack([columns.expand(height, -1), rows[:, None].expand(-1, width)], dim=-1).float()
+    values = F.grid_sample(logits[None, None].float(), grid[None], padding_mode="border", align_corners=False)[0, 0]
+    inside = (columns.abs() <= 1)[None] & (rows.abs() <= 1)[:, None]
+    return torch.where(inside, values, values.new_tensor(OUTSIDE))
+
+
+def _centred(boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K 4"]:
+    return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
+
+
+def _pixels_of(boxes: Float[Tensor, "K 4"], content: tuple[int, int, int, int]) -> Float[Tensor, "K 4"]:
+    top, left, bottom, right = content
+    scale = boxes.new_tensor([right - left, bottom - top] * 2)
+    return boxes * scale + boxes.new_tensor([left, top] * 2)
+
+
+def _scores(candidates: Candidates, choice: Choice, chosen: list[int]) -> Float[Tensor, " k"]:
+    """The detector's probability of the class that each chosen proposal was taken for."""
+    rows = torch.tensor(chosen, dtype=torch.long)
+    return candidates.class_probs[rows, choice.labels[rows]] if len(chosen) else candidates.class_probs.new_zeros(0)
+
+
+def _target_boxes(targets: Targets, index: int) -> Float[Tensor, "T 4"]:
+    """Boxes of an expression's targets in pixels of the input; of their union where they are not given one by one."""
+    masks = targets.masks[index][None] if targets.instances is None else targets.instances[index]
+    boxes = []
+    for mask in masks:
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        if len(rows):
+            boxes.append(torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float())
+    return torch.stack(boxes) if boxes else torch.zeros(0, 4)
+
+
+def _iou(one: Float[Tensor, "K 4"], other: Float[Tensor, "T 4"]) -> Float[Tensor, "K T"]:
+    low, high = torch.maximum(one[:, None, :2], other[:, :2]), torch.minimum(one[:, None, 2:], other[:, 2:])
+    shared = (high - low).clamp(min=0).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (one, other)]
+    return shared / (areas[0][:, None] + areas[1] - shared).clamp(min=1e-9)
+
+
+def _remarks(expression: Expression, choice: Choice) -> list[str]:
+    """What a person should be told about an answer, in sentences; mostly nothing."""
+    said = [f"“{wrong}” was read as “{right}”" for wrong, right in expression.slips]
+    if expression.cut:
+        said.append("the expression is longer than the model reads")
+    if expression.ignored:
+        said.append(f"not used: {', '.join(expression.ignored[:6])}")
+    if float(choice.no_target_logit.detach()) > 0:
+        said += choice.reasons
+    return said
+
+
+def build_instances(config: InstancesConfig) -> Instances:
+    """The model of a configuration with fresh weights; the anchors' vectors are zero until weights are loaded."""
+    encoder = anchors = pieces = None
+    if config.text is not None:
+        pieces = stored_pieces()
+        if config.text.vocabulary_size < pieces.vocabulary_size:
+            raise ConfigError(
+                f"text.vocabulary_size={config.text.vocabulary_size}: {pieces.vocabulary_size} are listed"
+            )
+        encoder, anchors = MiniLM(config.text), NounAnchors(config.text.hidden_dim)
+    lexicon = Lexicon(encoder, pieces, anchors)
+    return Instances(config, Proposer(config.detector), Chooser(config.chooser, lexicon), encoder, anchors)
+
+
+def load_language(model: Instances, folder: str | Path) -> None:
+    """Put MiniLM's published weights (a transformers folder of all-MiniLM-L6-v2) into a model, and compute its anchors.
+
+    Raises `CheckpointError` for another folder, `ConfigError` for a model without a text encoder.
+    """
+    if model.text is None or model.anchors is None:
+        raise ConfigError("text=None: this configuration has no language model to load")
+    pieces = stored_pieces()
+    encoder, _ = read_minilm(folder, bits=model.text.config.bits, pieces=pieces.pieces)
+    model.text.load_state_dict(encoder.state_dict())
+    model.anchors.fill(model.text, pieces)

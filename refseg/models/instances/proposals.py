@@ -1,0 +1,157 @@
+"""Proposals of a picture: decoded, suppressed within a class, merged across heads, described.
+
+picture -> 416 x 416 -> detector -> both heads' boxes and probabilities
+    -> the best places of each head -> suppression within the likeliest class -> merging of what is one thing
+    -> RoI features, coarse masks, colour shares
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import nn
+
+from refseg.encoders.vision.nanodet import Decoded, decode, normalise, pair_iou, suppress
+from refseg.models.instances.classes import CLASSES, COCO, PART_OF, PEOPLE, SECOND, class_index
+from refseg.models.instances.colours import colour_shares
+from refseg.models.instances.config import DetectorConfig, ProposalConfig
+from refseg.models.instances.detector import InstanceDetector
+from refseg.models.instances.masks import InstanceMasks
+from refseg.models.instances.regions import roi_features
+from refseg.models.instances.types import Proposals
+
+__all__ = ["Proposer", "believe_drawn", "class_columns", "merge_heads"]
+
+_PERSON = CLASSES.index("person")
+_DRAWN_OUTPUTS = [number for number, name in enumerate(SECOND) if name.startswith("drawn ")]
+_IS_PART = torch.tensor([name in PART_OF for name in CLASSES])
+
+
+@cache
+def class_columns() -> Int[Tensor, " S"]:
+    """The column of `CLASSES` of each output of the second head: "drawn dog" is a dog."""
+    columns = [class_index(name.removeprefix("drawn ")) for name in SECOND]
+    assert None not in columns
+    return torch.tensor(columns)
+
+
+def believe_drawn(logits: Float[Tensor, "N P S"], drawn: Float[Tensor, " N"]) -> Float[Tensor, "N P S"]:
+    """The second head's class logits with each drawn class's probability times the picture's of being drawn."""
+    chance = logits[..., _DRAWN_OUTPUTS].sigmoid() * drawn.sigmoid()[:, None, None]
+    gated = logits.clone()
+    gated[..., _DRAWN_OUTPUTS] = chance.clamp(1e-6, 1 - 1e-6).logit()
+    return gated
+
+
+def _probabilities(logits: Float[Tensor, "P A"], second: bool) -> Float[Tensor, "P B"]:
+    """A head's logits as probabilities of all `CLASSES`."""
+    chance = logits.sigmoid()
+    full = chance.new_zeros(len(chance), len(CLASSES))
+    if not second:
+        full[:, : len(COCO)] = chance
+        return full
+    full = full.scatter_reduce(1, class_columns().expand(len(chance), -1), chance, "amax")
+    people = full[:, [CLASSES.index(name) for name in PEOPLE]].max(dim=1).values
+    full[:, _PERSON] = torch.maximum(full[:, _PERSON], people)
+    return full
+
+
+def _best(
+    decoded: Decoded, index: int, second: bool, side: int, config: ProposalConfig
+) -> tuple[Float[Tensor, "K 4"], Float[Tensor, "K B"]]:
+    """A head's boxes of one picture, 0 to 1, after suppression, with probabilities."""
+    logits = decoded.logits[index]
+    best = logits.max(dim=1).values.sigmoid()
+    order = best.argsort(descending=True, stable=True)[: config.candidates]
+    order = order[best[order] >= config.min_score]
+    boxes = decoded.boxes[index][order].clamp(0, side) / side
+    chance = _probabilities(logits[order], second)
+    # The likeliest class decides; a drawn man is suppressed by other men, not by every person.
+    label = chance.index_fill(1, torch.tensor([_PERSON]), 0.0).argmax(dim=1) if second else chance.argmax(dim=1)
+    real = ((boxes[:, 2:] - boxes[:, :2]) > 1e-3).all(dim=1)
+    boxes, chance, label, score = boxes[real], chance[real], label[real], best[order][real]
+    kept = suppress(boxes, score, label, config.overlap)
+    return boxes[kept], chance[kept]
+
+
+def merge_heads(
+    boxes: Float[Tensor, "K 4"], class_probs: Float[Tensor, "K A"], overlap: float
+) -> tuple[Float[Tensor, "J 4"], Float[Tensor, "J A"]]:
+    """One proposal for boxes that overlap with an IoU above `overlap`, best score first.
+
+    The box is the best one's, each class's probability the largest of all. Parts (`PART_OF`) merge with parts of the
+    same class only.
+    """
+    if not len(boxes):
+        return boxes, class_probs
+    scores, label = class_probs.max(dim=1)
+    order = scores.argsort(descending=True, stable=True)
+    boxes, class_probs, label = boxes[order], class_probs[order], label[order]
+    part = _IS_PART[label]
+    same = pair_iou(boxes, boxes) > overlap
+    same &= (~part[:, None] & ~part) | (label[:, None] == label)
+    table = same.numpy()
+    owner = np.full(len(boxes), -1)
+    for index in range(len(boxes)):
+        if owner[index] < 0:
+            owner[(owner < 0) & table[index]] = index
+            owner[index] = index
+    kept = np.unique(owner)
+    rows = torch.from_numpy(np.searchsorted(kept, owner))
+    merged = class_probs.new_zeros(len(kept), class_probs.shape[1])
+    merged = merged.scatter_reduce(0, rows[:, None].expand_as(class_probs), class_probs, "amax")
+    return boxes[torch.from_numpy(kept)], merged
+
+
+class Proposer(nn.Module):
+    """Detector and masks together: a `ProposalSource`."""
+
+    def __init__(self, config: DetectorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or DetectorConfig()
+        self.detector = InstanceDetector(self.config.detector)
+        self.fine_masks = InstanceMasks(self.config.masks)
+
+    def propose(self, image: UInt8[np.ndarray, "H W 3"]) -> Proposals:
+        """Instances of an RGB picture; see `Proposals`."""
+        return self.propose_many([image])[0]
+
+    @torch.inference_mode()
+    def propose_many(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Proposals]:
+        """Instances of several pictures of any sizes, looked at in one batch."""
+        config, side = self.config.proposals, self.config.detector.side
+        maps, second = self.detector(normalise(images, side))
+        bins = self.config.detector.bins
+        others = decode(second, self.detector.second.classes, bins)
+        drawn = self.detector.second.drawn_logits(maps.pyramid)
+        heads = (
+            (decode(maps.outputs, self.config.detector.classes, bins), False),
+            (Decoded(others.boxes, believe_drawn(others.logits, drawn)), True),
+        )
+        prototypes = self.detector.coarse.prototypes(maps.stem, maps.pyramid[0])
+        found = []
+        for index, image in enumerate(images):
+            parts = [_best(decoded, index, is_second, side, config) for decoded, is_second in heads]
+            boxes, chance = merge_heads(
+                torch.cat([each[0] for each in parts]), torch.cat([each[1] for each in parts]), config.merge_overlap
+            )
+            boxes, chance = boxes[: config.most], chance[: config.most]
+            features = roi_features([each[index] for each in maps.pyramid], boxes * side)
+            masks = self.detector.coarse(prototypes[index], features, boxes * side, side)
+            colours = colour_shares(image, boxes, masks)
+            size = (image.shape[0], image.shape[1])
+            found.append(Proposals(boxes, chance.max(dim=1).values, chance, features, colours, masks, size))
+        return found
+
+    def mask_logits(self, image: UInt8[np.ndarray, "H W 3"], boxes: Float[Tensor, "K 4"]) -> Float[np.ndarray, "K H W"]:
+        """Fine mask logits of boxes, 0 to 1 of the picture, at the picture's size."""
+        scale = np.array([image.shape[1], image.shape[0]] * 2, dtype=np.float64)
+        return self.fine_masks.predict(image, boxes.double().numpy() * scale)
+
+    def masks(self, image: UInt8[np.ndarray, "H W 3"], proposals: Proposals) -> Bool[np.ndarray, "K H W"]:
+        """Fine masks of (chosen) proposals at the picture's own size."""
+        return self.mask_logits(image, proposals.boxes) > 0

@@ -1,0 +1,31 @@
+"""`python -m refseg.training.instances RECIPE --language FOLDER -o OUT`: all stages, then a model folder in OUT."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from refseg.errors import RefsegError
+from refseg.training.instances.assemble import assemble
+from refseg.training.instances.recipe import read_recipe, run_recipe
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exits with 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m refseg.training.instances", description=__doc__)
+    parser.add_argument("recipe", type=Path, help="a TOML file such as recipes/instances.toml")
+    parser.add_argument("--language", type=Path, required=True, help="transformers folder of all-MiniLM-L6-v2")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the stages; the model is OUT/model")
+    chosen = parser.parse_args(arguments)
+    try:
+        state = run_recipe(read_recipe(chosen.recipe), chosen.output)
+        print(assemble(chosen.output / "model", state.proposer, chosen.language))
+    except RefsegError as error:
+        print(f"refseg.training.instances: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
