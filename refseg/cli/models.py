@@ -168,7 +168,8 @@ def _summary(config: Any) -> str:
     """What a preset is made of, in a few words."""
     from refseg.models.lavt.config import LAVTConfig
 
-    parts = [type(getattr(config, part)).__name__.removesuffix("Config") for part in ("vision", "text")]
+    encoders = [getattr(config, part, None) for part in ("vision", "detector", "text")]
+    parts = [type(encoder).__name__.removesuffix("Config") for encoder in encoders if encoder is not None]
     parts.append(f"{config.input.size} pixels")
     inside = getattr(config, "language_in_vision", isinstance(config, LAVTConfig))
     parts.append("words inside the picture encoder" if inside else "a picture is encoded once")

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import nn
+from torch import Tensor, nn
 
 from refseg.encoders.vision.nanodet import Decoded, decode, normalise, pair_iou, suppress
 from refseg.models.instances.classes import CLASSES, COCO, PART_OF, PEOPLE, SECOND, class_index

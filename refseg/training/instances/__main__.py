@@ -14,7 +14,7 @@ from refseg.training.instances.recipe import read_recipe, run_recipe
 def main(arguments: list[str] | None = None) -> int:
     """Exits with 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m refseg.training.instances", description=__doc__)
-    parser.add_argument("recipe", type=Path, help="a TOML file such as recipes/instances.toml")
+    parser.add_argument("recipe", type=Path, help="a TOML file such as recipes/stages/instances.toml")
     parser.add_argument("--language", type=Path, required=True, help="transformers folder of all-MiniLM-L6-v2")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the stages; the model is OUT/model")
     chosen = parser.parse_args(arguments)
