@@ -86,14 +86,16 @@ class ModelContract:
     # 2. gradients
 
     def test_gradient_reaches_every_parameter(self, model: nn.Module) -> None:
-        batch = batch_of(self.config)
-        losses = model.losses(model.train()(batch), targets_of(batch, self.config))  # type: ignore[operator]
-        assert losses
-        assert all(value.ndim == 0 and value.isfinite() for value in losses.values())
-        torch.stack(list(losses.values())).sum().backward()
-        dry = {
-            name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
-        }
+        """In one of a few passes: stochastic depth may leave a block out of a pass for the whole batch."""
+        batch, dry = batch_of(self.config), set[str]()
+        for _ in range(6):
+            losses = model.losses(model.train()(batch), targets_of(batch, self.config))  # type: ignore[operator]
+            assert losses
+            assert all(value.ndim == 0 and value.isfinite() for value in losses.values())
+            torch.stack(list(losses.values())).sum().backward()
+            dry = {name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()}
+            if dry == set(self.unreached):
+                break
         assert dry == set(self.unreached)
 
     # 3. batches
