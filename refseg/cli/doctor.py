@@ -20,9 +20,10 @@ from refseg.cli.tables import print_table
 State = Literal["ok", "missing", "failed"]
 
 REQUIRED = (
-    *("torch", "transformers", "safetensors", "huggingface_hub", "numpy", "scipy", "pillow", "pycocotools", "pydantic"),
-    *("ijson", "jsonschema", "rich", "typer"),
+    *("torch", "transformers", "safetensors", "huggingface_hub", "numpy", "scipy", "pillow", "pycocotools"),
+    *("jaxtyping", "annotated-types", "typing-extensions", "rich", "typer", "tomli-w"),
 )
+"""The package's own dependencies; a test holds them against pyproject.toml."""
 OPTIONAL = {
     "accelerate": "refseg train",
     "tensorboard": "curves of refseg train",

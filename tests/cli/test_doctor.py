@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from refseg.cli import doctor
 from refseg.cli.main import main
+from refseg.config import read_toml
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +81,9 @@ def test_precisions_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = {entry.name: entry for entry in doctor.precisions()}
     assert "GFLOP/s" in findings["float32"].detail
     assert findings["bfloat16"].state in ("ok", "missing")
+
+
+def test_what_is_required_is_what_installing_brings() -> None:
+    project = read_toml(Path(__file__).parents[2] / "pyproject.toml")["project"]
+    wanted = {re.split(r"[><=;\[ ]", entry)[0] for entry in project["dependencies"] if ";" not in entry}
+    assert set(doctor.REQUIRED) == wanted
