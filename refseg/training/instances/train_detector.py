@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from refseg.config import Config
 from refseg.encoders.vision.nanodet import STRIDES, Maps, decode, normalise, pair_iou
@@ -60,7 +61,9 @@ class DetectorTraining(Config):
     side: int = 320
     """Pictures are resized to side x side for training, which costs half of what 416 does."""
     masks_per_picture: int = 6
-    """Instances of a picture that the coarse masks learn from."""
+    """Instances of a picture that the coarse masks learn from; 0 leaves them as they are."""
+    ema_decay: float = 0.998
+    """Of the weights' moving average, which is what is kept; 0 keeps the last weights."""
     color_jitter: float = 0.25
     """Largest relative change of brightness, contrast and saturation."""
     seed: int = 0
@@ -71,6 +74,8 @@ class DetectorTraining(Config):
             raise ConfigError("detector: steps and batch_size of 1 or more and a drawn_share of 0 to 1 are wanted")
         if self.side < 64 or self.side % 32:
             raise ConfigError(f"detector.side={self.side}: a multiple of 32 from 64 on is wanted")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"detector.ema_decay={self.ema_decay}: 0 to below 1 is wanted")
         if not 0 < self.smallest_zoom <= 1:
             raise ConfigError("detector: smallest_zoom is above 0 and at most 1")
 
@@ -259,7 +264,7 @@ def _shown(
         view = np.ascontiguousarray(view[:, ::-1])
         boxes[:, [0, 2]] = side - boxes[:, [2, 0]]
         mask_boxes[:, [0, 2]] = side - mask_boxes[:, [2, 0]]
-        masks = np.ascontiguousarray(masks[:, :, ::-1])
+        masks = masks[:, :, ::-1].copy()
         labels = np.array([_MIRRORED.get(int(label), int(label)) for label in labels], dtype=np.int64)
     truth = Truth(*map(torch.from_numpy, (boxes, labels, known, mask_boxes, masks)))
     return normalise([view], side), truth
@@ -288,7 +293,9 @@ def train_detector(
     encoded: dict[int, bytes] = {}
     for parameter in model.first.parameters():
         parameter.requires_grad_(False)
-    trained = [*model.second.parameters(), *model.coarse.parameters()]
+    parts = nn.ModuleList([model.second, *([model.coarse] if config.masks_per_picture else [])])
+    trained = list(parts.parameters())
+    averaged = AveragedModel(parts, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema_decay else None
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
     model.train()
     started, recent = time.perf_counter(), []
@@ -317,14 +324,19 @@ def train_detector(
         with torch.no_grad():
             maps, stages = model.maps(torch.cat(views))
         loss = detection_loss(model.second(maps.pyramid, stages), truths, model.second.classes, model.config.bins)
-        loss = loss + coarse_loss(model, maps, truths)
+        if config.masks_per_picture:
+            loss = loss + coarse_loss(model, maps, truths)
         drawn_logits = model.second.drawn_logits(maps.pyramid)
         loss = loss + F.binary_cross_entropy_with_logits(drawn_logits, torch.tensor(is_drawn))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 10.0)
         optimizer.step()
+        if averaged is not None:
+            averaged.update_parameters(parts)
         recent.append(loss.item())
         if report is not None and (step + 1) % 50 == 0:
             report(step + 1, float(np.mean(recent[-50:])), time.perf_counter() - started)
+    if averaged is not None:
+        parts.load_state_dict(averaged.module.state_dict())
     return model.eval()

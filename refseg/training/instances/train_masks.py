@@ -13,14 +13,15 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from refseg.config import Config
 from refseg.data.masks import bounding_box
 from refseg.errors import ConfigError, DataError
-from refseg.models.instances.masks import InstanceMasks, crop_of, mask_loss
+from refseg.models.instances.masks import MARGIN, InstanceMasks, crop_of, mask_loss
 from refseg.training.instances.annotated import AnnotatedPicture
 
-__all__ = ["MaskTraining", "jittered", "mask_samples", "tinted", "train_masks"]
+__all__ = ["MaskTraining", "jittered", "mask_samples", "pasted", "tinted", "train_masks"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class MaskTraining(Config):
     """Probability that an instance is mirrored."""
     color_jitter: float = 0.25
     """Largest relative change of brightness, contrast and saturation."""
+    paste_share: float = 0.4
+    """Probability that another instance, mostly of the same category, is pasted into the crop, half of the time over
+    the instance and else behind it (Ghiasi et al., Simple Copy-Paste, CVPR 2021): which of two people is meant is what
+    a mask in a crowd has to learn."""
+    ema_decay: float = 0.998
+    """Of the weights' moving average, which is what is kept; 0 keeps the last weights."""
     min_side: int = 8
     """Smaller boxes, in pixels, are left out."""
     seed: int = 0
@@ -65,8 +72,10 @@ class MaskTraining(Config):
             raise ConfigError("masks: steps and batch_size of 1 or more and first_group of 0 to 7 are wanted")
         if self.crop < 33 or self.crop % 16 != 1:
             raise ConfigError(f"masks.crop={self.crop}: a multiple of 16 plus 1, from 33 on, is wanted")
-        if any(not 0 <= share <= 1 for share in (self.drawn_share, self.hflip, self.fine_share)):
-            raise ConfigError("masks: drawn_share, hflip and fine_share are 0 to 1")
+        if any(not 0 <= share <= 1 for share in (self.drawn_share, self.hflip, self.fine_share, self.paste_share)):
+            raise ConfigError("masks: drawn_share, hflip, fine_share and paste_share are 0 to 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"masks.ema_decay={self.ema_decay}: 0 to below 1 is wanted")
 
 
 def jittered(box: Sequence[float], strength: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
@@ -96,34 +105,69 @@ def mask_samples(pictures: Sequence[AnnotatedPicture], min_side: int = 8) -> lis
     return samples
 
 
-class _Pictures:
-    """Pictures kept in memory as they are encoded."""
+Crop = tuple[UInt8[np.ndarray, "S S 3"], UInt8[np.ndarray, "S S"]]
+"""Pixels of a frame and how much of each one the mask covers, 0 to 255."""
 
-    def __init__(self, pictures: Sequence[AnnotatedPicture]) -> None:
+_KEPT_SIDE = 160
+_KEPT_MARGIN = 0.3
+
+
+class _Crops:
+    """Instances with much around them at 160 x 160 pixels: a picture is decoded once an instance and not once a step.
+
+    A kept crop shows the box and .3 of its sides around it; frames of jittered boxes are cut out of it.
+    """
+
+    def __init__(self, pictures: Sequence[AnnotatedPicture], config: MaskTraining) -> None:
         self.pictures = pictures
-        self.encoded: dict[int, bytes] = {}
+        self.config = config
+        self.kept: dict[tuple[int, int], Crop] = {}
 
-    def image(self, number: int) -> UInt8[np.ndarray, "H W 3"]:
-        if number not in self.encoded:
-            self.encoded[number] = self.pictures[number].path.read_bytes()
-        return np.asarray(Image.open(io.BytesIO(self.encoded[number])).convert("RGB"))
+    def _around(self, number: int, index: int) -> Crop:
+        if (number, index) not in self.kept:
+            picture = self.pictures[number]
+            image = np.asarray(Image.open(io.BytesIO(picture.path.read_bytes())).convert("RGB"))
+            mask = picture.instances[index].mask(picture.size).astype(np.uint8) * 255
+            x0, y0, x1, y1 = bounding_box(mask > 0)
+            # `crop_of` shows MARGIN around its box: the box that it is given is larger than the instance's by the rest.
+            extra = (_KEPT_MARGIN - MARGIN) / (1 + 2 * MARGIN)
+            across, down = extra * (x1 - x0), extra * (y1 - y0)
+            box = (x0 - across, y0 - down, x1 + across, y1 + down)
+            self.kept[number, index] = crop_of(image, box, _KEPT_SIDE), crop_of(mask, box, _KEPT_SIDE, fill=0)
+        return self.kept[number, index]
+
+    def sample(self, number: int, index: int, side: int, rng: np.random.Generator) -> Crop:
+        """The frame of the instance's box, jittered, and perhaps mirrored."""
+        image, mask = self._around(number, index)
+        scale = _KEPT_SIDE / (1 + 2 * _KEPT_MARGIN)
+        first = _KEPT_MARGIN * scale
+        box = jittered((first, first, first + scale, first + scale), self.config.box_jitter, rng)
+        crop, target = crop_of(image, box, side), crop_of(mask, box, side, fill=0)
+        if rng.random() < self.config.hflip:
+            crop, target = crop[:, ::-1], target[:, ::-1]
+        return crop, target
 
 
-def _sample(
-    image: UInt8[np.ndarray, "H W 3"],
-    picture: AnnotatedPicture,
-    index: int,
-    side: int,
-    config: MaskTraining,
-    rng: np.random.Generator,
-) -> tuple[UInt8[np.ndarray, "S S 3"], UInt8[np.ndarray, "S S"]]:
-    mask = picture.instances[index].mask(picture.size)
-    box = jittered(bounding_box(mask), config.box_jitter, rng)
-    crop = tinted(crop_of(image, box, side), config.color_jitter, rng)
-    target = crop_of(mask.astype(np.uint8) * 255, box, side, fill=0)
-    if rng.random() < config.hflip:
-        crop, target = crop[:, ::-1], target[:, ::-1]
-    return np.ascontiguousarray(crop), np.ascontiguousarray(target)
+def pasted(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
+    """The crop with the other instance in it, moved by up to .7 of the side: over the first one, or behind it.
+
+    What is covered is taken out of the mask; an instance that would keep less than half of itself stays as it was.
+    """
+    (image, mask), (pixels, cover) = crop, other
+    side = len(mask)
+    down, across = (int(side * rng.uniform(-0.7, 0.7)) for _ in range(2))
+    rows, columns = np.arange(side) - down, np.arange(side) - across
+    inside = ((rows >= 0) & (rows < side))[:, None] & ((columns >= 0) & (columns < side))[None]
+    where = np.ix_(rows.clip(0, side - 1), columns.clip(0, side - 1))
+    share = cover[where] * inside / np.float32(255)
+    if rng.random() < 0.5:
+        share = share * (1 - mask / np.float32(255))
+        left = mask
+    else:
+        left = (mask * (1 - share)).astype(np.uint8)
+        if left.sum(dtype=np.int64) < mask.sum(dtype=np.int64) / 2:
+            return crop
+    return (image * (1 - share[..., None]) + pixels[where] * share[..., None]).astype(np.uint8), left
 
 
 def train_masks(
@@ -137,12 +181,15 @@ def train_masks(
     Raises `DataError` when there is nothing to learn from.
     """
     rng = np.random.default_rng(config.seed)
-    store = _Pictures(pictures)
+    store = _Crops(pictures, config)
     samples = mask_samples(pictures, config.min_side)
     drawn = [pair for pair in samples if pictures[pair[0]].source.startswith("scenes")]
     real = [pair for pair in samples if not pictures[pair[0]].source.startswith("scenes")]
     if not samples:
         raise DataError("masks: not one instance is large enough to learn from")
+    alike: dict[str, list[tuple[int, int]]] = {}
+    for number, index in samples:
+        alike.setdefault(pictures[number].instances[index].category, []).append((number, index))
     trunk = [*model.trunk.groups[config.first_group :].parameters()]
     for layer in (model.trunk.local, model.trunk.mean, model.trunk.both):
         trunk += layer.parameters()
@@ -151,6 +198,7 @@ def train_masks(
         parameter.requires_grad_(id(parameter) in trained)
     groups = [{"params": list(model.decoder.parameters())}, {"params": trunk}]
     optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema_decay else None
     model.train()
     started, recent = time.perf_counter(), []
     for step in range(config.steps):
@@ -167,13 +215,20 @@ def train_masks(
         for _ in range(config.batch_size):
             pool = drawn if drawn and (not real or rng.random() < config.drawn_share) else real
             number, index = pool[rng.integers(len(pool))]
-            crop, target = _sample(store.image(number), pictures[number], index, side, config, rng)
-            crops.append(crop)
-            targets.append(target)
+            crop = store.sample(number, index, side, rng)
+            if rng.random() < config.paste_share:
+                others = alike[pictures[number].instances[index].category] if rng.random() < 0.7 else pool
+                crop = pasted(crop, store.sample(*others[rng.integers(len(others))], side, rng), rng)
+            crops.append(tinted(crop[0], config.color_jitter, rng))
+            targets.append(crop[1])
         loss = _step(model, np.stack(crops), np.stack(targets), optimizer)
+        if averaged is not None:
+            averaged.update_parameters(model)
         recent.append(loss)
         if report is not None and (step + 1) % 50 == 0:
             report(step + 1, float(np.mean(recent[-50:])), time.perf_counter() - started)
+    if averaged is not None:
+        model.load_state_dict(averaged.module.state_dict())
     return model.eval()
 
 
