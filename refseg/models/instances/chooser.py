@@ -36,7 +36,7 @@ from refseg.models.instances.terms import (
     number,
     standardised,
 )
-from refseg.models.instances.vocabulary import PARTITIVES, PRONOUNS
+from refseg.models.instances.vocabulary import GARMENTS, PARTITIVES, PRONOUNS
 from refseg.models.instances.words import Meaning
 
 __all__ = ["RULES", "Candidates", "Choice", "Chooser", "ChooserConfig"]
@@ -59,6 +59,7 @@ RULES: dict[str, float] = {
     "far": 0.8,
     "far_size": 0.0,
     "clock": 1.0,
+    "edge": 1.0,
     "outermost": 0.7,
     "near_outermost": 1.2,
     "rank": 3.0,
@@ -70,7 +71,8 @@ RULES: dict[str, float] = {
     "none_fit": 1.5,
     "none_bias": 0.0,
     "none_colour": 1.6,
-    "none_trait_colour": 1.4,
+    "none_trait_colour": 0.7,
+    "none_drawn_colour": 1.4,
     "none_short": 8.0,
     "none_relation": 0.7,
     "none_side": 1.0,
@@ -104,6 +106,8 @@ class Candidates:
     class_probs: Float[Tensor, "K A"]
     colours: Float[Tensor, "K 11"]
     layout: Layout
+    drawn: float = 0.0
+    """See `Proposals.drawn`."""
 
     def __len__(self) -> int:
         return len(self.class_probs)
@@ -255,9 +259,7 @@ class Chooser(nn.Module):
         absolute = torch.zeros_like(fit)
         soft = share.square() * ~doubles
         if self.config.colours:
-            for words, name in (
-                (phrase.colours, "trait_colour" if phrase.traits or self._is_person(phrase) else "colour"),
-            ):
+            for words, name in ((phrase.colours, "trait_colour" if self._is_worn(phrase) else "colour"),):
                 if words:
                     shown = colour_share(words, candidates.colours)
                     usual = TRAIT_SHARE if name == "trait_colour" else COLOUR_SHARE
@@ -294,10 +296,12 @@ class Chooser(nn.Module):
         against = -weight["none_fit"] * ((fit + TINY) / (fit.max() + TINY)).log()
         if phrase.colours and self.config.colours:
             shown = colour_share(phrase.colours, candidates.colours)
-            worn = bool(phrase.traits) or self._is_person(phrase)
+            worn = self._is_worn(phrase)
             usual = TRAIT_SHARE if worn else COLOUR_SHARE
             wrong = (-((shown + 0.01) / (usual + 0.01)).log() - 0.3).clamp(0, 2.5)
-            against = against + weight["none_trait_colour" if worn else "none_colour"] * wrong
+            counts = weight["none_trait_colour" if worn else "none_colour"]
+            counts = torch.maximum(counts, weight["none_drawn_colour"] * candidates.drawn)
+            against = against + counts * wrong
             if number(wrong[fit >= 0.5 * fit.max()].min()) > 1:
                 reasons = [*reasons, f"none is {' and '.join(phrase.colours)}"]
         if phrase.relations and self.config.relations:
@@ -305,11 +309,12 @@ class Chooser(nn.Module):
         penalty = penalty + against.min()
         return _Evaluated(fit, member, evidence, absolute, penalty, penalty - noun_penalty, labels, reasons)
 
-    def _is_person(self, phrase: Phrase) -> bool:
-        return (
-            any(index == PERSON for index, share in self.means(phrase.head).weights if share >= 0.9)
-            if phrase.head
-            else False
+    def _is_worn(self, phrase: Phrase) -> bool:
+        """Whether a phrase's colours are those of clothes, which are a part of what is proposed at best."""
+        if phrase.traits or phrase.head in GARMENTS:
+            return True
+        return bool(phrase.head) and any(
+            index == PERSON for index, share in self.means(phrase.head).weights if share >= 0.9
         )
 
     def _fit(

@@ -21,11 +21,12 @@ from refseg.models.instances.lookup import (
     noun_in,
     repaired,
     silent_words,
+    with_placed_names,
     words_of,
 )
 from refseg.models.instances.phrases import read_phrase
 from refseg.models.instances.structure import Expression, Notes, Phrase, Place, Rank, Relation
-from refseg.models.instances.vocabulary import EXCLUDING, GARMENTS, PARTS, PRONOUNS, QUANTIFIERS
+from refseg.models.instances.vocabulary import EXCLUDING, GARMENTS, PARTS, PRONOUNS, QUANTIFIERS, SIZES
 
 __all__ = ["MAX_WORDS", "Expression", "Phrase", "Place", "Rank", "Relation", "parse"]
 
@@ -43,6 +44,7 @@ def parse(text: str, is_word: Callable[[str], bool] = common_word) -> Expression
     words = words_of(text)
     cut = len(words) > MAX_WORDS
     words, slips = repaired(words[:MAX_WORDS], is_word)
+    words = with_placed_names(words)
     notes = Notes()
     phrases = tuple(_union(words, notes))
     used = tuple(dict.fromkeys(notes.used))
@@ -101,11 +103,13 @@ def _conjuncts(words: list[str]) -> list[list[str]]:
     """The parts of "the man and the dog": each has a noun of its own that is no garment, part or colour, and none
     continues what is linked before it ("with a cup and a plate", "between the cup and the plate")."""
     text = " ".join(words).replace("as well as", "and").replace("along with", "and").replace("and also", "and")
-    words = text.replace(", and", "and").split() if ", and" in text else text.split()
+    words = with_placed_names(text.replace(", and", "and").split())
     parts: list[list[str]] = [[]]
     for at, word in enumerate(words):
         rest = words[at + 1 :]
-        if word in _JOINS and parts[-1] and rest and _starts_phrase(rest) and not _continues(parts[-1], rest):
+        if word not in _JOINS or not parts[-1] or not rest:
+            parts[-1].append(word)
+        elif (_starts_phrase(rest) and not _continues(parts[-1], rest)) or _two_garments(parts[-1], rest):
             parts.append([])
         else:
             parts[-1].append(word)
@@ -128,9 +132,20 @@ def _starts_phrase(rest: list[str]) -> bool:
     return bool(nouns) and not any(word in GARMENTS or word in PARTS for word in nouns[-1:])
 
 
+def _two_garments(part: list[str], rest: list[str]) -> bool:
+    """Whether garments are named one by one ("the shirt and the skirt", "biggest shirt and biggest skirt"), not as what
+    one person wears ("blue shirt and jeans")."""
+    alone = all(word in GARMENTS for word in part if noun_in([word]))
+    alone = alone and not any(link_at(part, at) for at in range(len(part)))
+    each = all(words[:1] == ["the"] or set(words[:2]) & set(SIZES) for words in (part, rest))
+    return alone and each and any(word in GARMENTS for word in rest)
+
+
 def _continues(part: list[str], rest: list[str]) -> bool:
     """Whether the words after "and" go on with a link of the part: "between X and Y", "with X and Y"."""
     links = [link[0] for at in range(len(part)) if (link := link_at(part, at)) is not None]
     if "between" in links and "and" not in part:
         return True
-    return bool(links) and links[-1] in ("with", "wearing", "of") and rest[0] not in ("the", "a", "an")
+    if links[-1:] == ["wearing"]:  # things are not worn
+        return not _starts_phrase(rest)
+    return bool(links) and links[-1] in ("with", "of") and rest[0] not in ("the", "a", "an")

@@ -36,6 +36,8 @@ class Layout:
     """As a share of the picture."""
     middle: tuple[float, float]
     """The picture's centre."""
+    cut: Float[Tensor, " K"]
+    """0 to 1: how closely a box reaches an edge of the picture, so that the thing may be cut off there."""
     iou: Float[Tensor, "K K"]
     inside: Float[Tensor, "K K"]
     """[i, j]: the share of box i that lies in box j."""
@@ -81,6 +83,7 @@ def lay_out(boxes: Float[Tensor, "K 4"], size: tuple[int, int]) -> Layout:
     shared = across.clamp(min=0) * down.clamp(min=0)
     areas = wide * high
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    to_edge = torch.stack([x0, y0, scale[0] - x1, scale[1] - y1]).clamp(min=0).amin(0)
     return Layout(
         x=x,
         y=y,
@@ -89,6 +92,7 @@ def lay_out(boxes: Float[Tensor, "K 4"], size: tuple[int, int]) -> Layout:
         foot=y1,
         area=areas / (scale[0] * scale[1]),
         middle=(float(scale[0]) / 2, float(scale[1]) / 2),
+        cut=(1 - to_edge / SOFT).clamp(min=0),
         iou=shared / (areas[:, None] + areas - shared),
         inside=shared / areas[:, None],
         gap=torch.hypot((-across).clamp(min=0), (-down).clamp(min=0)),

@@ -24,7 +24,10 @@ from refseg.models.instances.vocabulary import (
 from refseg.models.instances.words import read_anchors, spelled, table
 
 __all__ = [
+    "FREQUENT_LINKS",
     "HOUR",
+    "NO_PLURAL",
+    "PLURAL_PEOPLE",
     "common_word",
     "is_noun",
     "is_plural",
@@ -33,6 +36,7 @@ __all__ = [
     "noun_in",
     "repaired",
     "silent_words",
+    "with_placed_names",
     "words_of",
 ]
 
@@ -42,10 +46,19 @@ _OUTERMOST = re.compile(
     r"\b(?:very far|far|furthest|farthest|most|extreme|very|all the way)(?: over)?(?: on| to| at)?(?: the)?"
     r" (left|right|top|bottom)\b|\b(left|right|top|bottom) most\b"
 )
+_CUT_OFF = re.compile(
+    r"\b(?:(?:mostly |partly |partially |half |almost |slightly |barely )*(?:cut ?off|cropped(?: out| off)?|"
+    r"out of (?:the )?(?:view|picture|pic|frame|shot|image|photo|screen))|"
+    r"(?:partial|partially|partly|barely|half|hardly) (?:(?:in|shown|showing|visible|seen|in view)\b)|"
+    r"(?:partial|partially|partly)(?: view of)?|"
+    r"(?:all|only)(?: that)? you (?:can )?see is(?: a)?(?: bit| part| piece)?)\b"
+)
+"""What is said of things that the picture's edge cuts off."""
 HOUR = "hour"
+FREQUENT_LINKS = "with behind front next between holding wearing except closest sitting standing"
 _SENTENCE_ENDS = re.compile(r"[.!?]+")
-_PLURAL_PEOPLE = words_in("people persons men women children kids guys ladies girls boys folks everyone everybody")
-_NO_PLURAL = words_in(
+PLURAL_PEOPLE = words_in("people persons men women children kids guys ladies girls boys folks everyone everybody")
+NO_PLURAL = words_in(
     """
     glasses sunglasses goggles pants jeans shorts skis scissors shoes boots gloves socks bus dress grass s us
     trunks clothes leggings tights glass tennis stripes dots overalls khakis trousers pajamas binoculars
@@ -63,6 +76,7 @@ def words_of(text: str) -> list[str]:
     plain = re.sub(r"\bt shirt", "tshirt", plain)
     plain = re.sub(r"\b(\w+)-(most|hand)\b", r"\1\2", plain)
     plain = re.sub(r"\bgrown[- ]?(up|ups)\b", r"grown\1", plain)
+    plain = _CUT_OFF.sub(" cutoff ", plain)
     plain = _OUTERMOST.sub(lambda found: f" {found[1] or found[2]}most ", plain)
     plain = re.sub(r"\b(\d+) (st|nd|rd|th)\b", r"\1\2", plain)
     plain = _SENTENCE_ENDS.sub(" , ", plain)
@@ -109,10 +123,27 @@ def repaired(words: list[str], is_word: Callable[[str], bool]) -> tuple[list[str
 
 
 @lru_cache(maxsize=1)
+def _placed_names() -> dict[tuple[str, ...], str]:
+    """Names that hold the word of a side ("front left door"), by their words."""
+    names = (name.split() for name in table() if " " in name)
+    return {tuple(name): " ".join(name) for name in names if any(word in SIDES for word in name)}
+
+
+def with_placed_names(words: list[str]) -> list[str]:
+    """The words with each name that holds the word of a side as one: such a side places nothing."""
+    result: list[str] = []
+    at = 0
+    while at < len(words):
+        length = next((n for n in (4, 3, 2) if tuple(words[at : at + n]) in _placed_names()), 1)
+        result.append(" ".join(words[at : at + length]))
+        at += length
+    return result
+
+
+@lru_cache(maxsize=1)
 def _frequency() -> dict[str, int]:
     """Words a slip may be read as, in order of preference: of place and the like, class names, what people say."""
-    links = "with behind front next between holding wearing except closest sitting standing"
-    ordered = ["the", "and", *known_words(), *links.split(), *(word for word in table() if word.isalpha())]
+    ordered = ["the", "and", *known_words(), *FREQUENT_LINKS.split(), *(word for word in table() if word.isalpha())]
     return {word: -place for place, word in enumerate(dict.fromkeys(ordered)) if len(word) >= 3}
 
 
@@ -157,10 +188,10 @@ def is_trait(noun: str) -> bool:
 
 
 def is_plural(noun: str) -> bool:
-    if noun in _PLURAL_PEOPLE:
+    if noun in PLURAL_PEOPLE:
         return True
     last = noun.split()[-1] if noun else ""
-    if last in _NO_PLURAL or not last.endswith("s") or last.endswith("ss"):
+    if last in NO_PLURAL or not last.endswith("s") or last.endswith("ss"):
         return False
     return (
         noun[:-1] in table()

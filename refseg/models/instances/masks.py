@@ -108,6 +108,7 @@ class InstanceMasks(nn.Module):
         super().__init__()
         self.trunk = DeepLabTrunk()
         self.decoder = MaskDecoder(config)
+        self.config = self.decoder.config
 
     def forward(self, crops: UInt8[Tensor, "N S S 3"]) -> tuple[Float[Tensor, "N S S"], Float[Tensor, "N s s"]]:
         """Logits of crops as `crop_of` makes them; see `MaskDecoder`."""
@@ -126,7 +127,7 @@ class InstanceMasks(nn.Module):
 
         `crop` is the side of the crops instead of the configured one, a multiple of 16 plus 1.
         """
-        side = self.decoder.config.crop if crop is None else crop
+        side = self.config.crop if crop is None else crop
         result = np.full((len(boxes), *image.shape[:2]), OUTSIDE, dtype=np.float32)
         for start in range(0, len(boxes), batch):
             part = boxes[start : start + batch]

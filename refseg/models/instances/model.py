@@ -57,6 +57,8 @@ class Instances(nn.Module):
     """The model; `build_instances` makes its parts."""
 
     late_fusion = True
+    class_names = CLASSES
+    """Of `Choice.labels`."""
 
     def __init__(
         self,
@@ -87,7 +89,9 @@ class Instances(nn.Module):
             found = self.proposer.propose(pixels)
             # Proposers work in inference mode; the chooser's gradient needs ordinary tensors, which indexing makes.
             proposals = found.select(list(range(len(found)))).float()
-            candidates = Candidates(proposals.class_probs, proposals.colours, lay_out(proposals.boxes, proposals.size))
+            candidates = Candidates(
+                proposals.class_probs, proposals.colours, lay_out(proposals.boxes, proposals.size), proposals.drawn
+            )
             states.append(ImageState(pixels, proposals, candidates, content))
         return states
 
@@ -137,6 +141,24 @@ class Instances(nn.Module):
             instances=InstancePredictions(boxes, scores, mask_logits, labels),
             remarks=remarks,
         )
+
+    def choose(self, state: ImageState, text: TextFeatures) -> tuple[list[Choice], list[list[str]]]:
+        """What each of B expressions says of one image's proposals, without masks, and remarks as in `decode`; for
+        whoever chooses over more than this image (video)."""
+        if not isinstance(text, ExpressionFeatures):
+            raise RefsegError("the model `instances` decodes what its own encode_text made")
+        choices = [self.chooser(expression, state.candidates) for expression in text.expressions]
+        remarks = [_remarks(expression, choice) for expression, choice in zip(text.expressions, choices, strict=True)]
+        return choices, remarks
+
+    def masks_of(self, state: ImageState, boxes: Float[Tensor, "k 4"]) -> Float[Tensor, "k H W"]:
+        """Mask logits at the input's size of any boxes (x0 y0 x1 y1, 0 to 1 of the image), proposed or not."""
+        top, left, bottom, right = state.content
+        result = torch.full((len(boxes), *self._input_size([state])), OUTSIDE)
+        if len(boxes):
+            made = self.proposer.mask_logits(state.image, boxes)
+            result[:, top:bottom, left:right] = torch.from_numpy(made)
+        return result
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Cross-entropy of the choice, of no target, and the pull of the weights to the rules.

@@ -15,6 +15,7 @@ from refseg.models.instances.vocabulary import (
     ORDINALS,
     PARTITIVES,
     PARTS,
+    PATTERNS,
     PICTURE,
     PRONOUNS,
     QUANTIFIERS,
@@ -24,10 +25,12 @@ from refseg.models.instances.vocabulary import (
 )
 from refseg.models.instances.words import table
 
-__all__ = ["read_phrase"]
+__all__ = ["BODY_SIDES", "NOT_PLACES_AFTER", "read_phrase"]
 
-_NOT_PLACES_AFTER = frozenset(("facing", "looking", "turned", "his", "her", "their", "its"))
-_BODY_SIDES = frozenset(
+_AFTER_ADVERB = frozenset(("in", "over", "alone", "around", "the", "about", "by", "dressed", ""))
+NOT_PLACES_AFTER = frozenset(("facing", "looking", "turned", "his", "her", "their", "its"))
+_TOPS = frozenset(("tank", "crop", "halter", "counter", "stove", "a"))
+BODY_SIDES = frozenset(
     ("arm", "leg", "foot", "eye", "ear", "knee", "shoulder", "elbow", "paw", "wing", "wrist", "horn")
 )
 
@@ -285,6 +288,8 @@ def _simple(words: list[str], notes: Notes) -> Phrase:
         if word.startswith(HOUR) and word[len(HOUR) :].isdigit():
             places.append(Place("clock", hour=int(word[len(HOUR) :])))
             notes.used.append(word)
+        elif word == "all" and (following == "you" or (groups[0] and following in _AFTER_ADVERB)):
+            continue  # "man all in black", "all you see"
         elif word in QUANTIFIERS:
             many = True
             count = 2 if word == "both" else count
@@ -317,7 +322,7 @@ def _simple(words: list[str], notes: Notes) -> Phrase:
         elif word == "far":
             places.append(Place("far"))
             notes.used.append(word)
-        elif word in COLOUR_WORDS and not (word == "orange" and not noun_in(words[at + 1 :]) and not groups[0]):
+        elif word in COLOUR_WORDS and not (word == "orange" and not _names(words[at + 1 :]) and not groups[0]):
             if word in ("dark", "light", "bright") and following in COLOUR_WORDS:
                 continue
             colours.append(word)
@@ -361,6 +366,11 @@ def _simple(words: list[str], notes: Notes) -> Phrase:
     )
 
 
+def _names(words: list[str]) -> bool:
+    """Whether something is named that a colour before it is said of; a top is, at the end."""
+    return noun_in(words) or words[-1:] == ["top"]
+
+
 def _is_rank(words: list[str], at: int) -> bool:
     """An ordinal orders; "second" at the end too ("the second")."""
     return not (words[at] == "second" and at + 1 < len(words) and words[at + 1] == "hand")
@@ -380,9 +390,9 @@ def _is_place(words: list[str], at: int) -> bool:
     word = words[at]
     if word in ("l", "r") and not (at == 0 or at == len(words) - 1):
         return False
-    if before in _NOT_PLACES_AFTER:
+    if before in NOT_PLACES_AFTER:
         return False
-    if word in ("left", "right") and following in _BODY_SIDES:
+    if word in ("left", "right") and following in BODY_SIDES:
         return False
     if word in ("left", "right") and following in ("hand", "hands"):
         third = words[at + 2] if at + 2 < len(words) else ""
@@ -394,7 +404,7 @@ def _is_place(words: list[str], at: int) -> bool:
         return False
     if word in ("upper", "lower") and (following in PARTS or following in ("half", "part")):
         return False
-    if word == "top" and (before in COLOUR_WORDS or before in ("tank", "crop", "halter", "counter", "stove", "a")):
+    if word == "top" and (before in COLOUR_WORDS or before in PATTERNS or before in _TOPS):
         return False
     return not (word == "right" and following in ("next", "by", "beside", "behind", "there", "here"))
 

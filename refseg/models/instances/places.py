@@ -98,6 +98,8 @@ def _place(place: Place, around: Among, weight: dict[str, Tensor], several: int)
         central = (layout.x - layout.middle[0]).abs() + 0.4 * (layout.y - layout.middle[1]).abs()
         relative = standardised(values, soft).abs() + 0.5 * off * (centre > 0.3)
         return -weight["middle"] * relative - weight["centre"] * (central / 0.15).clamp(max=3)
+    if place.side == "edge":
+        return weight["edge"] * (0.1 + layout.cut).log()
     values, sign = axis_of(place.side, layout)
     name = {"left": "left_right", "right": "left_right", "top": "vertical", "bottom": "vertical"}.get(
         place.side, place.side

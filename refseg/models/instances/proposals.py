@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +25,10 @@ from refseg.models.instances.masks import InstanceMasks
 from refseg.models.instances.regions import roi_features
 from refseg.models.instances.types import Proposals
 
-__all__ = ["Proposer", "believe_drawn", "class_columns", "merge_heads"]
+__all__ = ["Detections", "Proposer", "believe_drawn", "class_columns", "merge_heads"]
 
 _PERSON = CLASSES.index("person")
-_DRAWN_OUTPUTS = [number for number, name in enumerate(SECOND) if name.startswith("drawn ")]
+_IS_DRAWN = torch.tensor([name.startswith("drawn ") for name in SECOND])
 _IS_PART = torch.tensor([name in PART_OF for name in CLASSES])
 
 
@@ -41,10 +42,8 @@ def class_columns() -> Int[Tensor, " S"]:
 
 def believe_drawn(logits: Float[Tensor, "N P S"], drawn: Float[Tensor, " N"]) -> Float[Tensor, "N P S"]:
     """The second head's class logits with each drawn class's probability times the picture's of being drawn."""
-    chance = logits[..., _DRAWN_OUTPUTS].sigmoid() * drawn.sigmoid()[:, None, None]
-    gated = logits.clone()
-    gated[..., _DRAWN_OUTPUTS] = chance.clamp(1e-6, 1 - 1e-6).logit()
-    return gated
+    chance = logits.sigmoid() * drawn.sigmoid()[:, None, None]
+    return torch.where(_IS_DRAWN, chance.clamp(1e-6, 1 - 1e-6).logit(), logits)
 
 
 def _probabilities(logits: Float[Tensor, "P A"], second: bool) -> Float[Tensor, "P B"]:
@@ -58,6 +57,11 @@ def _probabilities(logits: Float[Tensor, "P A"], second: bool) -> Float[Tensor, 
     people = full[:, [CLASSES.index(name) for name in PEOPLE]].max(dim=1).values
     full[:, _PERSON] = torch.maximum(full[:, _PERSON], people)
     return full
+
+
+def _looks_drawn(second_logits: Float[Tensor, "P S"]) -> float:
+    """0 to 1: how surely something drawn was found. Drawn classes are gated by the whole picture already."""
+    return min(1.0, 2 * float(second_logits[:, _IS_DRAWN].sigmoid().max()))
 
 
 def _best(
@@ -107,6 +111,21 @@ def merge_heads(
     return boxes[torch.from_numpy(kept)], merged
 
 
+class Detections(NamedTuple):
+    """What the detector's network says of N pictures: boxes of every place in pixels of its input, with class logits.
+
+    The first head's, and the second one's with drawn classes believed as far as the picture looks drawn;
+    `pyramid` at strides 8, 16 and 32 and `prototypes` are what features and coarse masks of boxes are made of.
+    """
+
+    pyramid: list[Float[Tensor, "N _ _ _"]]
+    prototypes: Float[Tensor, "N _ _ _"]
+    boxes: Float[Tensor, "N P 4"]
+    logits: Float[Tensor, "N P A"]
+    second_boxes: Float[Tensor, "N P 4"]
+    second_logits: Float[Tensor, "N P S"]
+
+
 class Proposer(nn.Module):
     """Detector and masks together: a `ProposalSource`."""
 
@@ -124,15 +143,11 @@ class Proposer(nn.Module):
     def propose_many(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Proposals]:
         """Instances of several pictures of any sizes, looked at in one batch."""
         config, side = self.config.proposals, self.config.detector.side
-        maps, second = self.detector(normalise(images, side))
-        bins = self.config.detector.bins
-        others = decode(second, self.detector.second.classes, bins)
-        drawn = self.detector.second.drawn_logits(maps.pyramid)
+        detected = self.detect(normalise(images, side))
         heads = (
-            (decode(maps.outputs, self.config.detector.classes, bins), False),
-            (Decoded(others.boxes, believe_drawn(others.logits, drawn)), True),
+            (Decoded(detected.boxes, detected.logits), False),
+            (Decoded(detected.second_boxes, detected.second_logits), True),
         )
-        prototypes = self.detector.coarse.prototypes(maps.stem, maps.pyramid[0])
         found = []
         for index, image in enumerate(images):
             parts = [_best(decoded, index, is_second, side, config) for decoded, is_second in heads]
@@ -140,12 +155,34 @@ class Proposer(nn.Module):
                 torch.cat([each[0] for each in parts]), torch.cat([each[1] for each in parts]), config.merge_overlap
             )
             boxes, chance = boxes[: config.most], chance[: config.most]
-            features = roi_features([each[index] for each in maps.pyramid], boxes * side)
-            masks = self.detector.coarse(prototypes[index], features, boxes * side, side)
+            maps = [each[index] for each in detected.pyramid]
+            features, masks = self.describe(maps, detected.prototypes[index], boxes * side)
             colours = colour_shares(image, boxes, masks)
             size = (image.shape[0], image.shape[1])
-            found.append(Proposals(boxes, chance.max(dim=1).values, chance, features, colours, masks, size))
+            drawn = _looks_drawn(detected.second_logits[index])
+            found.append(Proposals(boxes, chance.max(dim=1).values, chance, features, colours, masks, size, drawn))
         return found
+
+    def detect(self, images: Float[Tensor, "N 3 S S"]) -> Detections:
+        """What the detector's network says of normalised pictures, before suppression."""
+        maps, second = self.detector(images)
+        bins = self.config.detector.bins
+        first = decode(maps.outputs, self.config.detector.classes, bins)
+        others = decode(second, self.detector.second.classes, bins)
+        drawn = self.detector.second.drawn_logits(maps.pyramid)
+        prototypes = self.detector.coarse.prototypes(maps.stem, maps.pyramid[0])
+        second_logits = believe_drawn(others.logits, drawn)
+        return Detections(maps.pyramid[:3], prototypes, first.boxes, first.logits, others.boxes, second_logits)
+
+    def describe(
+        self,
+        pyramid: Sequence[Float[Tensor, "C _ _"]],
+        prototypes: Float[Tensor, "P h w"],
+        boxes: Float[Tensor, "K 4"],
+    ) -> tuple[Float[Tensor, "K D"], Float[Tensor, "K M M"]]:
+        """RoI features and coarse mask logits of one picture's boxes, which are in pixels of the input."""
+        features = roi_features(pyramid, boxes)
+        return features, self.detector.coarse(prototypes, features, boxes, self.config.detector.side)
 
     def mask_logits(self, image: UInt8[np.ndarray, "H W 3"], boxes: Float[Tensor, "K 4"]) -> Float[np.ndarray, "K H W"]:
         """Fine mask logits of boxes, 0 to 1 of the picture, at the picture's size."""

@@ -39,6 +39,8 @@ class Proposals:
     mask_logits: in the frame of the box, > 0 is the instance; the pixel grid covers the box (cell centres at
         (i + 0.5) / M of the box).
     size: (height, width) of the picture in pixels; aspect ratios need it.
+    drawn: 0 to 1, whether the picture looks drawn. Colours of drawn things are plain: one that is not there counts
+        for more.
     """
 
     boxes: Float[Tensor, "K 4"]
@@ -48,6 +50,7 @@ class Proposals:
     colours: Float[Tensor, "K 11"]
     mask_logits: Float[Tensor, "K M M"]
     size: tuple[int, int]
+    drawn: float = 0.0
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -62,8 +65,9 @@ class Proposals:
         return self._with(lambda value: value.float())
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Proposals:
-        tensors = {item.name: change(getattr(self, item.name)) for item in fields(self) if item.name != "size"}
-        return Proposals(**tensors, size=self.size)
+        plain = ("size", "drawn")
+        tensors = {item.name: change(getattr(self, item.name)) for item in fields(self) if item.name not in plain}
+        return Proposals(**tensors, size=self.size, drawn=self.drawn)
 
 
 @dataclass(frozen=True)

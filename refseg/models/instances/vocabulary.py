@@ -18,6 +18,7 @@ __all__ = [
     "ORDINALS",
     "PARTITIVES",
     "PARTS",
+    "PATTERNS",
     "PICTURE",
     "PRONOUNS",
     "QUANTIFIERS",
@@ -46,10 +47,12 @@ SIDES = _by_word(
         "bottom": "bottom btm bttm bttom botom lower lowest bottommost lowermost bpttom",
         "middle": "middle mid center centre ctr central midle middel centered",
         "near": "front closest nearest foreground close closer closes frt fron frotn foremost forefront frontmost",
+        "edge": "cutoff",
         "far": "back rear background farthest furthest farther further distance backmost hindmost distant fartest",
     }
 )
-"""Words for a side of the picture, or for near and far."""
+"""Words for a side of the picture, or for near and far; "cutoff" is what `lookup.words_of` makes of "partly out of
+view" and the like."""
 STRONG = words_in("far very most extreme furthest farthest all way leftmost rightmost")
 """Said with a side: the outermost."""
 SIZES = _by_word(
@@ -109,6 +112,8 @@ PARTS = words_in(
     """
 )
 """Parts of persons and animals: colours said of them may show, themselves they are not found."""
+
+PATTERNS = words_in("striped stripy stripey checked checkered dotted spotted plaid patterned plain floral colorful")
 
 COLOUR_WORDS: MappingProxyType[str, MappingProxyType[str, float]] = MappingProxyType(
     {

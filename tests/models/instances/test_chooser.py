@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -125,14 +127,15 @@ def test_nothing_detected_is_none() -> None:
     assert found.reasons
 
 
-def test_two_thousand_layouts() -> None:
+@pytest.mark.parametrize("layouts", [300, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+def test_layouts_of_perfect_boxes(layouts: int) -> None:
     """Expressions that certainly mean some of perfect boxes, or certainly nothing: right in 97 of 100 at least."""
     chooser = Chooser(ChooserConfig(), Lexicon())
     right = 0
     with torch.inference_mode():
-        for puzzle in puzzles(2000, seed=11):
+        for puzzle in puzzles(layouts, seed=11):
             right += chosen(chooser(parse(puzzle.expression.text), puzzle.candidates)) == set(puzzle.expression.targets)
-    assert right >= 1940
+    assert right >= 0.97 * layouts
 
 
 def test_each_weight_is_learnt_from_something() -> None:
@@ -155,13 +158,13 @@ def test_each_weight_is_learnt_from_something() -> None:
         "third cat from left",
         "dog behind the white cat",
     ]
-    texts += ["left dog", "cat horse", "man in white", "green dog", "cat on the right", "animals", "four dogs"]
+    texts += ["left dog", "cat horse", "man in white", "man in pink", "man in green", "green dog", "pink dog", "cat on the right", "animals", "four dogs", "partial dog"]
     view = View(
         (320, 320),
         (thing("dog", 20, 40), thing("dog", 150, 200, 60, "red"), thing("cat", 80, 90), thing("man", 200, 30)),
     )
-    for text in texts:
-        candidates = candidates_of(view, certain=0.6, noise=0.05)
+    for number, text in enumerate(texts):
+        candidates = replace(candidates_of(view, certain=0.6, noise=0.05), drawn=float(number % 2))
         choice = chooser(parse(text), candidates)
         total = (
             total

@@ -222,3 +222,31 @@ def test_long_texts_are_cut_and_say_so() -> None:
     assert parse(text).cut
     assert time.perf_counter() - start < 5
     assert not parse(" ".join(["dog"] * MAX_WORDS)).cut
+
+
+@pytest.mark.parametrize("text", ["partial umbrella", "umbrella almost out of the picture", "umbrella cut off on left"])
+def test_what_the_edge_cuts_off(text: str) -> None:
+    (phrase,) = parse(text).phrases
+    assert phrase.head == "umbrella"
+    assert "edge" in [place.side for place in phrase.places]
+
+
+def test_all_is_not_always_a_number() -> None:
+    assert parse("all the dogs").phrases[0].many
+    assert not parse("man all in black").phrases[0].many
+    assert not parse("left elephant all you see is a bit of it").phrases[0].many
+
+
+def test_names_with_sides_are_names() -> None:
+    first, second = parse("the front left door and a back left door").phrases
+    assert (first.head, second.head) == ("front left door", "back left door")
+    assert not first.places
+
+
+def test_garments_one_by_one() -> None:
+    assert [phrase.head for phrase in parse("the biggest blouse and the biggest skirt").phrases] == ["blouse", "skirt"]
+    assert len(parse("blue shirt and jeans").phrases) == 1
+    (phrase,) = parse("the lady with the orange top").phrases
+    assert (phrase.colours, phrase.traits, phrase.places) == (("orange",), ("top",), ())
+    man, bottle = parse("man wearing a checked purple top and closest bottle").phrases
+    assert (man.colours, bottle.head) == (("purple",), "bottle")
