@@ -1,4 +1,4 @@
-"""Drawn scenes: an exact world of pictures, masks and expressions, made by our own code.
+"""Drawn scenes: an exact world of images, masks and expressions, made by our own code.
 
 `generate(seed, index)` draws one scene; `SceneDataset` and `SceneStream` draw many; `refseg data scenes` writes them as
 files. `expressions_of` makes expressions for any `View` of things, drawn or annotated.

@@ -1,4 +1,4 @@
-"""What stands behind the objects: floor, wall or sky, and clutter that no sentence names.
+"""What stands behind the objects: floor, wall or sky, and clutter that no expression names.
 
 Everything is muted, so that a colour word never means the backdrop, and drawn in perspective: a floor pixel at height y
 lies 1 / (y - horizon) away.

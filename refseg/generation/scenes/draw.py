@@ -1,4 +1,4 @@
-"""From a layout to a picture and exact masks.
+"""From a layout to an image and exact masks.
 
 Every object becomes a patch with coverage (alpha). Patches are laid over the backdrop from far to near; a pixel
 belongs to the nearest object that covers at least half of it, which makes the visible masks exact and disjoint. An
@@ -20,7 +20,7 @@ from refseg.generation.scenes.world import CATEGORIES, Layout, Placed
 from refseg.palette import PAINTS
 
 MIN_VISIBLE = 0.62  # of the object's own pixels
-MIN_PIXELS = 0.0016  # of the picture's pixels: 164 at 320 x 320
+MIN_PIXELS = 0.0016  # of the image's pixels: 164 at 320 x 320
 _CREAM: Colour = (244, 240, 228)
 _INKY: Colour = (70, 72, 84)
 
@@ -41,7 +41,7 @@ _LOOKS: dict[str, tuple[str, float]] = {
 
 @dataclass
 class Patch:
-    """One object's pixels inside the picture: colours times coverage, coverage, and the top left corner."""
+    """One object's pixels inside the image: colours times coverage, coverage, and the top left corner."""
 
     colour: NDArray[np.float32]
     cover: NDArray[np.float32]
@@ -56,7 +56,7 @@ class Patch:
 
 
 def render(item: Placed, size: int, light: float) -> Patch | None:
-    """The patch of an object in a picture of size x size; None when nothing of it falls inside."""
+    """The patch of an object in an image of size x size; None when nothing of it falls inside."""
     height = max(4, round(item.height * size))
     aspect = item.width / item.height
     scale = 4 if height < 48 else 3 if height < 120 else 2
@@ -109,7 +109,7 @@ def visible_masks(patches: list[Patch], size: int) -> tuple[NDArray[np.bool_], l
 
 
 def paint(layout: Layout, patches: list[Patch], size: int, rng: random.Random) -> NDArray[np.uint8]:
-    """The finished picture, (size, size, 3) RGB."""
+    """The finished image, (size, size, 3) RGB."""
     picture = draw_backdrop(layout, size, rng)
     softness = rng.uniform(0.28, 0.46)
     for item, patch in zip(layout.objects, patches, strict=True):

@@ -1,4 +1,4 @@
-"""Drawn scenes: a picture, its things with exact masks, and expressions with exact targets; one by one, or many."""
+"""Drawn scenes: an image, its things with exact masks, and expressions with exact targets; one by one, or many."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Scene:
     split: str
 
     def mask(self, expression: Expression) -> NDArray[np.bool_]:
-        """The (H, W) union of what a sentence means."""
+        """The (H, W) union of what an expression means."""
         return np.asarray(self.masks[list(expression.targets)].any(0))
 
 
@@ -43,7 +43,7 @@ def generate(
 ) -> Scene:
     """Scene `index` of a split: the same bytes for the same arguments, in any process and order.
 
-    `size` is the side of the square picture in pixels, `sentences` how many there are at most (a poor scene may carry
+    `size` is the side of the square image in pixels, `sentences` how many there are at most (a poor scene may carry
     fewer), `plus` leaves out words for absolute places as RefCOCO+ does. Raises `RefsegError` for sizes below 64 and
     unknown splits.
     """
@@ -120,7 +120,7 @@ class SceneStream:
 
 
 def scene_samples(scene: Scene, image_id: int | None = None) -> list[Sample]:
-    """One sample a sentence; picture and masks stay in memory. `image_id` is the scene's number if not given."""
+    """One sample an expression; image and masks stay in memory. `image_id` is the scene's number if not given."""
     number = scene.index if image_id is None else image_id
     size = (scene.image.shape[0], scene.image.shape[1])
     objects = [

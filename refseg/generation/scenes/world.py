@@ -1,6 +1,6 @@
 """The drawn world: what there is, what it looks like, and where it stands.
 
-A layout is free of pixels: positions and heights are fractions of the picture's height (the pictures are square). The
+A layout is free of pixels: positions and heights are fractions of the image's height (the images are square). The
 camera looks along a flat floor, so that an object of height h whose foot is at y is drawn h * (y - horizon) / eye tall:
 what is nearer stands lower and is larger.
 """
@@ -93,7 +93,7 @@ class Placed:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) as fractions of the picture."""
+        """(left, top, right, bottom) as fractions of the image."""
         return self.x - self.width / 2, self.foot - self.height, self.x + self.width / 2, self.foot
 
 
@@ -128,7 +128,7 @@ def sample_layout(rng: random.Random, split: str = "train") -> Layout:
     """A set with 2 to 10 objects that leave each other in sight.
 
     Objects come in groups of one to four of a category (or of people), with colours from a small palette, so that most
-    words fit several objects and a sentence has to tell them apart. testA always has people, testB always something
+    words fit several objects and an expression has to tell them apart. testA always has people, testB always something
     else, testC at least one held-out combination; the others have none.
     """
     indoors = rng.random() < 0.55

@@ -1,11 +1,11 @@
 """Drawn scenes as files in gRefCOCO's own format, so that every loader of that data set reads them.
 
-    OUT/scenes/grefs(scenes).json   sentences: {ref_id, image_id, ann_id, category_id, no_target, split, sentences, ...}
-    OUT/scenes/instances.json       pictures, objects with run-length encoded masks, categories (COCO)
+    OUT/scenes/grefs(scenes).json   refs: {ref_id, image_id, ann_id, category_id, no_target, split, sentences, ...}
+    OUT/scenes/instances.json       images, objects with run-length encoded masks, categories (COCO)
     OUT/scenes/settings.json        what they were drawn from
     OUT/images/train2014/COCO_train2014_000900000000.jpg ...
 
-Each sentence carries its kind. Numbers of pictures start beyond COCO's, so that both can lie in one folder. Work is
+Each expression carries its kind. Numbers of images start beyond COCO's, so that both can lie in one folder. Work is
 done in chunks of scenes by several processes; a chunk's records are kept until all are there, so that a run that was
 stopped goes on where it was. What is written depends on the settings alone, not on how many processes wrote it.
 """
@@ -32,7 +32,7 @@ from refseg.generation.scenes.scene import SPLITS, Scene, generate
 from refseg.generation.scenes.world import CATEGORIES
 
 FIRST_IMAGE_ID = 900_000_000
-_SPLIT_ROOM = 10_000_000  # picture numbers a split may use
+_SPLIT_ROOM = 10_000_000  # image numbers a split may use
 _CHUNK = 20
 _CATEGORY_IDS = {name: number for number, name in enumerate(CATEGORIES, 1)}
 
@@ -77,7 +77,7 @@ class _Chunk:
 def write_scenes(
     folder: Path, settings: SceneSettings, workers: int = 1, progress: Callable[[int], None] | None = None
 ) -> dict[str, dict[str, int]]:
-    """Draw the scenes and write them under `folder`; returns the number of sentences by split and kind.
+    """Draw the scenes and write them under `folder`; returns the number of expressions by split and kind.
 
     `progress` is called with the number of scenes just finished. A folder that already holds these scenes is left as it
     is. Raises `DataError` when the folder holds scenes of other settings.
@@ -139,7 +139,7 @@ def _read(path: Path) -> Any:
 
 
 def _draw_chunk(folder: Path, settings: SceneSettings, chunk: _Chunk) -> None:
-    """Write the pictures of a chunk, then its records."""
+    """Write the images of a chunk, then its records."""
     records = []
     for index in range(chunk.start, chunk.stop):
         scene = generate(settings.seed, index, settings.size, settings.sentences, chunk.split, settings.plus)
@@ -157,7 +157,7 @@ def _draw_chunk(folder: Path, settings: SceneSettings, chunk: _Chunk) -> None:
 
 
 def _record(scene: Scene, image_id: int, name: str) -> dict[str, Any]:
-    """One scene's picture, objects and referents; objects are numbered within the scene for now."""
+    """One scene's image, objects and referents; objects are numbered within the scene for now."""
     objects = []
     for thing, mask in zip(scene.things, scene.masks, strict=True):
         left, top, right, bottom = thing.box

@@ -63,7 +63,7 @@ class PropagationConfig(Config):
 
 @dataclass(frozen=True)
 class RefinementConfig(Config):
-    """The refinement module (section 3.2.4): three 3x3 convolutions on picture and coarse mask."""
+    """The refinement module (section 3.2.4): three 3x3 convolutions on image and coarse mask."""
 
     enabled: bool = True
     """Without it the coarse mask is the answer (table 3.1)."""

@@ -1,18 +1,18 @@
-r"""ISFP: a grid whose cells stand for things; the sentence chooses a cell, and the cell has a mask.
+r"""ISFP: a grid whose cells stand for things; the expression chooses a cell, and the cell has a mask.
 
 Liu, Jiang, Ding: Instance-Specific Feature Propagation for Referring Segmentation, IEEE Transactions on Multimedia,
 2022; here after chapter 3 of the first author's thesis.
 
-    picture -> F_vl (1/8)  -.
-            -> F_vm (1/16)  > product with the sentence -> down path -> F_ide -> identification branch -> F_ins, S x S
+    image   -> F_vl (1/8)  -.
+            -> F_vm (1/16)  > product with the expression -> down path -> F_ide -> identification branch -> F_ins, S x S
             -> F_vs (1/32) -'                 |                                    -> relationship analysis -> cell
-    sentence -> F_t --------------------------'-> up path -> F_seg -> segmentation branch -> S^2 masks (1/8)   |
+    expression -> F_t ------------------------'-> up path -> F_seg -> segmentation branch -> S^2 masks (1/8)   |
                                                                                                  |             |
-                                         mask <- refinement, with the picture <- coarse mask <---'-------------'
+                                         mask <- refinement, with the image <- coarse mask <-----'-------------'
 
 Ours <-> the thesis: `width` C_f, `grid` S, `instances` F_ins, `identify_logits` the identifying map, `channel_logits`
 the S^2 masks; channel i S + j belongs to row i, column j. There is no published code; what the text leaves open is a
-field of `isfp_config.py`.
+field of `config.py`.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ NOWHERE = -20.0
 
 
 class ISFPState(NamedTuple):
-    """N pictures, encoded once for all their sentences."""
+    """N images, encoded once for all their expressions."""
 
     visual: tuple[Float[Tensor, "N _ _ _"], ...]
     """Convolutions of F_vl, F_vm and F_vs: the visual factors of equation 3.1."""
     image: Float[Tensor, "N 3 u v"] | None
-    """The picture at the size that the refinement reads."""
+    """The image at the size that the refinement reads."""
     size: tuple[int, int]
     """Height and width of the input."""
     tag_logits: Float[Tensor, "N t h w"] | None = None
 
 
 class Fusion(nn.Module):
-    """Products of each level's visual factor and the sentence's (equation 3.1), normalised and rectified."""
+    """Products of each level's visual factor and the expression's (equation 3.1), normalised and rectified."""
 
     def __init__(self, text_width: int, width: int, product_norm: bool) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class SegmentationBranch(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Three 3x3 convolutions of picture and coarse mask, added to the enlarged coarse mask (section 3.2.4)."""
+    """Three 3x3 convolutions of image and coarse mask, added to the enlarged coarse mask (section 3.2.4)."""
 
     def __init__(self, config: RefinementConfig) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class Refinement(nn.Module):
 
 
 class ISFP(nn.Module):
-    """The model; `build_isfp` wires its parts. Pictures are encoded without the sentence."""
+    """The model; `build_isfp` wires its parts. Images are encoded without the expression."""
 
     late_fusion = True
 
@@ -193,7 +193,7 @@ class ISFP(nn.Module):
         return self.text(tokens)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> ISFPState:
-        """What no sentence changes. The padding of a letterbox is seen like any other grey, as in the lineage."""
+        """What no expression changes. The padding of a letterbox is seen like any other grey, as in the lineage."""
         maps = self.vision(images)
         visual = tuple(
             layer(channels_last(with_coordinates(maps[stride]) if self.config.coordinates else maps[stride]))
@@ -295,7 +295,7 @@ class ISFP(nn.Module):
 
 
 def chosen_cells(identify: Float[Tensor, "B S S"], threshold: float | None) -> Bool[Tensor, "B S S"]:
-    """The likeliest cell of each sentence, and with a `threshold` all others of that probability or more, unless none
+    """The likeliest cell of each expression, and with a `threshold` all others of that probability or more, unless none
     reaches it."""
     flat = identify.flatten(1)
     best = F.one_hot(flat.argmax(dim=1), flat.shape[1]).bool()
@@ -317,7 +317,7 @@ def _iou(predictions: Bool[Tensor, "B h w"], targets: Bool[Tensor, "B h w"]) -> 
 
 def with_true_location(model: ISFP, batch: Batch, targets: Targets) -> Output:
     """The answers when the identification branch names the cell of each target's centre of gravity (table 3.2A);
-    sentences without target have no cell and an empty mask."""
+    expressions without target have no cell and an empty mask."""
     cells = grid_targets(targets, model.config.grid, model.config.needs.instances).centres
     state = model.encode_image(batch.images, batch.pixel_mask)
     return model.decode(state, model.encode_text(batch.tokens), batch.image_index, cells)
@@ -325,7 +325,7 @@ def with_true_location(model: ISFP, batch: Batch, targets: Targets) -> Output:
 
 def with_true_masks(model: ISFP, output: Output, targets: Targets) -> Output:
     """The answers when the segmentation branch draws what the chosen cells stand for (table 3.2B): a positive cell is
-    worth its target's mask. Targets do not know the picture's other things, so that any other cell is worth an empty
+    worth its target's mask. Targets do not know the image's other things, so that any other cell is worth an empty
     mask; in the thesis it is worth the other thing's, which shares next to nothing with the target."""
     if "cells" not in output.auxiliary:
         raise RefsegError("this ISFP has no identification branch: there is no chosen cell")

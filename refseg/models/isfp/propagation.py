@@ -6,7 +6,7 @@
     3 4 5   column, diagonal   so that A hears of B what B has heard of A ("comparison", thesis, section 3.2.3)
 
 Cells of one number, an anti-diagonal, do not wait for one another: a sweep of S x S cells takes 2S - 1 matrix products,
-one for all cells of a diagonal, all sentences and all four paths.
+one for all cells of a diagonal, all expressions and all four paths.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-r"""LAVT: words enter the picture's encoder after every stage, and a plain decoder reads the mask off its maps.
+r"""LAVT: words enter the image encoder after every stage, and a plain decoder reads the mask off its maps.
 
-Yang et al.: LAVT: Language-Aware Vision Transformer for Referring Image Segmentation, CVPR 2022.
+Yang, Wang, Tang, Chen, Zhao, Torr: LAVT: Language-Aware Vision Transformer for Referring Image Segmentation, CVPR 2022.
 
-    sentence -> text L ---------.-----------.-----------.-----------.
+    expression -> text L -------.-----------.-----------.-----------.
                                 v           v           v           v
-    picture -> Swin stage 1 -> PWAM -> 2 -> PWAM -> 3 -> PWAM -> 4 -> PWAM
+    image   -> Swin stage 1 -> PWAM -> 2 -> PWAM -> 3 -> PWAM -> 4 -> PWAM
                                 |F_1        |F_2        |F_3        |F_4
     mask <- linear <- conv <- x2 [;] <- conv x2 [;] <- conv x2 [;] <'
 
@@ -36,7 +36,7 @@ __all__ = ["LAVT", "LAVTState", "PlainDecoder", "build_lavt"]
 
 
 class LAVTState(NamedTuple):
-    """Pictures that have read their sentences, one each."""
+    """Images that have read their expressions, one each."""
 
     maps: VisualFeatures
     """F_1 to F_4 by stride."""
@@ -82,7 +82,7 @@ class LAVT(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Mask logits at stride 4, and `auxiliary`: `mask_pairs` (B, 2, h, w) background's and foreground's logit, and
-        where they exist `tag_logits` (N, t, h, w), the mean over a picture's sentences."""
+        where they exist `tag_logits` (N, t, h, w), the mean over an image's expressions."""
         text = self.encode_text(batch.tokens)
         single = batch.expanded()
         maps = self.vision(single.images, self.language_stages.after_stage(text))
@@ -97,11 +97,11 @@ class LAVT(nn.Module):
         return self.text(tokens)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> LAVTState:
-        """Raises `RefsegError`: words enter the picture encoder, so a picture has no state without its sentence."""
+        """Raises `RefsegError`: words enter the image encoder, so an image has no state without its expression."""
         raise RefsegError("LAVT reads the sentence inside its picture encoder: call it with both")
 
     def decode(self, state: LAVTState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers; sentence b belongs to entry b of the state, `image_index` must be None."""
+        """The answers; expression b belongs to entry b of the state, `image_index` must be None."""
         if image_index is not None:
             raise RefsegError("LAVT reads the sentence inside its picture encoder: every sentence wants its own maps")
         pairs, finest = self.pixel_decoder(state.maps)

@@ -65,8 +65,8 @@ class LTSLosses(SharedLosses):
 _TEXT = RecurrentTextConfig(
     max_words=15, train_embedding=False, hidden=512, directions="concat", pool="mean", dropout=0.0
 )
-"""Equations 1 to 4: both directions side by side, the sentence is the mean of its words. "A 1024 dimensional bi-GRU" is
-read as 1024 channels for both directions together; 20 words for G-Ref."""
+"""Equations 1 to 4: both directions side by side, the expression is the mean of its words. "A 1024 dimensional bi-GRU"
+is read as 1024 channels for both directions together; 20 words for G-Ref."""
 
 
 @dataclass(frozen=True)

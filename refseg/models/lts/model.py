@@ -1,15 +1,15 @@
-r"""LTS: locate the object by a kernel that the sentence makes, then segment with its place as a prior.
+r"""LTS: locate the object by a kernel that the expression makes, then segment with its place as a prior.
 
 Jing, Kong, Wang, Wang, Li, Tan: Locate then Segment: A Strong Pipeline for Referring Image Segmentation, CVPR 2021.
 
-    picture -> F_v1 (1/32) ---- product --> F_m1 -> up -> F_m2 -> up -> F_m3 (1/8) ---.---> segmentation -> P_mask (1/4)
+    image   -> F_v1 (1/32) ---- product --> F_m1 -> up -> F_m2 -> up -> F_m3 (1/8) ---.---> segmentation -> P_mask (1/4)
             -> F_v2 (1/16) -------|------------------------'       |                 |         ^
             -> F_v3 (1/8)  -------|--------------------------------'              locator ---- H_mask, the prior
-    sentence -> f_text -----------'-----------------------------------------------'
+    expression -> f_text ---------'-----------------------------------------------'
 
 Ours <-> the paper: `width` d_k, `visual` g(F_v W_v), `features` F_m3, `response_logits` H_mask before its sigmoid,
 `mask_logits` P_mask before its sigmoid. There is no published code; what the paper leaves open is a field of
-`lts_config.py`.
+`config.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STRIDES = (32, 16, 8)
 
 
 class LTSState(NamedTuple):
-    """N pictures, encoded once for all their sentences."""
+    """N images, encoded once for all their expressions."""
 
     visual: tuple[Float[Tensor, "N _ _ _"], ...]
     """g(F_v1 W_v1), g(F_v2 W_v2) and g(F_v3 W_v3)."""
@@ -63,7 +63,7 @@ class Activated(nn.Module):
 
 
 class FilterResponse(nn.Module):
-    """Relevance filtering (equation 8): a kernel of the sentence, or one of each word whose maps a 1x1 convolution
+    """Relevance filtering (equation 8): a kernel of the expression, or one of each word whose maps a 1x1 convolution
     combines (table 5, after DMN)."""
 
     def __init__(self, width: int, text_width: int, max_words: int | None) -> None:
@@ -82,8 +82,8 @@ class FilterResponse(nn.Module):
 
 
 class TransformerResponse(nn.Module):
-    """A transformer decoder layer whose queries are all places and whose memory is the sentence, and a linear map
-    (equation 9). Its softmax over one sentence is 1 wherever it stands: cross-attention adds the same to all places."""
+    """A transformer decoder layer whose queries are all places and whose memory is the expression, and a linear map
+    (equation 9). Its softmax over one vector is 1 at every place: cross-attention adds the same to all of them."""
 
     def __init__(self, config: LocatorConfig, width: int, text_width: int) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Locator(nn.Module):
 
 
 class LTS(nn.Module):
-    """The model; `build_lts` wires its parts. Pictures are encoded without the sentence."""
+    """The model; `build_lts` wires its parts. Images are encoded without the expression."""
 
     late_fusion = True
 
@@ -178,7 +178,7 @@ class LTS(nn.Module):
         return self.text(tokens)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> LTSState:
-        """What no sentence changes. The padding of a letterbox is seen like any other grey, as in the lineage."""
+        """What no expression changes. The padding of a letterbox is seen like any other grey, as in the lineage."""
         maps = self.vision(images)
         visual = []
         for stride, layer in zip(STRIDES, self.visual, strict=True):
@@ -251,7 +251,7 @@ class LTS(nn.Module):
 
 
 def pointed(response_logits: Float[Tensor, "B h w"], masks: Bool[Tensor, "B H W"]) -> Bool[Tensor, " B"]:
-    """Whether the strongest response of each sentence lies in its mask; the mean is the paper's localisation quality
+    """Whether the strongest response of each expression lies in its mask; the mean is the paper's localisation quality
     (section 4.3). A cell of the map stands for the pixel at its centre."""
     height, width = response_logits.shape[1:]
     best = response_logits.flatten(1).argmax(dim=1)

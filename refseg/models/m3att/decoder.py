@@ -124,7 +124,7 @@ class MutualDecoder(nn.Module):
         pixel_mask: Bool[Tensor, "B T"] | None,
         image_index: Int[Tensor, " B"] | None,
     ) -> Decoded:
-        """F_dec from F_t (`words`) and F_enc (`pixels`, N pictures; `image_index[b]` is that of sentence b)."""
+        """F_dec from F_t (`words`) and F_enc (`pixels`, N images; `image_index[b]` is that of expression b)."""
         language, query = words, words
         decoded, mutual = self.layers[0](query, pixels, size, word_mask, pixel_mask, image_index)
         for index, layer in enumerate(self.layers[1:]):
@@ -202,5 +202,5 @@ class MaskDecoder(nn.Module):
         return torch.cat([grid, summed.expand_as(grid)], dim=1)
 
     def _in_slots(self, maps: Float[Tensor, "B L h w"]) -> Float[Tensor, "B S h w"]:
-        """A channel for each word slot that there can be; those beyond the sentences at hand stay empty."""
+        """A channel for each word slot that there can be; those beyond the expressions at hand stay empty."""
         return F.pad(maps, (0, 0, 0, 0, 0, self.slots - maps.shape[1]))

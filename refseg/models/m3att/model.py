@@ -3,14 +3,14 @@ r"""M3Att: words and pixels attend to one another, again and again.
 Liu, Ding, Zhang, Jiang: Multi-Modal Mutual Attention and Iterative Interaction for Referring Image Segmentation, IEEE
 Transactions on Image Processing 2023; described here as chapter 5 of the first author's thesis has it.
 
-    picture  -> encoder -> neck -> F_vis -> transformer encoder -> F_enc ------------------------------> mask decoder
+    image    -> encoder -> neck -> F_vis -> transformer encoder -> F_enc ------------------------------> mask decoder
                                                                      | to every layer                        ^
-    sentence -> encoder -> words F_t ---> M3Dec layer -> IMI -> M3Dec layer -> IMI -> M3Dec layer -> F_dec --'
+    expression -> encoder -> words F_t -> M3Dec layer -> IMI -> M3Dec layer -> IMI -> M3Dec layer -> F_dec --'
                     |         |                           ^                    ^                      |
                     |         '---------------------------'--------------------'                      |
                     `-> sentence F'_t -------------> language feature reconstruction (training) <-----'
 
-Ours <-> the thesis: `state.pixels` F_enc, `words` F_t, `sentence` F'_t, `auxiliary["fused"]` F_dec, `width` C. M3Dec
+Ours <-> the thesis: `state.pixels` F_enc, `words` F_t, `sentence` F'_t, `auxiliary["fused"]` F_dec, `width` C. M3Dec,
 IMI and the mask decoder are in `decoder.py`, mutual attention in `mutual.py`, the reconstruction in
 `reconstruction.py`, F_vis in `neck.py`.
 """
@@ -42,7 +42,7 @@ __all__ = ["M3Att", "M3AttState", "PixelEncoder", "build_m3att"]
 
 
 class M3AttState(NamedTuple):
-    """N pictures, encoded once for all their sentences."""
+    """N images, encoded once for all their expressions."""
 
     pixels: Float[Tensor, "N T C"]
     """F_enc, row by row; zeros on padding where it is masked."""
@@ -79,7 +79,7 @@ class PixelEncoder(nn.Module):
 
 
 class M3Att(nn.Module):
-    """The model; `build_m3att` wires its parts. Pictures are encoded without the sentence."""
+    """The model; `build_m3att` wires its parts. Images are encoded without the expression."""
 
     late_fusion = True
 
@@ -118,15 +118,15 @@ class M3Att(nn.Module):
         return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
-        """One vector a word and one a sentence, before they are brought to C channels."""
+        """One vector a word and one an expression, before they are brought to C channels."""
         return self.text(tokens)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> M3AttState:
-        """F_enc: what no sentence changes."""
+        """F_enc: what no expression changes."""
         maps = self.neck(self.vision(images))
         grid = (maps.shape[2], maps.shape[3])
         tags = None if self.tags is None else self.tags(maps)
-        # Warped pictures have no padding, and attention without a mask is faster.
+        # Warped images have no padding, and attention without a mask is faster.
         masked = self.config.mask_padding and self.config.input.resize != "warp"
         cells = patch_mask(pixel_mask, self.config.stride)
         pixels = self.encoder(maps, cells if masked else torch.ones_like(cells))
@@ -146,7 +146,7 @@ class M3Att(nn.Module):
         fused, attended = self.decoder(words, state.pixels, state.grid, word_mask, pixel_mask, image_index)
         logits = self.mask_decoder(fused, state.pixels, state.grid, word_mask, image_index)
         stride = self.config.mask_decoder.output_stride
-        # Cells beyond the picture's border are of no interest.
+        # Cells beyond the image's border are of no interest.
         logits = logits[:, : -(-state.size[0] // stride), : -(-state.size[1] // stride)]
         no_target = None if self.no_target is None else self.no_target(fused, word_mask)
         # Padding that may be looked at counts like words.

@@ -61,8 +61,8 @@ class GridLinear(nn.Module):
     """A linear layer over all places of a map, as if it had been made for each size of map.
 
     At the size that it was built for it is the plain linear layer of heads * rows * columns inputs. At another size its
-    weight is resized like a picture (bilinear, smoothed when it shrinks) and scaled by the ratio of the numbers of
-    places. It is so the same weighted integral over the picture: a constant map gives the same answer at each size.
+    weight is resized like an image (bilinear, smoothed when it shrinks) and scaled by the ratio of the numbers of
+    places. It is so the same weighted integral over the image: a constant map gives the same answer at each size.
     """
 
     def __init__(self, rows: int, columns: int, outputs: int, heads: int = 1) -> None:
@@ -120,7 +120,7 @@ class MutualAttention(nn.Module):
         """Equations 5.1 and 5.2, and the product of both ways through the linear layer and what follows it.
 
         `size` is the map's (rows, columns), T in all. Masks are True on what may be looked at, None means everything.
-        `image_index[b]` is the picture of sentence b, so that pixels are projected once a picture; None: one to one.
+        `image_index[b]` is the image of expression b, so that pixels are projected once an image; None: one to one.
         """
         keys = self._split(self.word_key(words))
         scores = self._scores(keys, self._of(self.pixel_key(pixels), image_index))
@@ -177,7 +177,7 @@ class MutualAttention(nn.Module):
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def _of(self, pixels: Float[Tensor, "N T C"], image_index: Int[Tensor, " B"] | None) -> Float[Tensor, "B H T c"]:
-        """Projected pixels of each sentence's picture."""
+        """Projected pixels of each expression's image."""
         return self._split(pixels if image_index is None else pixels[image_index])
 
 

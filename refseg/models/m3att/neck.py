@@ -70,7 +70,7 @@ def at_stride(
 ) -> Float[Tensor, "N C u v"]:
     """A map of `stride` at the stride `target`: cells repeated, or the means of those that lie in a cell of it.
 
-    `size` is the result's: (rows, columns) that cover the same picture. Places stay where they are for sizes that no
+    `size` is the result's: (rows, columns) that cover the same image. Places stay where they are for sizes that no
     stride divides, since cells count from the upper left corner in every map.
     """
     if stride < target:

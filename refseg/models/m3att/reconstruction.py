@@ -1,4 +1,4 @@
-r"""Language feature reconstruction: a loss that asks fused features what the sentence was (M3Att's LFR).
+r"""Language feature reconstruction: a loss that asks fused features what the expression was (M3Att's LFR).
 
 Liu, Ding, Zhang, Jiang: Multi-Modal Mutual Attention and Iterative Interaction for Referring Image Segmentation, IEEE
 TIP 2023, equation 5.4 in the thesis of the first author, chapter 5.
@@ -42,7 +42,7 @@ class LanguageReconstruction(nn.Module):
     """F_proj of `language` channels and F_rec from `features` channels, both brought to `width` and compared.
 
     Args:
-        language: channels of the words and of the sentence.
+        language: channels of the words and of the expression.
         features: channels of the fused features.
         width: channels in which they are compared; None takes `language`, as in the thesis.
         norm: batch normalisation after every linear layer, as the thesis says of its linear layers in general; equation
@@ -78,7 +78,7 @@ class LanguageReconstruction(nn.Module):
         features: Float[Tensor, "B K D"],
         feature_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The mean squared error of F_rec and F_proj over sentences and channels; masks are True on what counts."""
+        """The mean squared error of F_rec and F_proj over expressions and channels; masks are True on what counts."""
         target = self.project(words, sentence, mask)
         if self.detach_target:
             target = target.detach()
@@ -87,7 +87,7 @@ class LanguageReconstruction(nn.Module):
     def project(
         self, words: Float[Tensor, "B L C"], sentence: Float[Tensor, "B C"], mask: Bool[Tensor, "B L"] | None
     ) -> Float[Tensor, "B W"]:
-        """F_proj: the mean over the real words and the sentence (equation 5.4)."""
+        """F_proj: the mean over the real words and the expression (equation 5.4)."""
         positions = sinusoidal_positions(words.shape[1], words.shape[2] + words.shape[2] % 2)[:, : words.shape[2]]
         tokens = torch.cat([words + positions.to(words), sentence[:, None]], dim=1)
         real = None if mask is None else torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
@@ -129,7 +129,7 @@ class Reconstructing(nn.Module):
 
     @property
     def late_fusion(self) -> bool:
-        """Whether the system encodes a picture without the sentence."""
+        """Whether the system encodes an image without the expression."""
         return bool(self.model.late_fusion)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> Any:
@@ -218,7 +218,7 @@ def attach_reconstruction(
         model: any system of `refseg.models`.
         features: where its fused features are: the dotted name of a module whose output they are, or
             "auxiliary.NAME" for what `Output.auxiliary` holds; (B, K, C), a map (B, C, h, w) or one vector (B, C) a
-            sentence. All of them count, padding too.
+            expression. All of them count, padding too.
         channels: their channels, C.
         part: the attribute of that output, where it is a named tuple ("patches").
         weight: of the loss; .1 in the thesis.

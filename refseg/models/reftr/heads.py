@@ -148,7 +148,7 @@ class MaskHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def encode(self, maps: dict[int, Tensor]) -> list[Float[Tensor, "N _ _ _"]]:
-        """What comes in on the way up, from the encoder's maps: once a picture, for all its sentences."""
+        """What comes in on the way up, from the encoder's maps: once an image, for all its expressions."""
         return [skip(maps[stride]) for skip, stride in zip(self.skips, SKIPS, strict=True)]
 
     def forward(

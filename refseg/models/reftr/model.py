@@ -1,19 +1,19 @@
-r"""RefTR: boxes and masks of the phrases of a sentence, decoded from queries that know their context.
+r"""RefTR: boxes and masks of the phrases of an expression, decoded from queries that know their context.
 
 Li, Sigal: Referring Transformer: A One-step Approach to Multi-task Visual Grounding, NeurIPS 2021.
 
-    picture -> vision f_I -> projection --.
+    image   -> vision f_I -> projection --.
                                            > visual-lingual encoder -> f_vl: words -.      pixels
-    sentence Q -> text f_Q -> MLP -'                                                 \       |   \
+    expression Q -> text f_Q -> MLP ------'                                          \       |   \
                                                                                       v      v    \
     phrase p_i -> text, pooled f_p_i -> MLP ---------------------------------> query encoder Q_p -> decoder -> h_p
                                                                                                             |     \
                                             box b = sigmoid(MLP(h_p)) <-------------------------------------'      \
                                             mask s = convolutions(where h_p looks, pixels, skips from vision) <-----'
 
-Ours <-> the paper: `context` f_c(p), `vectors` f_p, `queries` Q_p, `bias` E_p. One phrase: the sentence itself. Many:
-`Batch.phrases`, each read on its own and by its place in the sentence, all decoded together; they see one another.
-The picture is encoded without the sentence, so `encode_image` is called once for many of them.
+Ours <-> the paper: `context` f_c(p), `vectors` f_p, `queries` Q_p, `bias` E_p. One phrase: the expression itself. Many:
+`Batch.phrases`, each read on its own and by its place in the expression, all decoded together; they see one another.
+The image is encoded without the expression, so `encode_image` is called once for many of them.
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ __all__ = ["PhraseFeatures", "RefTR", "RefTRState", "build_reftr"]
 
 
 class RefTRState(NamedTuple):
-    """N pictures, encoded once for all their sentences."""
+    """N images, encoded once for all their expressions."""
 
     maps: Float[Tensor, "N C h w"]
     positions: Float[Tensor, "N C h w"]
     mask: Bool[Tensor, "N h w"]
     skips: list[Float[Tensor, "N _ _ _"]]
     content: Float[Tensor, "N 4"]
-    """Left, top, width, height of the picture without padding, 0 to 1 of the input."""
+    """Left, top, width, height of the image without padding, 0 to 1 of the input."""
     output_size: tuple[int, int]
     tag_logits: Float[Tensor, "N t h w"] | None = None
 
 
 class PhraseFeatures(NamedTuple):
-    """The P phrases of B sentences; `span` says which of the sentence's tokens are a phrase's words."""
+    """The P phrases of B expressions; `span` says which of the expression's tokens are a phrase's words."""
 
     vectors: Float[Tensor, "B P D"]
     span: Bool[Tensor, "B P L"]
@@ -85,8 +85,8 @@ class PhraseFeatures(NamedTuple):
 
 
 class RefTR(nn.Module):
-    """The model; `build_reftr` wires its parts. `special` says that the text encoder puts [CLS] before a sentence and
-    [SEP] behind it; otherwise the sentence's vector is put before its words and takes the place of [CLS]."""
+    """The model; `build_reftr` wires its parts. `special` says that the text encoder puts [CLS] before an expression
+    and [SEP] behind it; otherwise the expression's vector is put before its words and takes the place of [CLS]."""
 
     late_fusion = True
 
@@ -132,14 +132,14 @@ class RefTR(nn.Module):
         return self._answer(self.encode_image(batch.images, batch.pixel_mask), text, phrases, batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
-        """f_Q: one vector a word, and the pooled sentence."""
+        """f_Q: one vector a word, and the pooled expression."""
         read = self.text(tokens)
         if self.config.context_words == "embeddings":
             return TextFeatures(self.text.embed(tokens), read.sentence, read.mask)
         return read
 
     def encode_phrases(self, text: TextFeatures, phrases: Phrases) -> PhraseFeatures:
-        """Phrases read on their own, each with the tokens of its sentence that are its words."""
+        """Phrases read on their own, each with the tokens of its expression that are its words."""
         count, most = phrases.mask.shape
         read = self.text(Tokens(phrases.ids.flatten(0, 1), phrases.word_mask.flatten(0, 1)))
         places = torch.arange(text.mask.shape[1], device=text.mask.device)
@@ -147,7 +147,7 @@ class RefTR(nn.Module):
         return PhraseFeatures(read.sentence.unflatten(0, (count, most)), span, phrases.mask)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> RefTRState:
-        """What no sentence changes: f_I at the encoder's width, and the skips of the mask head."""
+        """What no expression changes: f_I at the encoder's width, and the skips of the mask head."""
         encoded = self.vision(images)
         convolution, norm = self.project
         maps = norm(pointwise(convolution, encoded[32]))  # type: ignore[arg-type]
@@ -158,11 +158,11 @@ class RefTR(nn.Module):
         return RefTRState(maps, self.pixel_positions(mask), mask, skips, content_of(pixel_mask), size, tags)
 
     def decode(self, state: RefTRState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers to B sentences of one phrase; `image_index[b]` is the picture of sentence b, None: one to one."""
+        """The answers to B expressions of one phrase; `image_index[b]` is the image of b, None means one to one."""
         return self._answer(state, text, None, image_index)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Weighted losses (equations 3 and 4). Sentences without target have no box loss; their mask is to be empty.
+        """Weighted losses (equations 3 and 4). Expressions without target have no box loss; their mask is to be empty.
 
         Boxes come from `targets.boxes`, or without them from the masks. With several phrases, masks are compared one by
         one if `targets.instances` holds one a phrase, else in union. Raises `RefsegError` when targets and phrases do
@@ -187,7 +187,7 @@ class RefTR(nn.Module):
                 logits, goals = resize_logits(logits, (masks.shape[1], masks.shape[2])), masks.float()
             else:
                 goals = resize_masks(masks, (logits.shape[1], logits.shape[2]))
-            # Over the sentences, not the phrases, as the box losses are.
+            # Over the expressions, not the phrases, as the box losses are.
             count = len(logits) / len(output.mask_logits) if config.phrases == "sum" else 1.0
             parts["focal"] = count * config.focal * focal_loss(logits, goals, config.focal_alpha, config.focal_gamma)
             parts["dice"] = count * config.dice * dice_loss(logits, goals)
@@ -268,8 +268,8 @@ class RefTR(nn.Module):
     def _tokens(
         self, text: TextFeatures, phrases: PhraseFeatures | None
     ) -> tuple[Float[Tensor, "B L C"], Bool[Tensor, "B L"], PhraseFeatures]:
-        """The sentence's tokens at the encoder's width, a first one that stands for all of it among them; and its
-        phrases, where a sentence without any is one itself."""
+        """The expression's tokens at the encoder's width, a first one that stands for all of it among them; and its
+        phrases, where an expression without any is one itself."""
         words, mask = text.words, text.mask
         if phrases is None:
             span = mask.clone()
@@ -294,7 +294,7 @@ class RefTR(nn.Module):
         """The queries after each decoder layer; without a decoder, the queries themselves."""
         if self.decoder_norm is None:
             return [queries + query_positions]
-        # Where a sentence has no phrase at all, its queries look at each other, and nobody at the answer.
+        # Where an expression has no phrase at all, its queries look at each other, and nobody at the answer.
         query_mask = (real | ~real.any(dim=1, keepdim=True)).repeat_interleave(self.config.queries, dim=1)
         answers = []
         for layer in self.decoder:
@@ -304,7 +304,7 @@ class RefTR(nn.Module):
 
 
 def _of_image(part: Any, image_index: Tensor | None) -> Any:
-    """Entries of the pictures that the sentences belong to."""
+    """Entries of the images that the expressions belong to."""
     if image_index is None:
         return part
     return [each[image_index] for each in part] if isinstance(part, list) else part[image_index]

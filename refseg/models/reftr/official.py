@@ -84,7 +84,7 @@ def load_state(
 
     `heads` are those of the transformer, `text_heads` of BERT (None: one for each 64 channels, as every published BERT
     has); `family` is "roberta" for weights with that encoder, `dilated` is true for those with `--dilation`.
-    `input_size` and `max_words` (90 for Flickr30k Entities) are kept with the model for the pictures and sentences to
+    `input_size` and `max_words` (90 for Flickr30k Entities) are kept with the model for the images and expressions to
     come.
     """
     tensors = learned(state)

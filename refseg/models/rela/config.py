@@ -112,7 +112,7 @@ OFFICIAL = ReLAConfig(language_in_vision=True, relation=MaskedRegionDecoderConfi
 CAMERA_READY = replace(OFFICIAL, relation=MaskedRegionDecoderConfig(language="last"))
 OFFICIAL_SWIN_T = replace(OFFICIAL, vision=SwinConfig(**{**SWIN_T.__dict__, "drop_path": 0.3}))
 LAVT_RELA = replace(PAPER, language_in_vision=True)
-"""LAVT+ReLA of table 5: LAVT's picture encoder, which reads words after every stage, with the paper's relation block in
+"""LAVT+ReLA of table 5: LAVT's image encoder, which reads words after every stage, with the paper's relation block in
 the place of its plain decoder (LAVT itself is `refseg.models.lavt.model`)."""
 OFFICIAL_R50 = replace(OFFICIAL, vision=ResNetConfig(), language_in_vision=False)
 

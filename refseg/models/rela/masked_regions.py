@@ -60,7 +60,7 @@ class MaskedRegionDecoderConfig(Config):
 
 
 class MaskedState(NamedTuple):
-    """What is kept of N pictures for all their sentences; one entry a scale in the lists."""
+    """What is kept of N images for all their expressions; one entry a scale in the lists."""
 
     mask_features: Float[Tensor, "N C h w"]
     coarse: list[Float[Tensor, "N C p"]]
@@ -165,7 +165,7 @@ class MaskedRegionDecoder(nn.Module):
         self.no_target = MLP(width, 2, config.no_target_layers)
 
     def encode(self, maps: VisualFeatures, pyramid: PyramidFeatures, pixel_mask: Bool[Tensor, "N H W"]) -> MaskedState:
-        """What does not depend on the sentence. Padding pixels are attended, as in the published code."""
+        """What does not depend on the expression. Padding pixels are attended, as in the published code."""
         with answering_in_float32(pixel_mask.device):
             features, levels = pyramid.mask_features.float(), [level.float() for level in pyramid.levels]
             return self._encode(PyramidFeatures(features, levels))
@@ -184,7 +184,7 @@ class MaskedRegionDecoder(nn.Module):
         return MaskedState(pyramid.mask_features, coarse, keys, values)
 
     def decode(self, state: MaskedState, text: TextFeatures, image_index: Int[Tensor, " B"] | None) -> RegionOutput:
-        """The answers to B sentences; `image_index[b]` is the picture of sentence b, None means one to one."""
+        """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
         with answering_in_float32(text.words.device):
             return self._decode(state, text, image_index)
 

@@ -106,7 +106,7 @@ def load_state(
 
     `heads` are those of the region decoder, `pixel_heads` of the deformable pixel decoder, `text_heads` of BERT (None:
     one for each 64 channels, as every published BERT has). `input_size` and `max_words` are kept with the model for
-    the pictures and sentences to come.
+    the images and expressions to come.
     """
     tensors = learned(state)
     config = config_of(

@@ -84,7 +84,7 @@ class ReSTRLosses(SharedLosses):
     """tau: the share of a patch that makes it positive."""
 
 
-# (value - 127.5) / 127.5, the picture in the middle of a grey square
+# (value - 127.5) / 127.5, the image in the middle of a grey square
 _INPUT = InputConfig(size=480, resize="letterbox", mean=(127.5,) * 3, std=(127.5,) * 3, divisor=16)
 
 
@@ -139,7 +139,7 @@ OFFICIAL = ReSTRConfig(
     decoder=DecoderConfig(scale_sigmoid=False, projections=True, guide="projected"),
     losses=ReSTRLosses(patch_label="any"),
 )
-"""The published code; its ViT starts from weights of 384 pixels, a grid of 24. It pads pictures with black in training
+"""The published code; its ViT starts from weights of 384 pixels, a grid of 24. It pads images with black in training
 and with grey in tests; this is the grey, `input.padding` = [0, 0, 0] is the black."""
 
 _MINI_TEXT = GloveTransformerConfig(vocabulary_size=512, width=128, layers=2, heads=4, feedforward=512)
@@ -159,7 +159,7 @@ MINI_RESNET = replace(
     MINI,
     vision=SMALL_RESNET,
 )
-"""MINI with a small ResNet, which learns to see from few pictures much sooner than a ViT does."""
+"""MINI with a small ResNet, which learns to see from few images much sooner than a ViT does."""
 
 PRESETS: dict[str, ReSTRConfig] = {
     "MINI": MINI,

@@ -2,15 +2,15 @@ r"""ReSTR: referring segmentation with transformers alone.
 
 Kim, Kim, Lan, Zeng, Kwak: ReSTR: Convolution-free Referring Image Segmentation Using Transformers, CVPR 2022.
 
-    picture  -> ViT z_v ---.------------------------------------------------------.
+    image    -> ViT z_v ---.------------------------------------------------------.
                             > VL encoder -> patches z'_v ----------.---> masked ---> coarse-to-fine decoder -> Y_m
-    sentence -> words z_l -'            `-> words z'_l -.           \   /
+    expression -> z_l -----'            `-> words z'_l -.           \   /
                                                          > LS encoder  * -> patch map y_p
                                      class seed e_s ----'   `-> e'_s -'
 
 Ours <-> the paper: `seed` e_s, `classifier` e'_s, `patch_logits` y_p before its sigmoid, `mask_logits` Y_m, `patch` P,
 `fusion.width` D. The paper's wiring and that of its published code differ in a dozen places; each is a field of
-`restr_config.py`, PAPER and OFFICIAL are the two readings.
+`config.py`, PAPER and OFFICIAL are the two readings.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["CoarseToFine", "Encoder", "Fusion", "ReSTR", "ReSTRState", "build_re
 
 
 class ReSTRState(NamedTuple):
-    """N pictures, encoded once for all their sentences."""
+    """N images, encoded once for all their expressions."""
 
     vision: Float[Tensor, "N C h w"]
     """z_v."""
@@ -169,7 +169,7 @@ class CoarseToFine(nn.Module):
 
 
 class ReSTR(nn.Module):
-    """The model; `build_restr` wires its parts. Pictures are encoded without the sentence."""
+    """The model; `build_restr` wires its parts. Images are encoded without the expression."""
 
     late_fusion = True
 
@@ -206,8 +206,8 @@ class ReSTR(nn.Module):
         return self.text(tokens)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> ReSTRState:
-        """What no sentence changes."""
-        # Warped pictures have no padding, and attention without a mask is faster.
+        """What no expression changes."""
+        # Warped images have no padding, and attention without a mask is faster.
         masked = self.config.mask_padding and self.config.input.resize != "warp"
         mask = patch_mask(pixel_mask, self.config.patch) if masked else None
         maps = self.vision(images, mask) if isinstance(self.vision, ViT) else self.vision(images)
@@ -250,7 +250,7 @@ class ReSTR(nn.Module):
             masked = (features * gate[..., None]).transpose(1, 2).unflatten(2, grid)
             guide = vision if part.guide == "vision" else patches.transpose(1, 2).unflatten(2, grid)
             logits = self.decoder(torch.cat([guide, masked], dim=1))
-        # Patches beyond the picture's border are of no interest.
+        # Patches beyond the image's border are of no interest.
         logits = logits[:, : fine[0], : fine[1]]
         no_target = None if self.no_target is None else self.no_target(fused.patches, mask)
         auxiliary = {"patch_logits": patch_logits}

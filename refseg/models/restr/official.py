@@ -63,8 +63,8 @@ def load_state(
 
     `heads` are those of the vision encoder and the fusion, `text_heads` those of the language encoder. `layers` is the
     fusion's number of layers where its blocks are shared, one for each encoder, so that the tensors do not tell it
-    (None: as many as there are blocks). `input_size` and `max_words` are kept with the model for the pictures and
-    sentences to come.
+    (None: as many as there are blocks). `input_size` and `max_words` are kept with the model for the images and
+    expressions to come.
     """
     tensors = {name.removeprefix("module."): value for name, value in learned(state).items()}
     tensors = {name: value for name, value in tensors.items() if not name.startswith("encoder_v.head.")}

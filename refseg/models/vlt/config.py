@@ -209,7 +209,7 @@ PAPER_SWIN = replace(
     vision=SwinConfig(),
     text=BertTextConfig(),
 )
-"""Swin-B and BERT, trained end to end (table 4.7); pictures warped to 480, since the text gives no other size."""
+"""Swin-B and BERT, trained end to end (table 4.7); images warped to 480, since the text gives no other size."""
 
 OFFICIAL = VLTConfig(
     text=RecurrentTextConfig(train_embedding=False, cell="keras_gru", mask_padding=False),
@@ -247,7 +247,7 @@ stride 8, which has as many places as 416 pixels at 16, and answers at stride 4,
 has a convolution; the text's ends before its last enlargement."""
 
 MINI_MCL = replace(MINI, inter_sample=InterSampleConfig(anchors="all", compose=False))
-"""MINI with masked contrastive learning; a batch has several sentences of each picture, each an initial sample."""
+"""MINI with masked contrastive learning; a batch has several expressions of each image, each an initial sample."""
 
 PRESETS: dict[str, VLTConfig] = {
     "MINI": MINI,

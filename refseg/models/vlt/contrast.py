@@ -1,8 +1,8 @@
 """Masked contrastive learning between the samples of a batch (thesis, section 4.2.5).
 
-Sentences that mean one object should give the same mask features F_m, those that mean another object of the picture
+Expressions that mean one object should give the same mask features F_m, those that mean another object of the image
 other ones. A word that the queries look at much is masked, and the features of what is left are drawn to the whole
-sentence's too, so that no single word decides.
+expression's too, so that no single word decides.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class InterSampleConfig(Config):
 def select_word(
     attention: Float[Tensor, "B Q L"], mask: Bool[Tensor, "B L"], config: InterSampleConfig, sample: bool
 ) -> Int[Tensor, " B"]:
-    """Which word of each sentence is masked, -1 where none is, since the sentence has `least_words` words or fewer.
+    """Which word of each expression is masked, -1 where none is, since the expression has `least_words` words or fewer.
 
     `attention` is A_qd; `sample` draws a word as `word_select` says, otherwise (in evaluation) it is the word that the
     queries look at most.
@@ -68,7 +68,7 @@ def select_word(
             chances = mask.float()
         else:
             above = mask & (weights > config.threshold)
-            # A sentence whose attention is spread evenly may have no word above the threshold.
+            # An expression whose attention is spread evenly may have no word above the threshold.
             chances = torch.where(above.any(dim=1, keepdim=True), above, mask).float()
         long = mask.sum(dim=1) > config.least_words
         chances = torch.where(long[:, None], chances, torch.ones_like(chances))
@@ -87,9 +87,9 @@ def contrastive_loss(
 ) -> Float[Tensor, ""]:
     """Equation 4.8, averaged over the initial samples that have something to be drawn to; 0 where none has.
 
-    `features` are the flattened F_m, `objects` equal for sentences about the same objects of the same picture,
-    `pictures` the picture. `masked` are the features of sentences with a masked word, of which `is_masked` says where
-    they exist; they are further positive samples of their sentence and of those about the same objects.
+    `features` are the flattened F_m, `objects` equal for expressions about the same objects of the same image,
+    `pictures` the image's number. `masked` are the features of expressions with a masked word, of which `is_masked`
+    says where they exist; they are further positive samples of their expression and of those about the same objects.
     """
     count = len(features)
     directions = F.normalize(features, dim=-1)

@@ -207,7 +207,7 @@ class RegionHead(nn.Module):
         self.decoder = RegionDecoder(config, {config.stride: width}, text_width, width, regions)
 
     def forward(self, maps: Float[Tensor, "B C h w"], mask: Bool[Tensor, "B h w"], text: TextFeatures) -> RegionOutput:
-        """The block's answers to B sentences; `mask` is True on real places of F_ve."""
+        """The block's answers to B expressions; `mask` is True on real places of F_ve."""
         fine = maps
         for conv in self.refine:
             fine = F.interpolate(conv(fine), scale_factor=2, mode="nearest")

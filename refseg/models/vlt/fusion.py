@@ -3,7 +3,7 @@
     maps at 1/8, 1/16, 1/32 -> one size, summed: F_vr --.-> spatial-dynamic fusion -> F_fused
     words F_t ------------------------------------------'
 
-Everything that no sentence changes is computed by `encode`, once a picture; `decode` does the rest once a sentence.
+Everything that no expression changes is computed by `encode`, once an image; `decode` does the rest once an expression.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ConvSettings(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """What a fusion gives of B sentences."""
+    """What a fusion gives of B expressions."""
 
     features: Float[Tensor, "B C h w"]
     """F_fused, the encoder's input."""
@@ -104,7 +104,7 @@ class SpatialDynamicFusion(nn.Module):
         sentence: Float[Tensor, "B C"],
         mask: Bool[Tensor, "B L"],
     ) -> Fused:
-        """F_fused of each sentence; `mask` is True on language vectors that may be looked at."""
+        """F_fused of each expression; `mask` is True on language vectors that may be looked at."""
         raw, queries = visual
         if self.sentence:
             # In front, so that its neighbour is a word however much padding follows.
@@ -133,7 +133,7 @@ class TextConv(nn.Module):
 
 
 class TileFusion(nn.Module):
-    """The sentence beside every place, and one 3x3 convolution, or five (table 4.4)."""
+    """The expression beside every place, and one 3x3 convolution, or five (table 4.4)."""
 
     def __init__(self, config: FusionConfig, width: int, settings: ConvSettings) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class TileFusion(nn.Module):
         sentence: Float[Tensor, "B C"],
         mask: Bool[Tensor, "B L"],
     ) -> Fused:
-        """F_fused of each sentence."""
+        """F_fused of each expression."""
         (raw,) = visual
         tiled = sentence[..., None, None].expand(-1, -1, *raw.shape[2:]).to(raw.dtype)
         fused = self.layers(torch.cat([tiled, raw], dim=1))
@@ -162,7 +162,7 @@ class TileFusion(nn.Module):
 
 
 class ProductFusion(nn.Module):
-    """The published code's fusion: the sentence times the coarsest map, then up to stride 16 beside the finer ones.
+    """The published code's fusion: the expression times the coarsest map, then up to stride 16 beside the finer ones.
 
     `channels` are the encoder's; inner widths follow them as in the code (512 at 16, 1024 at 32).
     """
@@ -186,7 +186,7 @@ class ProductFusion(nn.Module):
         self.source_channels = middle
 
     def encode(self, maps: dict[int, Float[Tensor, "N _ _ _"]]) -> tuple[Float[Tensor, "N _ _ _"], ...]:
-        """The three maps after what no sentence changes."""
+        """The three maps after what no expression changes."""
         coarse = maps[32] + self.residual(maps[32])
         return coarse, self.middle(maps[16]), self.fine(halved(maps[8]))
 
@@ -197,7 +197,7 @@ class ProductFusion(nn.Module):
         sentence: Float[Tensor, "B D"],
         mask: Bool[Tensor, "B L"],
     ) -> Fused:
-        """F_fused of each sentence, and the map that the code generates queries from."""
+        """F_fused of each expression, and the map that the code generates queries from."""
         coarse, middle, fine = visual
         language = F.leaky_relu(self.sentence_norm(self.sentence(sentence)), self.slope)
         product = F.leaky_relu(self.product_norm(coarse * language[..., None, None].to(coarse.dtype)), self.slope)

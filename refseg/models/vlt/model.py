@@ -1,15 +1,15 @@
-r"""VLT: the sentence becomes queries, each a reading of it that the picture suggests, and a transformer answers them.
+r"""VLT: the expression becomes queries, each a reading of it that the image suggests, and a transformer answers them.
 
 Ding, Liu, Wang, Jiang: Vision-Language Transformer and Query Generation for Referring Segmentation, ICCV 2021; VLT,
 TPAMI 2022. Equations are numbered as in chapter 4 of Chang Liu's thesis, which has the text of the journal version.
 
-    picture -> maps -> F_vr --.--> fusion (SDF) -> F_fused -> encoder -> F_ve ---.----------> F_m -> mask decoder
+    image   -> maps -> F_vr --.--> fusion (SDF) -> F_fused -> encoder -> F_ve ---.----------> F_m -> mask decoder
                               |      |                                  decoder -'-> F_r        \
-    sentence -> words F_t ----|------'                                     |          \          masked contrastive
+    expression -> words F_t --|------'                                     |          \          masked contrastive
                               `----> query generation (QGM) -> F_q --------'           balance   learning, in training
                                                                 \---------------------> (QBM) -> F_b
 
-Ours <-> the paper: `fused` F_fused, `queries` F_q, `memory` F_ve, `responses` F_r, `balanced` F_b, `mask_features` F_m,
+Ours <-> the paper: `fused` F_fused, `queries` F_q, `memory` F_ve, `responses` F_r, weighed F_b, `mask_features` F_m,
 `attention` A_qd, `confidence` C_q. What the published code (Keras, 2021) does otherwise is a field of `config.py`,
 preset OFFICIAL. The parts: `fusion.py`, `queries.py`, `decoder.py` (transformer, mask decoder, and ReLA's block for
 VLT+ReLA), `contrast.py`.
@@ -48,10 +48,10 @@ __all__ = ["VLT", "VLTState", "build_vlt"]
 
 
 class VLTState(NamedTuple):
-    """N pictures, encoded once for all their sentences."""
+    """N images, encoded once for all their expressions."""
 
     visual: tuple[Float[Tensor, "N _ _ _"], ...]
-    """What the fusion keeps of a picture."""
+    """What the fusion keeps of an image."""
     raw: Float[Tensor, "N C h w"] | None
     """F_vr, where it is made."""
     visual_queries: Float[Tensor, "N Q C"] | None
@@ -64,7 +64,7 @@ class VLTState(NamedTuple):
 
 
 class VLT(nn.Module):
-    """The model; `build_vlt` wires its parts. Pictures are encoded without the sentence."""
+    """The model; `build_vlt` wires its parts. Images are encoded without the expression."""
 
     late_fusion = True
 
@@ -143,11 +143,11 @@ class VLT(nn.Module):
         return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
-        """One vector a word, and the sentence's."""
+        """One vector a word, and the expression's."""
         return self.text(tokens)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> VLTState:
-        """What no sentence changes."""
+        """What no expression changes."""
         maps = self.vision(images)
         raw = None if self.raw_vision is None else self.raw_vision(maps)
         visual = self.fusion.encode(maps if isinstance(self.fusion, ProductFusion) else raw)
@@ -175,7 +175,7 @@ class VLT(nn.Module):
         return self._decode(state, text, clip=False)
 
     def decode_clip(self, state: VLTState, text: TextFeatures) -> Output:
-        """The answer to one sentence in each of F frames of a clip, whose pictures `state` holds (section 4.3.5).
+        """The answer to one expression in each of F frames of a clip, whose images `state` holds (section 4.3.5).
 
         The queries come from the frames' mean features, so that they are the same in all of them.
         """
@@ -289,7 +289,7 @@ class VLT(nn.Module):
 
     @staticmethod
     def _cropped(logits: Float[Tensor, "B u v"], size: tuple[int, int], stride: int) -> Float[Tensor, "B h w"]:
-        """Without what lies beyond the picture's border, where the grid's last places do."""
+        """Without what lies beyond the image's border, where the grid's last places do."""
         return logits[:, : -(-size[0] // stride), : -(-size[1] // stride)]
 
     def _no_target(

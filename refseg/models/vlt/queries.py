@@ -1,4 +1,4 @@
-"""VLT's queries: generated from picture and sentence (QGM), learnt, or the words; and their balance (QBM).
+"""VLT's queries: generated from image and expression (QGM), learnt, or the words; and their balance (QBM).
 
     map -> convolutions -> N_q maps, flattened: F_vq -> W_v -> V --.-----------------------------+-> F_q
     words F_t -> W_a, W_t ------------------------> attention over words, one a query: A_qd ------'
@@ -28,7 +28,7 @@ COORDINATES = 6
 
 
 class Queries(NamedTuple):
-    """F_q of B sentences."""
+    """F_q of B expressions."""
 
     vectors: Float[Tensor, "B Q C"]
     attention: Float[Tensor, "B Q L"] | None
