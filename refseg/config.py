@@ -38,6 +38,8 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
+NONE = "none"
+"""How a field that is nothing, and is something by default, stands in a file."""
 
 
 def power_of_2(value: int) -> bool:
@@ -111,11 +113,13 @@ def _describe(cls: type, owner: Any, prefix: str) -> Iterator[FieldDescription]:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain nested values; None fields are left out, since TOML has no null."""
+    """A config as plain nested values; TOML has no null: None is left out where it is the default, else "none"."""
     result: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if value is None:
+            if item.default is not None and str not in typing.get_args(_hints(type(config)).get(item.name)):
+                result[item.name] = NONE
             continue
         if dataclasses.is_dataclass(value):
             value = to_dict(value)
@@ -275,7 +279,7 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[A
 
 
 def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    if value is None and type(None) in options:
+    if type(None) in options and (value is None or (value == NONE and str not in options)):
         return None
 
     def known_keys(option: Any) -> int:

@@ -14,6 +14,7 @@ from refseg.errors import CheckpointError, ConfigError, did_you_mean
 __all__ = ["SYSTEMS", "load", "recognise"]
 
 SYSTEMS: dict[str, str] = {
+    "mattnet": "refseg.models.mattnet.official",
     "rela": "refseg.models.rela.official",
     "reftr": "refseg.models.reftr.official",
     "restr": "refseg.models.restr.official",
@@ -22,6 +23,7 @@ SYSTEMS: dict[str, str] = {
 """System -> module with `load_state(state, **fields) -> nn.Module`."""
 
 _SIGNS: dict[str, tuple[str, ...]] = {
+    "mattnet": ("rnn_encoder.", "sub_encoder."),
     "rela": ("sem_seg_head.",),
     "reftr": ("vl_transformer.",),
     "restr": ("encoder_l.", "fusion_module."),

@@ -8,6 +8,7 @@ instances of one image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -26,6 +27,7 @@ __all__ = [
     "Output",
     "Phrases",
     "ReferringModel",
+    "Regions",
     "Targets",
     "TextEncoder",
     "TextFeatures",
@@ -85,6 +87,31 @@ class Phrases(_Movable):
 
 
 @dataclass(frozen=True)
+class Regions(_Movable):
+    """Things of each of N images that a two-stage model is to choose among, in place of those that it would propose
+    itself: annotated ones, or another detector's. R of them, varying, an entry an image in each list.
+    """
+
+    boxes: list[Tensor]
+    """"R 4" each, x0 y0 x1 y1, 0 to 1 of the image without padding."""
+    labels: list[list[str]]
+    """R class names each; equal names are one class."""
+    attributes: list[list[tuple[str, ...]]] | None = None
+    """Words that hold of each besides its class, where the data tell."""
+    masks: list[Tensor] | None = None
+    """"R H W" each, bool, at the network's input size; without, the model makes them."""
+
+    def select(self, images: Sequence[int]) -> Regions:
+        """Those of the images with these numbers, which may repeat."""
+        return Regions(
+            [self.boxes[image] for image in images],
+            [self.labels[image] for image in images],
+            None if self.attributes is None else [self.attributes[image] for image in images],
+            None if self.masks is None else [self.masks[image] for image in images],
+        )
+
+
+@dataclass(frozen=True)
 class Batch(_Movable):
     """A model's input: normalised images, which of their pixels are real, and expressions.
 
@@ -97,12 +124,16 @@ class Batch(_Movable):
     tokens: Tokens
     phrases: Phrases | None = None
     image_index: Int[Tensor, " B"] | None = None
+    regions: Regions | None = None
+    """For models that choose among given things; others never look at it."""
 
     def expanded(self) -> Batch:
         """The same batch with one image an expression (for models that fuse language into the vision encoder)."""
         if self.image_index is None:
             return self
-        return Batch(self.images[self.image_index], self.pixel_mask[self.image_index], self.tokens, self.phrases)
+        regions = None if self.regions is None else self.regions.select(self.image_index.tolist())
+        images, pixel_mask = self.images[self.image_index], self.pixel_mask[self.image_index]
+        return Batch(images, pixel_mask, self.tokens, self.phrases, regions=regions)
 
 
 @dataclass(frozen=True)
@@ -122,6 +153,9 @@ class Targets(_Movable):
     groups: Int[Tensor, "B 2"] | None = None
     """For losses between expressions: a number for the targets, equal for expressions about the same ones (each
     expression without target has its own), and a number for the image."""
+    initial_weight: float = 1.0
+    """Weight of losses about the batch's initial sample alone, the first: where a batch is computed in pieces, of which
+    one holds it, their number there and 0 in the others, so that the mean over the pieces is the whole batch's loss."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +215,8 @@ class Output(_Movable):
     attention_maps: dict[str, Tensor] = field(default_factory=dict)
     """Attention by what is attended: "words" (B, ..., L), "pixels" (B, ..., h, w), rows summing to 1 unless the system
     says otherwise."""
+    location_logits: Float[Tensor, "B u v"] | None = None
+    """The map in which a model locates the target before it segments it (LTS); pointing accuracy takes its maximum."""
     remarks: list[list[str]] | None = None
     """B lists of sentences on an expression's words and the answer, for whoever asked; mostly empty."""
 
@@ -214,6 +250,8 @@ class Needs:
     """`Targets.tags` for these words."""
     contrast: ContrastNeeds | None = None
     """`Targets.groups`, and batches composed for them."""
+    regions: bool = False
+    """`Batch.regions`: the annotated things of each image."""
 
 
 @runtime_checkable

@@ -105,3 +105,18 @@ def test_overrides_are_read_as_toml_where_they_can_be() -> None:
     for assignment in ("a", "=3", "a.b.c=3"):
         with pytest.raises(ConfigError):
             override({"a": {"b": 1}}, [assignment])
+
+
+@dataclass(frozen=True)
+class Emptied(Config):
+    part: Inner | None = field(default_factory=Inner)
+    number: int | None = 3
+    other: int | None = None
+
+
+def test_nothing_in_the_place_of_something_survives_a_file() -> None:
+    nothing = Emptied(part=None, number=None)
+    assert to_dict(nothing) == {"part": "none", "number": "none"}
+    assert from_dict(Emptied, to_dict(nothing)) == nothing
+    assert from_dict(Emptied, to_dict(Emptied())) == Emptied()
+    assert from_dict(Emptied, override({}, ["part=none"])).part is None

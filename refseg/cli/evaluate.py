@@ -34,8 +34,15 @@ def _mask_protocols() -> list[Protocol]:
     return [entry for entry in PROTOCOLS.values() if entry.task == "masks"]
 
 
+def _protocols_here() -> list[Protocol]:
+    """Of masks, and those of boxes, for models that give instances or boxes."""
+    from refseg.metrics import PROTOCOLS
+
+    return [*_mask_protocols(), *(entry for entry in PROTOCOLS.values() if entry.task == "boxes")]
+
+
 def _describe_protocols() -> tuple[str, list[tuple[str, str]]]:
-    return "protocols", [(entry.name, entry.title) for entry in _mask_protocols()]
+    return "protocols", [(entry.name, entry.title) for entry in _protocols_here()]
 
 
 def _lines_option(text: str) -> Any:
@@ -57,8 +64,8 @@ def evaluate(
         str,
         opt(
             "NAME",
-            "a protocol, several with commas, or all",
-            names=lambda: ["all", *(entry.name for entry in _mask_protocols())],
+            "a protocol, several with commas, or all of masks",
+            names=lambda: ["all", *(entry.name for entry in _protocols_here())],
             group=options.COUNTING,
         ),
     ] = "native",
@@ -145,6 +152,10 @@ def _with_thresholds(
 
     given = {"threshold": threshold, "no_target_threshold": no_target_threshold}
     given = {name: value for name, value in given.items() if value is not None}
+    if protocol.task == "boxes" and threshold is None:
+        # Which boxes a model answers with hangs on when it answers none; the protocol says nothing of that.
+        own = native_protocol(info).no_target_threshold if no_target_threshold is None else no_target_threshold
+        return replace(protocol, no_target_threshold=own)
     if protocol.name != "native":
         if given:
             raise RefsegError(f"protocol {protocol.name} has its own thresholds; --threshold goes with native only")

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from refseg.data.phrase_targets import PlacePhrases, enclosing_boxes, phrase_boxes, phrase_masks, phrases_of
+from refseg.data.regions import annotated_regions
 from refseg.data.sample import Sample
 from refseg.data.transforms import place_image, place_objects
 from refseg.errors import DataError, RefsegError
@@ -48,6 +49,7 @@ def collate(
     phrases: int = 0,
     place_phrases: PlacePhrases | None = None,
     groups: Literal["picture", "folder"] | None = None,
+    regions: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> tuple[Batch, Targets]:
     """The samples as a batch and its targets; see `load_batch`."""
@@ -61,6 +63,7 @@ def collate(
         phrases=phrases,
         place_phrases=place_phrases,
         groups=groups,
+        regions=regions,
         on_error=on_error,
     )
     return loaded.batch, loaded.targets
@@ -77,6 +80,7 @@ def load_batch(
     phrases: int = 0,
     place_phrases: PlacePhrases | None = None,
     groups: Literal["picture", "folder"] | None = None,
+    regions: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> Loaded:
     """Read, place and tokenise.
@@ -97,6 +101,8 @@ def load_batch(
             with `phrases`.
         groups: also give which sentences refer to the same objects and which share a picture (`Targets.groups`); with
             "folder" pictures of one folder count as one, as the frames of a video.
+        regions: also give the annotated things of each picture (`Batch.regions`): its surroundings where they are
+            known, otherwise the targets of its sentences in this batch.
         on_error: what a picture or mask that cannot be read does: end in its `RefsegError`, or leave its sentences out
             with a line in the log.
 
@@ -158,6 +164,7 @@ def load_batch(
         tokenizer([sample.text for sample in kept]),
         parts,
         image_index=None if one_each else torch.tensor(image_index),
+        regions=annotated_regions(kept, image_index) if regions else None,
     )
     size = images.shape[2:]
     target_masks = [

@@ -6,6 +6,7 @@ is the protocol's affair (`refseg.evaluation.protocol_masks`). Several protocols
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,13 +19,13 @@ from torch import Tensor, nn
 from refseg.data.sample import Sample
 from refseg.data.transforms import place_image
 from refseg.errors import DataError, RefsegError
-from refseg.evaluation.protocol_masks import Prediction, predict, target_mask
+from refseg.evaluation.protocol_masks import Prediction, answered_boxes, predict, target_mask
 from refseg.geometry import Geometry, InputConfig
 from refseg.metrics.counts import Row, count_masks
-from refseg.metrics.grounding import best_box_iou
+from refseg.metrics.grounding import BoxRow, best_box_iou, count_boxes
 from refseg.metrics.protocols import Protocol, get_protocol
 from refseg.metrics.referring import Accumulator
-from refseg.metrics.scoring import Score, finish
+from refseg.metrics.scoring import Score, finish, finish_boxes
 from refseg.types import Batch, Output, Tokens
 
 RowWriter = Callable[[dict[str, Any]], None]
@@ -80,25 +81,32 @@ def evaluate_protocols(
     Args:
         model: in eval or training mode; the mode is put back afterwards.
         dataset: samples, in any order; they are visited picture by picture.
-        protocols: names or `Protocol`s; `writers` see the first one.
+        protocols: names or `Protocol`s, all of masks or all of boxes; `writers` see the first one. Of boxes, those of
+            the instances that the model answers with are counted, all of them: it has chosen already.
         batch_size: sentences computed at once. Answers do not depend on it: pictures of one input size go together.
         workers: processes that read pictures; 0 reads in this one.
         shard: (k, n) evaluates every n-th picture from the k-th on; the rows of all shards together, scored by
             `refseg.metrics.rescore`, give exactly the score of one run.
         progress: called with sentences done and in all.
 
-    Pictures that cannot be read are counted in `counts["unreadable"]` and told in the score's `problems`.
-    Raises `DataError` for a protocol that compares no masks, or when nothing could be read.
+    Samples without annotation (a hidden test set: not `no_target`, and no object) are answered and written as
+    predictions, but are in no row, no target line and no metric; `counts["unannotated"]` is their number, and where no
+    sample has an annotation every metric is nan. Pictures that cannot be read are counted in `counts["unreadable"]`
+    and told in the score's `problems`. Raises `DataError` for a protocol that compares no masks, or when nothing could
+    be read.
     """
     chosen = [get_protocol(protocol) for protocol in protocols]
     for protocol in chosen:
-        if protocol.task != "masks":
+        if protocol.task not in ("masks", "boxes"):
             raise DataError(f"protocol {protocol.name} compares {protocol.task}, not masks; use refseg score")
+        if protocol.task != chosen[0].task:
+            raise DataError(f"protocol {protocol.name} compares {protocol.task}, {chosen[0].name} {chosen[0].task}")
     if batch_size < 1 or not 0 <= shard[0] < shard[1]:
         raise DataError(f"batch_size is at least 1 and a shard is k of n with k < n, not {batch_size}, {shard}")
     pictures = _by_picture(dataset)[shard[0] :: shard[1]]
     total = sum(map(len, pictures))
-    run = _Run(chosen, boundary, writers or Writers(), model.config.input)  # type: ignore[union-attr, arg-type]
+    kind = _BoxRun if chosen[0].task == "boxes" else _Run
+    run = kind(chosen, boundary, writers or Writers(), model.config.input)  # type: ignore[union-attr, arg-type]
     training, device = model.training, next(model.parameters()).device
     model.eval()
     done = 0
@@ -126,15 +134,24 @@ class _Run:
         self.rows: list[list[Row]] = [[] for _ in protocols]
         self.boundary, self.writers, self.config = boundary, writers, config
         self.unreadable: list[tuple[str, str]] = []
+        self.unannotated: list[int] = []
+        """Their pictures, one entry a sentence."""
 
     def add(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], output: Output, size: tuple[int, int]
     ) -> None:
-        kept = Output(output.mask_logits, output.no_target_logits, output.boxes).to("cpu")
+        kept = Output(
+            output.mask_logits, output.no_target_logits, output.boxes, location_logits=output.location_logits
+        ).to("cpu")
+        self.unannotated += [sample.image_id for sample in samples if is_unannotated(sample)]
         for index, (accumulator, rows) in enumerate(zip(self.accumulators, self.rows, strict=True)):
             protocol = accumulator.protocol
             predictions = predict(kept, geometries, protocol, size)
             for sample, geometry, prediction in zip(samples, geometries, predictions, strict=True):
+                if is_unannotated(sample):
+                    if index == 0:
+                        self._write_prediction(sample, prediction, protocol)
+                    continue
                 try:
                     target = target_mask(sample, geometry, protocol, self.config)
                 except RefsegError as error:
@@ -154,26 +171,86 @@ class _Run:
 
         if self.writers.row is not None:
             self.writers.row({**row, "protocol": protocol.name})
-        if self.writers.prediction is not None:
-            line: dict[str, Any] = {"id": sample.id, "mask": encode(prediction.mask), "protocol": protocol.name}
-            if prediction.no_target is not None:
-                line |= {"no_target": prediction.no_target, "no_target_score": prediction.no_target_score}
-            self.writers.prediction(line)
+        self._write_prediction(sample, prediction, protocol)
         if self.writers.target is not None:
             self.writers.target(
                 {"id": sample.id, "mask": encode(target), "no_target": sample.no_target, **_about(sample)}
             )
 
+    def _write_prediction(self, sample: Sample, prediction: Prediction, protocol: Protocol) -> None:
+        from refseg.data.rle import encode
+
+        if self.writers.prediction is not None:
+            line: dict[str, Any] = {"id": sample.id, "mask": encode(prediction.mask), "protocol": protocol.name}
+            if prediction.no_target is not None:
+                line |= {"no_target": prediction.no_target, "no_target_score": prediction.no_target_score}
+            self.writers.prediction(line)
+
     def scores(self) -> list[Score]:
-        if not self.rows[0]:
+        pictures = {row.picture for row in self.rows[0]}
+        return self._finished([finish(*pair) for pair in zip(self.accumulators, self.rows, strict=True)], pictures)
+
+    def _finished(self, scores: list[Score], pictures: set[str | None]) -> list[Score]:
+        """The scores with the counts of what is in no number; raises `DataError` where nothing was answered."""
+        pictures = pictures | {str(number) for number in self.unannotated}
+        if not pictures:
             first = f": {self.unreadable[0][1]}" if self.unreadable else ""
             raise DataError(f"no sentence could be evaluated{first}")
-        scores = [finish(*pair) for pair in zip(self.accumulators, self.rows, strict=True)]
         for score in scores:
-            score.counts["pictures"] = len({row["picture"] for row in score.rows})
-            score.counts["unreadable"] = len(self.unreadable)
+            if not score.rows:
+                # A protocol's values for sets without no-target expressions are for sets that have expressions.
+                score.update(dict.fromkeys(score, math.nan))
+            score.counts |= {
+                "pictures": len(pictures),
+                "unannotated": len(self.unannotated),
+                "unreadable": len(self.unreadable),
+            }
             score.problems = [f"{identity}: {message}" for identity, message in self.unreadable]
         return scores
+
+
+class _BoxRun(_Run):
+    """The same for protocols of boxes."""
+
+    def __init__(self, protocols: list[Protocol], boundary: bool, writers: Writers, config: InputConfig) -> None:
+        super().__init__(protocols, boundary, writers, config)
+        self.boxes: list[list[BoxRow]] = [[] for _ in protocols]
+        self.pictures: set[int] = set()
+
+    def add(
+        self, samples: Sequence[Sample], geometries: Sequence[Geometry], output: Output, size: tuple[int, int]
+    ) -> None:
+        protocols = [accumulator.protocol for accumulator in self.accumulators]
+        for index, (sample, geometry) in enumerate(zip(samples, geometries, strict=True)):
+            hidden = is_unannotated(sample)
+            if hidden:
+                self.unannotated.append(sample.image_id)
+            else:
+                self.pictures.add(sample.image_id)
+            for number, (protocol, rows) in enumerate(zip(protocols, self.boxes, strict=True)):
+                boxes = answered_boxes(output, index, geometry, protocol)
+                if not number and self.writers.prediction is not None:
+                    self.writers.prediction({"id": sample.id, "boxes": boxes.tolist(), "protocol": protocol.name})
+                if hidden:
+                    continue
+                rows.append(count_boxes(sample.id, boxes, None, sample.boxes(), sample.no_target, protocol))
+                if number:
+                    continue
+                if self.writers.row is not None:
+                    self.writers.row({**rows[-1].to_dict(), **_about(sample), "protocol": protocol.name})
+                if self.writers.target is not None:
+                    wanted = {"boxes": sample.boxes().tolist(), "no_target": sample.no_target}
+                    self.writers.target({"id": sample.id, **wanted, **_about(sample)})
+
+    def scores(self) -> list[Score]:
+        protocols = [accumulator.protocol for accumulator in self.accumulators]
+        scores = [finish_boxes(*pair) for pair in zip(self.boxes, protocols, strict=True)]
+        return self._finished(scores, {str(number) for number in self.pictures})
+
+
+def is_unannotated(sample: Sample) -> bool:
+    """Whether nobody says what a sample's expression means: a hidden test set."""
+    return not sample.no_target and not sample.objects
 
 
 def _row(sample: Sample, prediction: Prediction, target: np.ndarray, boundary: bool) -> Row:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from refseg.data.sample import Sample
 from refseg.data.transforms import place_objects
+from refseg.errors import DataError
 from refseg.geometry import Geometry, InputConfig
 from refseg.inference.postprocess import postprocess
 from refseg.metrics.protocols import Protocol
@@ -31,7 +32,7 @@ from refseg.types import Output
 @dataclass(frozen=True)
 class Prediction:
     """What a model says of a sentence at a protocol's resolution: the mask before gating, the no-target decision, the
-    likeliest pixel.
+    likeliest pixel (of the map in which the model locates the target, where it has one).
 
     `no_target` and its probability are None where the model has no no-target head and the protocol no rule instead;
     `point` is (column, row).
@@ -63,7 +64,7 @@ def predict(
                 none,
                 answer.no_target_score,
                 answer.boxes if output.boxes is not None else None,
-                _point(output.mask_logits[index], geometries[index], size, protocol),
+                _point(_located(output)[index], geometries[index], size, protocol),
             )
             for index, (answer, none) in enumerate(zip(segmentations, decisions, strict=True))
         ]
@@ -74,8 +75,32 @@ def predict(
         none = None if score is None else score > protocol.no_target_threshold
         mask = foreground(logits, geometry, protocol, size)
         boxes = None if output.boxes is None else _corners(output.boxes[index], geometry)
-        answers.append(Prediction(mask, none, score, boxes, _point(logits, geometry, size, protocol)))
+        point = _point(_located(output)[index].float(), geometry, size, protocol)
+        answers.append(Prediction(mask, none, score, boxes, point))
     return answers
+
+
+def _located(output: Output) -> Float[Tensor, "B h w"]:
+    """The map whose maximum says where the target is: that of a locator where the model has one, else the mask's."""
+    return output.mask_logits if output.location_logits is None else output.location_logits
+
+
+def answered_boxes(output: Output, index: int, geometry: Geometry, protocol: Protocol) -> Float[np.ndarray, "K 4"]:
+    """The boxes that a model answers an expression with, xyxy in pixels of the picture: of its instances, or the one
+    that it gives beside its mask; none where its no-target probability is over the protocol's threshold.
+
+    Raises `DataError` for a model that gives no boxes.
+    """
+    if output.instances is not None:
+        boxes = output.instances.boxes[index]
+    elif output.boxes is not None:
+        boxes = output.boxes[index]
+    else:
+        raise DataError(f"protocol {protocol.name} compares boxes, and this model gives none; take one of masks")
+    none = output.no_target_logits
+    if none is not None and float(none[index].double().sigmoid()) > protocol.no_target_threshold:
+        boxes = boxes[:0]
+    return _corners(boxes.float().cpu(), geometry)
 
 
 def foreground(
@@ -124,7 +149,7 @@ def _affine(values: Float[Tensor, "1 1 H W"], geometry: Geometry) -> Float[Tenso
 def _point(
     logits: Float[Tensor, "h w"], geometry: Geometry, size: tuple[int, int], protocol: Protocol
 ) -> tuple[int, int]:
-    """(column, row) of the likeliest pixel, in the mask's own resolution; found on the network's map."""
+    """(column, row) of the centre of a map's largest cell within the picture, at the protocol's resolution."""
     height, width = logits.shape
     top, left, bottom, right = geometry.content()
     scale = size[0] / height, size[1] / width

@@ -110,6 +110,13 @@ def finish(accumulator: Accumulator, rows: list[Row]) -> Score:
     return Score(accumulator.compute(), protocol, accumulator.counts(), saved, breakdowns(rows, protocol))
 
 
+def finish_boxes(rows: list[BoxRow], protocol: Protocol) -> Score:
+    """The `Score` of boxes that were counted."""
+    without = sum(row.no_target for row in rows)
+    counts = {"sentences": len(rows), "with_target": len(rows) - without, "no_target": without}
+    return Score(grec_metrics(rows, protocol), protocol, counts, [row.to_dict() for row in rows])
+
+
 def _score_masks(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, boundary: bool) -> Score:
     accumulator, rows = Accumulator(protocol), []
     for identity, prediction, target in pairs:
@@ -126,9 +133,7 @@ def _score_boxes(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, bo
         rows.append(
             count_boxes(identity, boxes, prediction["scores"], target["boxes"] or [], target["no_target"], protocol)
         )
-    without = sum(row.no_target for row in rows)
-    counts = {"sentences": len(rows), "with_target": len(rows) - without, "no_target": without}
-    return Score(grec_metrics(rows, protocol), protocol, counts, [row.to_dict() for row in rows])
+    return finish_boxes(rows, protocol)
 
 
 def _score_phrases(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, boundary: bool) -> Score:
@@ -145,7 +150,11 @@ def _score_phrases(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, 
 
     def recall(first: int, last: int) -> dict[str, float]:
         return phrase_recall(
-            predicted[first:last], target_boxes[first:last], boxes=protocol.phrase_boxes, level=protocol.overlap_level
+            predicted[first:last],
+            target_boxes[first:last],
+            boxes=protocol.phrase_boxes,
+            level=protocol.overlap_level,
+            strict=protocol.strict,
         )
 
     counts = {"phrases": len(names), "with_boxes": sum(bool(len(boxes)) for boxes in target_boxes)}

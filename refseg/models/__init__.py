@@ -57,7 +57,11 @@ class _Packaged(System):
 
     def __getattr__(self, field: str) -> Any:
         if field == "build":
-            return getattr(import_module(f"refseg.models.{self.name}.model"), f"build_{self.name}")
+            import torch
+
+            # What a module keeps in tensors stays usable where a model is built on "meta", to be counted.
+            with torch.device("cpu"):
+                return getattr(import_module(f"refseg.models.{self.name}.model"), f"build_{self.name}")
         names = {"config": vars(self)["kind"], "presets": "PRESETS", "ablations": "ABLATIONS"}
         if field not in names:
             raise AttributeError(field)
@@ -111,6 +115,11 @@ MODELS: dict[str, System] = {
             "isfp",
             "ISFPConfig",
             "ISFP: Liu, Jiang, Ding, Instance-Specific Feature Propagation for Referring Segmentation, TMM 2022",
+        ),
+        _Packaged(
+            "mattnet",
+            "MAttNetConfig",
+            "MAttNet: Yu et al., MAttNet: Modular Attention Network for Referring Expression Comprehension, CVPR 2018",
         ),
         _Packaged(
             "photo",

@@ -42,7 +42,14 @@ __all__ = ["STAGES", "Case", "Options", "Report", "run_benchmark"]
 
 STAGES = ("decode", "text", "vision", "mask", "fusion", "post-processing")
 
-PARTS = {"text": "text", "vision": "vision", "pixel_decoder": "mask", "language_stages": "fusion"}
+PARTS = {
+    "text": "text",
+    "vision": "vision",
+    "proposer.detector": "vision",
+    "pixel_decoder": "mask",
+    "proposer.fine_masks": "mask",
+    "language_stages": "fusion",
+}
 """Stage of a model's part, by the attribute that holds it; what belongs to none of them is fusion."""
 
 PICTURE = (480, 640)
@@ -170,7 +177,9 @@ class Stopwatch:
         """Count the calls of a model's parts for their stages."""
         handles = []
         for attribute, stage in PARTS.items():
-            part = getattr(model, attribute, None)
+            part: Any = model
+            for name in attribute.split("."):
+                part = getattr(part, name, None)
             if not isinstance(part, nn.Module):
                 continue
             # A container is never called itself; its children's children are.

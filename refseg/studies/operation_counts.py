@@ -17,12 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from refseg.errors import RefsegError
 from refseg.models import build
-from refseg.types import Batch, Tokens
+from refseg.types import Batch, Regions, Tokens
 
 __all__ = ["Cost", "Part", "count_cost"]
 
 REST = "(between parts)"
 """Parameters and products that belong to no part of the model."""
+
+REGIONS = 10
+"""Regions of a two-stage model's picture."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,13 @@ def _count(config: Any, size: int, words: int, device: torch.device) -> Cost:
             torch.zeros(1, 3, size, size),
             torch.ones(1, size, size, dtype=torch.bool),
             Tokens(torch.ones(1, words, dtype=torch.long), torch.ones(1, words, dtype=torch.bool)),
+            regions=_regions() if config.needs.regions else None,
         )
         found, total = _macs(model, lambda: model(batch))
         further = None
         if model.late_fusion:
-            state = model.encode_image(batch.images, batch.pixel_mask)  # type: ignore[operator]
+            given = () if batch.regions is None else (batch.regions,)
+            state = model.encode_image(batch.images, batch.pixel_mask, *given)  # type: ignore[operator]
             further = _macs(model, lambda: model.decode(state, model.encode_text(batch.tokens)))[1]  # type: ignore[operator]
     parts = []
     for name, child in model.named_children():
@@ -93,6 +98,13 @@ def _count(config: Any, size: int, words: int, device: torch.device) -> Cost:
     if rest.macs or rest.parameters:
         parts.append(rest)
     return Cost(size, words, tuple(parts), further)
+
+
+def _regions() -> Regions:
+    """What a two-stage model chooses among here: `REGIONS` boxes, since one with fresh weights proposes anything."""
+    starts = torch.arange(REGIONS) / (2 * REGIONS)
+    boxes = torch.stack([starts, starts, starts + 0.5, starts + 0.5], dim=1)
+    return Regions([boxes], [["thing"] * REGIONS])
 
 
 def _macs(model: nn.Module, call: Any) -> tuple[Mapping[str, int], int]:

@@ -64,9 +64,11 @@ class PretrainedRecipe(Config):
     allow_missing: tuple[str, ...] = ()
     "patterns of parameters that `model` may lack, such as mask_head.*; they keep their initial values"
     vision: str | None = None
-    "weights of the visual encoder"
+    "weights of the visual encoder (a folder, file or hub id), or none for one that is to learn from nothing"
+    detector: str | None = None
+    "weights (packaged name, folder or hub id) of a model that has a detector, such as instances, for one that proposes"
     text: str | None = None
-    "weights of the text encoder"
+    "weights of the text encoder (a folder, file or hub id), or none for one that is to learn from nothing"
     glove: str | None = None
     "file of word vectors (GloVe or word2vec, text or binary, may be gzipped) for text encoders with a word table"
 
@@ -132,6 +134,8 @@ class DataRecipe(Config):
     "how often a word must occur to enter the learnt vocabulary"
     vocab_extra_file: str | None = None
     "file whose words, the first of each line, are added to the learnt vocabulary, such as one of word vectors"
+    vocab_glove_words: NonNegativeInt = 100_000
+    "with `pretrained.glove`: so many of the file's words, in its order, are added to the learnt vocabulary"
     spelling: bool = False
     "words that are not in the vocabulary are read as one that is a slip away"
     tokenizer: str | None = None

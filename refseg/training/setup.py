@@ -13,6 +13,7 @@ from torch import nn
 
 from refseg.encoders.pretrained import load_backbones, load_word_vectors
 from refseg.encoders.text.bert import BertTextConfig
+from refseg.encoders.text.glove import first_words
 from refseg.encoders.text.glove_transformer import GloveTransformer
 from refseg.encoders.text.recurrent import RecurrentText
 from refseg.encoders.text.tokenizer import Tokenizer, WordTokenizer, load_tokenizer
@@ -20,9 +21,11 @@ from refseg.encoders.vision.darknet import DarkNet
 from refseg.errors import CheckpointError, ConfigError
 from refseg.generation.language.lexicon import TOKENS
 from refseg.inference.checkpoint import locate_model
+from refseg.models.mattnet.model import MAttNet
 from refseg.models.photo.model import Photo
 from refseg.state_dicts import load_weights, read_tensors
 from refseg.training.concept_shares import fill_shares
+from refseg.training.initial_weights import NOTHING, check_initial_weights
 from refseg.training.recipe import Recipe, differences, read_recipe
 from refseg.training.sampling import Pictures
 
@@ -89,6 +92,9 @@ def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, conf
         more = [] if recipe.data.vocab_extra_file is None else _first_words(Path(recipe.data.vocab_extra_file))
         if recipe.data.augment.paraphrase:
             more = [*TOKENS, *more]
+        if recipe.pretrained.glove is not None and recipe.data.vocab_glove_words:
+            # What no sentence of training holds has a vector all the same, and can be asked for.
+            more = [*more, *first_words(recipe.pretrained.glove, recipe.data.vocab_glove_words)]
         least, spelling = recipe.data.vocab_min_count, recipe.data.spelling
         WordTokenizer.learn(pictures.texts(), length, least, more, spelling).save(folder)
     accelerator.wait_for_everyone()
@@ -122,6 +128,11 @@ def _prepare_encoders(model: nn.Module, recipe: Recipe) -> str:
             f"model.vision.freeze: {vision.config.freeze!r} would keep random weights; name a file in "
             'pretrained.vision, or set model.vision.freeze = "none"'
         )
+    if isinstance(model, MAttNet) and names.model is None:
+        if names.detector is None:
+            raise ConfigError("pretrained.detector: the detector would stay random; name weights, such as instances")
+        if model.vision is not None and names.vision is None:
+            raise ConfigError("pretrained.vision: the features of regions would be random; name a ResNet's weights")
     if not isinstance(text, (RecurrentText, GloveTransformer)) or names.model is not None or names.glove is not None:
         return ""
     text.words.weight.requires_grad_(True)
@@ -133,6 +144,10 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer, resu
 
     Gives what people should know of it, in a sentence; mostly an empty one.
     """
+    if not resumed:
+        check_initial_weights(model, recipe)
+    given = {part: None for part in ("vision", "text") if getattr(recipe.pretrained, part) == NOTHING}
+    recipe = replace(recipe, pretrained=replace(recipe.pretrained, **given))
     names, notice = recipe.pretrained, _prepare_encoders(model, recipe)
     if resumed:
         return notice
@@ -143,6 +158,8 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer, resu
             if name not in tensors and any(fnmatchcase(name, pattern) for pattern in names.allow_missing):
                 tensors[name] = value
         load_weights(model, tensors, str(folder))
+    if names.detector is not None:
+        _load_detector(model, names.detector)
     if names.vision is not None or names.text is not None:
         load_backbones(model, vision=names.vision, text=names.text)
     if names.vision is not None and isinstance(model, Photo) and isinstance(tokenizer, WordTokenizer):
@@ -156,6 +173,20 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer, resu
         notice = f"{len(words) - len(missing)} of {len(words)} words have vectors in {names.glove}"
         notice += f"; zeros for {listed}" if listed else ""
     return notice
+
+
+def _load_detector(model: nn.Module, name: str) -> None:
+    """Another model's detector into a model that proposes regions with one of the same configuration."""
+    proposer = getattr(model, "proposer", None)
+    if not isinstance(proposer, nn.Module):
+        raise ConfigError("pretrained.detector: the model proposes no regions")
+    folder = locate_model(name)
+    stem = "proposer."
+    tensors = read_tensors(folder / "model.safetensors")
+    found = {key.removeprefix(stem): value for key, value in tensors.items() if key.startswith(stem)}
+    if not found:
+        raise CheckpointError(f"{folder}: has no detector; name weights of the system instances")
+    load_weights(proposer, found, str(folder))
 
 
 def _first_words(path: Path) -> list[str]:

@@ -23,7 +23,7 @@ from refseg.geometry import InputConfig
 from refseg.training.interrupt import ignore_interrupts
 from refseg.training.pool import DrawSamples, ScenePool
 from refseg.training.recipe import DataRecipe, Recipe
-from refseg.training.sampling import Order, Pictures, choose, choose_balanced, compose, positions
+from refseg.training.sampling import Order, Pictures, check_composed, choose, choose_balanced, compose, positions
 from refseg.types import Batch, Needs, Targets
 
 TRAIN = "train"
@@ -156,25 +156,27 @@ class Batches(Dataset):
             )
         self.data, self.seed = recipe.data, recipe.training.seed
         self.accumulation, self.process, self.processes = recipe.training.accumulation, process, processes
+        self.composed = self.contrast if self.contrast is not None and self.contrast.compose else None
+        if self.composed is not None:
+            pieces = processes * self.accumulation
+            check_composed(self.data.pictures_per_batch, self.data.sentences_per_picture, pieces, self.composed)
         self.order = Order(pictures.count, self.seed)
         words = getattr(tokenizer, "words", ())
         self.augmenter = Augmenter(self.data.augment, words[2:] if words else ())
 
     def __getitem__(self, number: int) -> tuple[Batch, Targets]:
-        step, piece = divmod(number, self.accumulation)
-        share = positions(
-            step,
-            piece * self.processes + self.process,
-            self.processes * self.accumulation,
-            self.data.pictures_per_batch,
-        )
+        step, turn_of_process = divmod(number, self.accumulation)
+        piece, pieces = turn_of_process * self.processes + self.process, self.processes * self.accumulation
+        whole = self.data.pictures_per_batch
+        # Losses between samples want the batch composed as a whole, and cut afterwards.
+        share = positions(step, piece, pieces, whole) if self.composed is None else positions(step, 0, 1, whole)
         needs = self.needs
         groups = None if self.contrast is None else "folder" if self.contrast.frames else "picture"
         for turn in range(_TURNS):
             # Pictures that cannot be read are left out and logged; when no other is in the piece, others stand in.
-            chosen = self._piece([position + turn * _FAR for position in share])
+            chosen = self._piece([position + turn * _FAR for position in share], piece, pieces)
             try:
-                return collate(
+                batch, targets = collate(
                     chosen,
                     self.tokenizer,
                     self.input_config,
@@ -184,16 +186,22 @@ class Batches(Dataset):
                     phrases=needs.phrases,
                     place_phrases=place_phrases,
                     groups=groups,  # type: ignore[arg-type]
+                    regions=needs.regions,
                     on_error="skip",
                 )
             except DataError as error:
                 problem = error
+                continue
+            if self.composed is not None:
+                # The batch's loss is the mean over its pieces.
+                targets = replace(targets, initial_weight=float(pieces) if piece == 0 else 0.0)
+            return batch, targets
         raise problem
 
-    def _piece(self, share: list[int]) -> list[Sample]:
-        if self.contrast is not None and self.contrast.compose:
+    def _piece(self, share: list[int], piece: int, pieces: int) -> list[Sample]:
+        if self.composed is not None:
             each = self.data.sentences_per_picture
-            return compose(self.pictures, self.order, self.seed, share, each, self.contrast)
+            return compose(self.pictures, self.order, self.seed, share, each, self.composed, piece, pieces)
         return [sample for position in share for sample in self._chosen(position)]
 
     def _chosen(self, position: int) -> list[Sample]:

@@ -1,6 +1,7 @@
 """Evaluation of a model whose answers are known: it finds the colour that a sentence names."""
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from refseg.errors import DataError
 from refseg.evaluation.evaluate import Writers, evaluate_model, evaluate_protocols, native_protocol
 from refseg.geometry import InputConfig
 from refseg.metrics import PROTOCOLS, Row, rescore, score
-from refseg.types import Output, TextFeatures, Tokens
+from refseg.types import InstancePredictions, Output, TextFeatures, Tokens
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 
@@ -241,3 +242,102 @@ def test_low_precision_is_close(dataset):
 def test_rows_hold_what_breakdowns_need(dataset):
     row = Row.from_dict(evaluate_model(Finder(True), tokenizer, dataset).rows[0])
     assert (row.picture, row.category, row.split, row.dataset, row.targets) == ("0", "red", "val", "drawn", 1)
+
+
+class BoxFinder(Finder):
+    """The same with an instance: the box around the bright cells."""
+
+    def decode(self, state, text, picture=None):
+        output = super().decode(state, text, picture)
+        size = torch.tensor(output.mask_logits.shape[:0:-1]).repeat(2)
+        boxes = []
+        for logits in output.mask_logits:
+            rows, columns = (logits > 0).nonzero(as_tuple=True)
+            if not len(rows):
+                boxes.append(torch.zeros(0, 4))
+                continue
+            low, high = torch.stack([columns.min(), rows.min()]), torch.stack([columns.max(), rows.max()]) + 1
+            boxes.append((torch.cat([(low + high) / 2, (high - low).float()]) / size)[None])
+        masks = [logits[None][: len(box)] for logits, box in zip(output.mask_logits, boxes, strict=True)]
+        instances = InstancePredictions(boxes, [torch.full((len(box),), 0.2) for box in boxes], masks)
+        return replace(output, instances=instances)
+
+
+def test_boxes_of_instances_are_scored_by_grec_and_by_the_lines_that_are_written(dataset):
+    rows, predictions, targets = [], [], []
+    writers = Writers(rows.append, predictions.append, targets.append)
+    result = evaluate_model(BoxFinder(True), tokenizer, dataset, "grec", writers=writers)
+    assert result.protocol.name == "grec"
+    assert result["F1"] == result["N_acc"] == result["T_acc"] == result["F1_plain_IoU"] == 1.0
+    assert (result.counts["sentences"], result.counts["no_target"], result.counts["pictures"]) == (9, 3, 3)
+    again = score(predictions, targets, "grec")
+    assert dict(again) == dict(result)
+    assert {row["id"] for row in rows} == {sample.id for sample in dataset}
+    wrong = BoxFinder(True)
+    wrong.scale.data.neg_()  # finds what is not the colour
+    assert evaluate_model(wrong, tokenizer, dataset, "grec")["F1"] < 0.2
+
+
+def test_no_box_counts_where_the_model_says_none(dataset):
+    strict = replace(PROTOCOLS["grec"], no_target_threshold=0.0)
+    result = evaluate_model(BoxFinder(True), tokenizer, dataset, strict)
+    assert (result["T_acc"], result["N_acc"]) == (0.0, 1.0)
+
+
+def test_boxes_want_a_model_that_gives_some_and_protocols_of_boxes_alone(dataset):
+    with pytest.raises(DataError, match="this model gives none"):
+        evaluate_model(Finder(True), tokenizer, dataset, "grec")
+    with pytest.raises(DataError, match="grec compares boxes, native masks"):
+        evaluate_protocols(BoxFinder(True), tokenizer, dataset, ["native", "grec"])
+
+
+def hidden(samples):
+    """The same without annotation, as the sentences of a test set whose truth a server keeps."""
+    return ReferringDataset([replace(sample, objects=(), no_target=False) for sample in samples])
+
+
+@pytest.mark.parametrize(("model", "protocol"), [(Finder, "native"), (Finder, "rela"), (BoxFinder, "grec")])
+def test_what_nobody_annotated_is_answered_but_in_no_number(dataset, model, protocol):
+    rows, predictions, targets = [], [], []
+    writers = Writers(rows.append, predictions.append, targets.append)
+    result = evaluate_model(model(True), tokenizer, hidden(dataset), protocol, writers=writers)
+    assert len(result) > 0
+    assert all(math.isnan(value) for value in result.values())
+    assert (result.counts["sentences"], result.counts["unannotated"], result.counts["pictures"]) == (0, 9, 3)
+    assert [line["id"] for line in predictions] == [sample.id for sample in dataset]
+    assert rows == targets == result.rows == []
+    assert set(result.to_dict()["metrics"].values()) == {None}
+
+
+@pytest.mark.parametrize(("model", "protocol"), [(Finder, "native"), (Finder, "rela"), (BoxFinder, "grec")])
+def test_unannotated_samples_change_no_metric_of_the_others(dataset, model, protocol):
+    alone = evaluate_model(model(True), tokenizer, dataset[:6], protocol)
+    predictions = []
+    mixed = ReferringDataset([*dataset[:6], *hidden(dataset[6:])])
+    writers = Writers(prediction=predictions.append)
+    result = evaluate_model(model(True), tokenizer, mixed, protocol, writers=writers)
+    assert dict(result) == pytest.approx(dict(alone), nan_ok=True)
+    assert result.rows == alone.rows
+    assert (alone.counts["unannotated"], result.counts["unannotated"]) == (0, 3)
+    assert result.counts["sentences"] == 6
+    assert len(predictions) == 9
+
+
+class Locating(Finder):
+    """The same with a map that points elsewhere: into the lower right corner, coarser than the mask."""
+
+    def decode(self, state, text, picture=None):
+        output = super().decode(state, text, picture)
+        located = torch.zeros(len(output.mask_logits), 4, 4)
+        located[:, 3, 3] = 1.0
+        return replace(output, location_logits=located)
+
+
+def test_pointing_is_counted_on_the_map_in_which_a_model_locates(dataset):
+    corner = [bool(sample.mask()[35, 52]) for sample in dataset if not sample.no_target]
+    assert 0 < sum(corner) < len(corner)
+    for protocol in ("native", "lts"):
+        assert evaluate_model(Finder(True), tokenizer, dataset, protocol)["pointing"] == 1.0
+        result = evaluate_model(Locating(True), tokenizer, dataset, protocol)
+        assert result["pointing"] == sum(corner) / len(corner)
+        assert result["cIoU"] == evaluate_model(Finder(True), tokenizer, dataset, protocol)["cIoU"]

@@ -21,11 +21,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from refseg.data.transforms import place_image
-from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.encoders.text.tokenizer import ByteTokenizer, Tokenizer, WordTokenizer
 from refseg.geometry import InputConfig
 from refseg.inference.checkpoint import load_model, save_model
 from refseg.models import build, config_from_dict, config_to_dict
-from refseg.types import Batch, Needs, Output, ReferringModel, Targets, Tokens
+from refseg.models.instances.config import InstancesConfig
+from refseg.types import Batch, InstancePredictions, Needs, Output, ReferringModel, Regions, Targets, Tokens
 
 
 class ModelContract:
@@ -37,6 +38,8 @@ class ModelContract:
     """True for presets that follow code which attends padding words; then the test asks for a difference."""
     per_picture: ClassVar[frozenset[str]] = frozenset({"tag_logits"})
     """What `Output.auxiliary` holds once a picture, not once a sentence."""
+    per_expression: ClassVar[frozenset[str]] = frozenset()
+    """Lists of `Output.auxiliary` that have an entry an expression."""
     unreached: ClassVar[frozenset[str]] = frozenset()
     """Parameters that no gradient reaches by design."""
     softened: ClassVar[frozenset[str]] = frozenset()
@@ -48,6 +51,11 @@ class ModelContract:
     knobs: ClassVar[str] = ""
     """How the names of the fields begin that the knob test changes; presets that share the rest with another one need
     not try it again."""
+
+    def tokenizer(self) -> Tokenizer:
+        """What a model folder of this system is saved with."""
+        words = [f"w{number}" for number in range(self.config.text.vocabulary_size - 2)]
+        return WordTokenizer(words, self.config.text.max_words)
 
     def mask_size(self, height: int, width: int) -> tuple[int, int]:
         """The size of the mask logits for an input of that size."""
@@ -87,7 +95,7 @@ class ModelContract:
 
     def test_gradient_reaches_every_parameter(self, model: nn.Module) -> None:
         """In one of a few passes: stochastic depth may leave a block out of a pass for the whole batch."""
-        batch, dry = batch_of(self.config), set[str]()
+        batch, dry = training_batch(self.config), set[str]()
         for _ in range(6):
             losses = model.losses(model.train()(batch), targets_of(batch, self.config))  # type: ignore[operator]
             assert losses
@@ -103,12 +111,25 @@ class ModelContract:
     @torch.no_grad()
     def test_batch_equals_single(self, model: nn.Module) -> None:
         batch = batch_of(self.config, sentences=3)
-        together = tensors_of(model(batch))
+        together = model(batch)
         for index in range(3):
             part = slice(index, index + 1)
             tokens = Tokens(batch.tokens.ids[part], batch.tokens.mask[part])
-            alone = tensors_of(model(Batch(batch.images[part], batch.pixel_mask[part], tokens)))
-            for whole, single in zip(together, alone, strict=True):
+            regions = None if batch.regions is None else batch.regions.select([index])
+            alone = model(Batch(batch.images[part], batch.pixel_mask[part], tokens, regions=regions))
+            for name in self.per_expression & alone.auxiliary.keys():
+                for whole, single in zip(
+                    flat(together.auxiliary[name][index]), flat(alone.auxiliary[name][0]), strict=True
+                ):
+                    assert_near(whole, single)
+            if together.instances is not None:
+                for whole, single in zip(
+                    instances_of(together.instances, index), instances_of(alone.instances, 0), strict=True
+                ):
+                    assert_near(whole, single)
+            for whole, single in zip(
+                tensors_of(together, self.per_expression), tensors_of(alone, self.per_expression), strict=True
+            ):
                 # One sentence's verdict may be near 0 by chance; the batch's largest value is the measure.
                 assert_near(whole[part], single, of=whole)
 
@@ -128,6 +149,7 @@ class ModelContract:
         if not self.late_fusion:
             return
         batch = batch_of(self.config, sentences=4, pictures=2, image_index=[0, 1, 1, 0])
+        batch = replace(batch, regions=None)
         state = model.encode_image(batch.images, batch.pixel_mask)  # type: ignore[operator]
         text = model.encode_text(batch.tokens)  # type: ignore[operator]
         for part, whole in zip(
@@ -143,7 +165,7 @@ class ModelContract:
     def test_padding_words(self, model: nn.Module) -> None:
         batch = batch_of(self.config)
         ids = batch.tokens.ids.masked_fill(~batch.tokens.mask, 3)
-        changed = Batch(batch.images, batch.pixel_mask, Tokens(ids, batch.tokens.mask))
+        changed = replace(batch, tokens=Tokens(ids, batch.tokens.mask))
         assert not torch.equal(ids, batch.tokens.ids)
         before, after = model(batch), model(changed)
         if self.padding_words_matter:
@@ -157,8 +179,7 @@ class ModelContract:
 
     @torch.no_grad()
     def test_saves_and_loads_exactly(self, model: nn.Module, tmp_path) -> None:
-        words = [f"w{number}" for number in range(self.config.text.vocabulary_size - 2)]
-        tokenizer = WordTokenizer(words, self.config.text.max_words)
+        tokenizer = self.tokenizer()
         save_model(tmp_path / "saved", model, tokenizer, {"threshold": 0.4})
         loaded, its_tokenizer, info = load_model(tmp_path / "saved")
         assert loaded.config == self.config
@@ -217,24 +238,61 @@ def batch_of(
     """Random pictures and sentences of different lengths; some words are padding."""
     dice = torch.Generator().manual_seed(sum(size) + sentences)
     count = sentences if pictures is None else pictures
-    length = config.text.max_words
-    lengths = torch.arange(sentences) % (length - 2) + 2
-    mask = torch.arange(length)[None] < lengths[:, None]
-    ids = torch.randint(2, config.text.vocabulary_size, (sentences, length), generator=dice) * mask
+    if isinstance(config, InstancesConfig):
+        tokens = ByteTokenizer()([EXPRESSIONS[number % len(EXPRESSIONS)] for number in range(sentences)])
+    else:
+        length = config.text.max_words
+        lengths = torch.arange(sentences) % (length - 2) + 2
+        mask = torch.arange(length)[None] < lengths[:, None]
+        ids = torch.randint(2, config.text.vocabulary_size, (sentences, length), generator=dice) * mask
+        tokens = Tokens(ids, mask)
     return Batch(
         torch.randn(count, 3, *size, generator=dice),
         torch.ones(count, *size, dtype=torch.bool),
-        Tokens(ids, mask),
+        tokens,
         image_index=None if image_index is None else torch.tensor(image_index),
+        regions=regions_of(config, count, dice) if config.needs.regions else None,
     )
 
 
+EXPRESSIONS = ("the dogs", "a person next to the big table", "the second red car from the left", "all cups", "left cat")
+"""What systems are asked that read expressions as they are written."""
+
+
+def regions_of(config: Any, count: int, dice: torch.Generator) -> Regions:
+    """Four regions that do not overlap in each of `count` pictures, of two classes; every second attribute of the
+    config holds of every second one."""
+    corners = torch.tensor([[0.05, 0.1], [0.55, 0.05], [0.1, 0.55], [0.55, 0.6]])
+    boxes = []
+    for _ in range(count):
+        start = corners + 0.05 * torch.rand(4, 2, generator=dice)
+        boxes.append(torch.cat([start, start + 0.2 + 0.15 * torch.rand(4, 2, generator=dice)], dim=1))
+    held = [() if number % 2 else config.attributes[number % 4 // 2 :: 2] for number in range(4)]
+    return Regions(boxes, [["dog", "cat", "dog", "dog"]] * count, [held] * count)
+
+
+def training_batch(config: Any) -> Batch:
+    """A batch that reaches all losses: where they compare expressions of one picture, it has several of each."""
+    if config.needs.regions or isinstance(config, InstancesConfig):
+        return batch_of(config, sentences=6, pictures=2, image_index=[0, 1, 0, 1, 0, 1])
+    return batch_of(config)
+
+
 def targets_of(batch: Batch, config: Any = None) -> Targets:
-    """A rectangle a sentence; the last sentence means nothing. Tags of the config hold in a stripe of each picture."""
+    """A rectangle a sentence, one of its picture's regions where they are given; the last sentence means nothing. Tags
+    of the config hold in a stripe of each picture."""
     count = len(batch.tokens)
-    masks = torch.zeros(count, *batch.images.shape[2:], dtype=torch.bool)
+    height, width = batch.images.shape[2:]
+    masks = torch.zeros(count, height, width, dtype=torch.bool)
     for index in range(count - 1):
-        masks[index, 5 + index : 45, 10 : 40 + index] = True
+        if batch.regions is None:
+            masks[index, 5 + index : 45, 10 : 40 + index] = True
+            continue
+        boxes = batch.regions.boxes[index if batch.image_index is None else int(batch.image_index[index])]
+        left, top, right, bottom = (
+            (boxes[index % len(boxes)] * torch.tensor([width, height] * 2)).round().int().tolist()
+        )
+        masks[index, top:bottom, left:right] = True
     needs = Needs() if config is None else config.needs
     words, tags = len(needs.tags), None
     if words:
@@ -259,8 +317,19 @@ def filled(model: nn.Module) -> nn.Module:
     return model
 
 
-def tensors_of(output: Output) -> list[Tensor]:
-    """Every tensor of an answer, in a fixed order."""
+def tensors_of(output: Output, without: frozenset[str] = frozenset()) -> list[Tensor]:
+    """Every tensor of an answer but those of single instances and, of `auxiliary`, of `without`, in a fixed order."""
+    told = {name: value for name, value in output.auxiliary.items() if name not in without}
+    return flat([output.mask_logits, output.no_target_logits, output.boxes, told, output.attention_maps])
+
+
+def instances_of(predicted: InstancePredictions, index: int) -> list[Tensor]:
+    """The tensors of one expression's instances."""
+    return [predicted.boxes[index], predicted.scores[index], predicted.mask_logits[index]]
+
+
+def flat(values: Any) -> list[Tensor]:
+    """Every tensor in nested values, in a fixed order."""
     found: list[Tensor] = []
 
     def collect(value: Any) -> None:
@@ -273,17 +342,19 @@ def tensors_of(output: Output) -> list[Tensor]:
             for item in value:
                 collect(item)
 
-    collect([output.mask_logits, output.no_target_logits, output.boxes, output.auxiliary, output.attention_maps])
+    collect(values)
     return found
 
 
 def assert_near(one: Tensor, other: Tensor, tolerance: float = 1e-4, of: Tensor | None = None) -> None:
     """Equal but for rounding, relative to the largest value (`of`: of the tensor that `one` is a part of)."""
     assert one.shape == other.shape
+    if not one.numel():
+        return
     one, other = one.detach(), other.detach()
     if one.dtype == torch.bool:
         one, other = one.float(), other.float()
-    scale = max(float((one if of is None else of.float()).abs().max()), 1e-3) if one.numel() else 1.0
+    scale = max(float((one if of is None else of.float()).abs().max()), 1e-3)
     assert float((one - other).abs().max()) <= tolerance * scale
 
 
@@ -341,7 +412,7 @@ def fingerprint(config: Any, shapes: list[Any] | None = None) -> list[Any]:
     own = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     if shapes is not None and own != shapes:
         return [own]
-    batch = batch_of(config)
+    batch = training_batch(config)
     torch.manual_seed(1)
     output = model.train()(batch)
     losses = model.losses(output, targets_of(batch, config))
@@ -349,8 +420,10 @@ def fingerprint(config: Any, shapes: list[Any] | None = None) -> list[Any]:
         evaluated = model.eval()(batch)
     return [
         own,
+        config.needs,
+        sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad),
         sorted(losses),
-        config.text.max_words,
+        getattr(config.text, "max_words", 0),
         *(value.detach() for value in [*losses.values(), *tensors_of(output), *tensors_of(evaluated)]),
     ]
 

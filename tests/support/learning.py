@@ -15,13 +15,13 @@ from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.generation.scenes import SceneDataset, drawn_samples
 from refseg.models import build
 from refseg.types import Batch, Output, Targets
-from tests.support.contract import batch_of, targets_of
+from tests.support.contract import targets_of, training_batch
 
 
 def train_a_step(config: Any, lr: float = 1e-3) -> tuple[nn.Module, Output, dict[str, torch.Tensor]]:
     """The model of `config` after one step of gradient descent, and the output and losses of that step."""
     model = build(config).train()
-    batch = batch_of(config)
+    batch = training_batch(config)
     output = model(batch)
     losses = model.losses(output, targets_of(batch, config))  # type: ignore[operator]
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)

@@ -158,7 +158,19 @@ def test_each_weight_is_learnt_from_something() -> None:
         "third cat from left",
         "dog behind the white cat",
     ]
-    texts += ["left dog", "cat horse", "man in white", "man in pink", "man in green", "green dog", "pink dog", "cat on the right", "animals", "four dogs", "partial dog"]
+    texts += [
+        "left dog",
+        "cat horse",
+        "man in white",
+        "man in pink",
+        "man in green",
+        "green dog",
+        "pink dog",
+        "cat on the right",
+        "animals",
+        "four dogs",
+        "partial dog",
+    ]
     view = View(
         (320, 320),
         (thing("dog", 20, 40), thing("dog", 150, 200, 60, "red"), thing("cat", 80, 90), thing("man", 200, 30)),

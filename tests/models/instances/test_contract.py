@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from refseg.encoders.text.tokenizer import ByteTokenizer, Tokenizer

@@ -1,0 +1,193 @@
+"""MAttNet: the contract, and every row of its ablation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from refseg.encoders.vision.nanodet import NanoDetConfig
+from refseg.errors import ConfigError, RefsegError
+from refseg.models import MODELS, build
+from refseg.models.instances.config import DetectorConfig, ProposalConfig
+from refseg.models.mattnet.config import ABLATIONS, MINI, OFFICIAL, PAPER, PRESETS, MAttNetConfig
+from refseg.models.mattnet.losses import match_regions
+from refseg.models.mattnet.model import _target_boxes
+from refseg.types import Regions
+from tests.support.contract import ModelContract, batch_of, filled, leaf_fields
+from tests.support.learning import drawn_batch, fit, train_a_step
+from tests.support.tiny_parts import TINY_RESNET
+
+DETECTOR = DetectorConfig(
+    detector=NanoDetConfig(widths=(16, 16, 16), depths=(1, 1, 1), side=64),
+    proposals=ProposalConfig(min_score=0.001, most=6),
+)
+"""A detector that proposes something in noise."""
+
+
+def tiny(config: MAttNetConfig) -> MAttNetConfig:
+    """The same wiring at a size that runs in milliseconds."""
+    text = replace(config.text, vocabulary_size=30, max_words=7, embedding=10, hidden=6)
+    return replace(
+        config,
+        input=replace(config.input, size=64),
+        vision=None if config.vision is None else TINY_RESNET,
+        detector=DETECTOR,
+        text=replace(text, projection=9) if text.projection else text,
+        embed_dim=8,
+        grid=3,
+        fine_masks=False,
+    )
+
+
+def frozen(config: MAttNetConfig) -> frozenset[str]:
+    """Parameters that nothing trains."""
+    with torch.device("meta"):
+        names = [name for name, _ in build(config).named_parameters()]
+    return frozenset(name for name in names if name.startswith(("proposer.", "vision.")))
+
+
+LISTS = frozenset(
+    {"scores", "module_scores", "logits", "cells", "context", "boxes", "groups", "attribute_logits", "attributes"}
+)
+ELSEWHERE = {
+    name: "tested with the detector, in tests/models/instances"
+    for name in leaf_fields(tiny(MINI))
+    if name.startswith("detector.")
+} | {"fine_masks": "tested below: the mask decoder takes a second", "max_masks": "tested below"}
+
+
+class _MAttNet(ModelContract):
+    per_expression = LISTS
+
+    def mask_size(self, height: int, width: int) -> tuple[int, int]:
+        return height, width
+
+
+class TestMini(_MAttNet):
+    config = replace(tiny(MINI), attributes=("red", "big", "wooden"))
+    unreached = frozen(config)
+    inactive: ClassVar[dict[str, str]] = ELSEWHERE | {
+        "modular": "the baseline has no relationship; tested as a row of the ablation",
+        "subject_attributes": "attributes need the blob; tested as a row of the ablation",
+        "regions": "attributes need annotated regions; tested with PAPER",
+        "losses.same_class": "the hardest negative is of any class; tested with PAPER",
+        "losses.attribute_weights": "counts are not given; tested with PAPER",
+    }
+    changes: ClassVar[dict[str, Any]] = {
+        "vision": TINY_RESNET,
+        "attributes": ("red", "big"),
+        "attribute_counts": (9, 4, 4),
+        "neighbors": 1,
+        "contexts": 1,
+    }
+
+
+class TestPaper(_MAttNet):
+    config = replace(tiny(PAPER), attributes=("red", "big"), attribute_counts=(9, 4))
+    unreached = frozen(config)
+    knobs = "losses."
+    inactive: ClassVar[dict[str, str]] = {"losses.target": "the best region is chosen"}
+    changes: ClassVar[dict[str, Any]] = {"losses.same_class": 1.0}
+
+
+def test_regions_decide_what_training_loads() -> None:
+    assert PAPER.needs.regions
+    assert not replace(PAPER, regions="detected").needs.regions
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_rows_of_the_ablation_train_a_step(name: str) -> None:
+    config = tiny(ABLATIONS[name])
+    model, output, losses = train_a_step(config)
+    wanted = {"object_rank", "expression_rank"} | ({"target"} if config.selection == "binary" else set())
+    assert set(losses) == wanted
+    assert output.auxiliary["module_scores"][0].shape[1] == (len(config.module_names) or 1)
+    assert set(frozen(config)) == {key for key, value in model.named_parameters() if not value.requires_grad}
+
+
+def test_rows_differ_and_presets_are_what_they_say() -> None:
+    assert len(set(map(repr, ABLATIONS.values()))) == len(ABLATIONS)
+    assert ABLATIONS["table 2: MAttN:subj(+attr+attn)+loc(+dif)+rel"] == OFFICIAL
+    assert MODELS["mattnet"].presets is PRESETS
+    assert next(iter(PRESETS)) == "MINI"
+    assert (PAPER.losses.margin, OFFICIAL.losses.same_class, OFFICIAL.grid) == (0.1, 0.3, 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"attributes": ("red",), "subject_attributes": False}, "attributes"),
+        ({"attributes": ("red",), "attribute_counts": (1, 2)}, "attribute_counts: 2 numbers for 1"),
+        ({"attributes": ("red",), "regions": "detected"}, "annotated"),
+        ({"modular": False}, "modular=false"),
+        ({"neighbors": 0}, "neighbors"),
+    ],
+)
+def test_wrong_configurations_say_so(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        replace(PAPER, **changes)
+
+
+def test_mini_learns_which_thing_is_meant() -> None:
+    """Eight expressions about two drawn scenes, two of them about nothing, learnt by heart on annotated regions."""
+    torch.manual_seed(0)
+    config = replace(tiny(MINI), text=replace(MINI.text, embedding=24, projection=24, hidden=24), embed_dim=32)
+    config, batch, targets = drawn_batch(config, size=96, regions=True, instances=True)
+    output = fit(build(config), batch, targets, steps=80, rate=lambda step: 3e-3)
+    assert output.no_target_logits is not None
+    for number in range(len(batch.tokens)):
+        wanted = _target_boxes(targets, number)
+        positive, _ = match_regions(output.auxiliary["boxes"][number], wanted)
+        assert ((output.auxiliary["logits"][number] > 0) == positive).all()
+        assert bool(output.no_target_logits[number] > 0) == bool(targets.no_target[number])
+
+
+@torch.no_grad()
+def test_given_masks_are_the_answer_and_fine_ones_are_made_once() -> None:
+    batch = batch_of(tiny(MINI), sentences=1)
+    masks = torch.zeros(4, 64, 80, dtype=torch.bool)
+    for number in range(4):
+        masks[number, 10 * number : 10 * number + 5, 20:30] = True
+    assert batch.regions is not None
+    model = filled(build(replace(tiny(PAPER), selection="best"))).eval()
+    given = replace(batch, regions=replace(batch.regions, masks=[masks]))
+    output = model(given)
+    best = int(output.auxiliary["scores"][0].argmax())
+    assert torch.equal(output.mask_logits[0] > 0, masks[best])
+    fine = filled(build(replace(tiny(MINI), fine_masks=True, max_masks=1))).eval()
+    fine.logit_bias.fill_(50.0)
+    coarse = filled(build(replace(tiny(MINI), max_masks=2))).eval()
+    coarse.logit_bias.fill_(50.0)
+    state = fine.encode_image(batch.images, batch.pixel_mask, batch.regions)
+    first = fine.decode(state, fine.encode_text(batch.tokens))
+    made = dict(state[0].seen.fine)
+    again = fine.decode(state, fine.encode_text(batch.tokens))
+    assert len(made) == 1
+    assert state[0].seen.fine == made
+    assert torch.equal(first.mask_logits, again.mask_logits)
+    found = coarse(batch)
+    assert first.instances is not None
+    assert found.instances is not None
+    assert (len(first.instances.boxes[0]), len(found.instances.boxes[0])) == (1, 2)
+    assert not torch.equal(first.instances.mask_logits[0][0], found.instances.mask_logits[0][0])
+    with pytest.raises(RefsegError, match="regions of 1 images are given for 2"):
+        fine.encode_image(batch.images.repeat(2, 1, 1, 1), batch.pixel_mask.repeat(2, 1, 1), batch.regions)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["MINI", "PAPER"])
+def test_an_image_without_regions_has_an_answer(name: str) -> None:
+    config = tiny(PRESETS[name])
+    batch = batch_of(config, sentences=2)
+    none = Regions([torch.zeros(0, 4)] * 2, [[]] * 2)
+    output = filled(build(config)).eval()(replace(batch, regions=none))
+    assert not (output.mask_logits > 0).any()
+    assert output.instances is not None
+    assert output.boxes is not None
+    assert [len(boxes) for boxes in output.instances.boxes] == [0, 0]
+    assert not output.boxes.any()
+    if output.no_target_logits is not None:
+        assert (output.no_target_logits > 0).all()
