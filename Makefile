@@ -1,16 +1,19 @@
-# `make demo` and `make test` are all the set-up there is: each makes .venv if there is none, installs, and runs.
+# `make demo`, `make serve` and `make test` are all the set-up there is: each makes .venv if there is none, installs, and runs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # pip says nothing unless something fails: the log stands beside the environment.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore -c constraints.txt
 # Skipped with a reason where there is no Chromium. What fails is tried once more: a browser on a busy machine may be late.
-BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser tests/apps/annotate/browser
+BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser tests/apps/annotate/browser tests/apps/serve/browser
 
-.PHONY: demo test lint docs clean
+.PHONY: demo serve test lint docs clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py $(if $(IMAGE),"$(IMAGE)" $(if $(TEXT),"$(TEXT)"))
+
+serve: $(VENV)/.installed-serve
+	@$(BIN)/python -m refseg serve $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
 
 test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
@@ -31,11 +34,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PIP) -e . >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
 	@touch $@
 
+$(VENV)/.installed-serve: $(VENV)/.installed
+	@$(PIP) -e '.[serve]' >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
+	@touch $@
+
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing refseg and what its tests need (a few minutes the first time)"
 	@$(PIP) -e '.[dev]' >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-serve
 
 clean:
 	rm -rf $(VENV) site
