@@ -63,7 +63,7 @@ def recover_folder(folder: str | os.PathLike[str]) -> None:
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
     """Write `content` to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, _writing_beside(Path(path)):  # the disk may be full
         temporary.write_bytes(content)
     return Path(path)
 

@@ -15,8 +15,17 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "segment": Verb("refseg.cli.segment", "segment what expressions refer to in pictures", "use a model"),
+    "edit": Verb("refseg.cli.edit", "cut a thing out, change its background, or take it away", "use a model"),
+    "label": Verb("refseg.cli.label", "label pictures with every phrase of a list", "use a model"),
+    "video": Verb("refseg.cli.video", "segment what expressions refer to in a clip", "use a model"),
+    "serve": Verb("refseg.cli.serve", "a page and an API that answer expressions about pictures", "use a model"),
+    "serve-load": Verb("refseg.cli.serve", "measure how much a server carries", "use a model"),
+    "index": Verb("refseg.cli.search", "encode a collection of pictures, to be searched", "use a model"),
+    "search": Verb("refseg.cli.search", "find pictures in which an expression means something", "use a model"),
+    "batch": Verb("refseg.cli.batch", "ask about many pictures, on all cores or on Ray", "use a model"),
     "models": Verb("refseg.cli.models", "systems, presets, ablations, and which weights are here", "use a model"),
     "import": Verb("refseg.cli.models", "turn an authors' checkpoint into a model folder", "use a model"),
+    "export": Verb("refseg.cli.export", "a model for ONNX Runtime, OpenVINO, or a page without a server", "use a model"),
     "doctor": Verb("refseg.cli.doctor", "versions, device, threads, and what works here", "use a model"),
     "train": Verb("refseg.cli.train", "train a system from a recipe", "train and measure"),
     "evaluate": Verb("refseg.cli.evaluate", "score a model on a data set under a protocol", "train and measure"),

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypedDict, cast, overload
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict, cast, overload
 
 import numpy as np
 import torch
@@ -25,13 +27,19 @@ from typing_extensions import Unpack
 
 from refseg.data.images import read_image
 from refseg.data.transforms import place_image
-from refseg.encoders.text.tokenizer import Reading, read_sentence
+from refseg.encoders.text.tokenizer import Reading, Tokenizer, read_sentence
 from refseg.errors import RefsegError
 from refseg.geometry import Geometry
 from refseg.inference import DEFAULT_MODEL
-from refseg.inference.checkpoint import PACKAGED, load_model
+from refseg.inference.checkpoint import PACKAGED, load_model, locate_model
+from refseg.inference.frames import DEFAULT_FPS
+from refseg.inference.hub import push_to_hub, save_pretrained
 from refseg.inference.postprocess import check_probability, postprocess
+from refseg.inference.runtime.exported import is_exported, load_exported
+from refseg.inference.runtime.graphs import Runtime
 from refseg.inference.segmentation import Segmentation
+from refseg.inference.tracking import TrackingConfig
+from refseg.inference.video import VideoFrame, segment_video
 from refseg.precision import Precision, check_precision, computing_in, store_in
 from refseg.types import Batch, Output, ReferringModel, TextFeatures, Tokens
 
@@ -41,15 +49,32 @@ ImageLike: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[An
 """A path, encoded bytes, a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4), as `read_image` takes them."""
 
 
-def load(
-    model: str | os.PathLike[str] = DEFAULT_MODEL, device: str = "auto", precision: Precision = "float32"
-) -> Segmenter:
-    """A `Segmenter` from a model folder, the name of packaged weights (`list_models()`), or a hub id ("owner/name").
+MAX_LETTERS = 10_000
+"""Letters of the longest expression that is taken; a model reads a few dozen words of it at most."""
 
-    `device` is "auto" (a CUDA GPU, else Apple's, else the CPU), "cpu", "cuda", "cuda:1" or "mps". Raises
-    `RefsegError` when the device is not there, `CheckpointError` when the model is not, or its files are damaged.
+
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    device: str | torch.device = "auto",
+    precision: Precision = "float32",
+    runtime: Runtime | Literal["torch"] | None = None,
+) -> Segmenter:
+    """A `Segmenter` from a model folder, the name of packaged weights (`list_models()`), or a hub id ("owner/name", or
+    "owner/name@revision" with a branch, tag or commit).
+
+    `device` is "auto" (a CUDA GPU, else Apple's, else the CPU), "cpu", "cuda", "cuda:1" or "mps". `runtime` says what
+    runs the networks of a folder that `refseg export` wrote: "onnxruntime" or "openvino", on the CPU in float32; None
+    takes the one that the folder was made for, torch for other folders. Raises `RefsegError` when the device or the
+    runtime is not there, `CheckpointError` when the model is not, or its files are damaged.
     """
     chosen = choose_device(device)  # before the weights are read: a wrong name should not cost that time
+    if runtime not in (None, "torch") or (runtime is None and is_exported(locate_model(model))):
+        if device != "auto" and chosen.type != "cpu":
+            raise RefsegError(f"device {str(device)!r}: exported models run on the CPU; use 'cpu' or 'auto'")
+        if precision != "float32":
+            raise RefsegError(f"precision {precision!r}: exported models compute in float32")
+        kind = cast(Runtime | None, runtime)
+        return Segmenter(*load_exported(locate_model(model), kind), device="cpu")
     network, tokenizer, info = load_model(model)
     store_in(network, check_precision(precision))
     return Segmenter(network, tokenizer, info, device=str(chosen), precision=precision)
@@ -60,35 +85,38 @@ def list_models() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED.glob("*/config.json"))
 
 
-def choose_device(device: str = "auto") -> torch.device:
+def choose_device(device: str | torch.device = "auto") -> torch.device:
     """The torch device of that name. Raises `RefsegError` for unknown names and devices that are not there."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
+        if not isinstance(device, (str, torch.device)):
+            raise TypeError("a number alone would be taken for a GPU")
         chosen = torch.device(device)
-    except RuntimeError as error:
-        raise RefsegError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:0 or mps") from error
+    except (RuntimeError, TypeError) as error:
+        raise RefsegError(f"device {device!r} is unknown; use 'auto', 'cpu', 'cuda', 'cuda:0' or 'mps'") from error
     available = {
-        "cpu": True,
+        "cpu": not chosen.index,
         "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
+        "mps": torch.backends.mps.is_available() and not chosen.index,
     }
     if not available.get(chosen.type, False):
-        raise RefsegError(
-            f"device {device!r} is not available here; `refseg doctor` lists what is, --device auto chooses"
-        )
+        remedy = "'cpu' means all cores" if chosen.type == "cpu" else "`refseg doctor` lists what is, 'auto' chooses"
+        raise RefsegError(f"device {str(device)!r} is not available here; {remedy}")
     return chosen
 
 
 def clean_text(text: str) -> str:
     """The expression with runs of white space as one space and without control characters.
 
-    Raises `RefsegError` when nothing is left, or `text` is not a string.
+    Raises `RefsegError` when nothing is left, it is longer than `MAX_LETTERS`, or `text` is not a string.
     """
     if not isinstance(text, str):
         raise RefsegError(f"a sentence is a string, not {type(text).__name__}")
+    if len(text) > MAX_LETTERS:
+        raise RefsegError(f"a sentence of {len(text):,} letters: at most {MAX_LETTERS:,} are taken")
     encodable = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates, from arguments that are not UTF-8
     spaced = " ".join(encodable.split())
     # Format characters (Cf) stay: they join emoji and shape scripts.
@@ -160,7 +188,7 @@ class Segmenter:
         model: torch.nn.Module,
         tokenizer: Callable[[list[str]], Tokens],
         info: Mapping[str, Any] | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: Precision = "float32",
     ) -> None:
         self.precision: Precision = check_precision(precision)
@@ -172,6 +200,9 @@ class Segmenter:
         self.thresholds = Thresholds(
             float(self.info.get("threshold", 0.5)), float(self.info.get("no_target_threshold", 0.5))
         )
+
+    def __repr__(self) -> str:
+        return f"Segmenter({type(self.model).__name__}, device={str(self.device)!r}, precision={self.precision!r})"
 
     # A string is a sequence of strings, too: the overload that comes first holds.
     @overload
@@ -226,6 +257,130 @@ class Segmenter:
         with self._inference():
             return EncodedImage(self, picture, self._encode([self._place(picture)]))
 
+    def stream(
+        self,
+        images: Iterable[ImageLike],
+        texts: str | Sequence[str],
+        *,
+        threshold: float | None = None,
+        no_target_threshold: float | None = None,
+        batch_size: int = 16,
+        probabilities: bool = False,
+    ) -> Iterator[list[Segmentation] | RefsegError]:
+        """The answers to each expression, image by image and in their order, as many at a time as a batch holds.
+
+        For collections: `images` is read as it is needed, and where one cannot be read its error stands in the place of
+        its answers, so that it ends nothing. Options as in `AskOptions`; raises `RefsegError` for expressions and
+        options as calling does.
+        """
+        thresholds = self._thresholds(threshold, no_target_threshold)
+        _check_batch_size(batch_size)
+        with self._inference():
+            expressions = self._expressions(texts)
+        at_once = max(1, batch_size // len(expressions.texts))
+        waiting = iter(images)
+        while sources := list(islice(waiting, at_once)):
+            entries: list[_Placed | RefsegError] = []
+            for source in sources:
+                try:
+                    entries.append(self._place(read_image(source)))
+                except RefsegError as error:
+                    entries.append(error)
+            # The block ends before the answers are handed out: the caller's own torch code stays as it is.
+            with self._inference():
+                placed = (entry for entry in entries if not isinstance(entry, RefsegError))
+                rows = iter(list(self._rows(placed, expressions, thresholds, batch_size, probabilities)))
+            for entry in entries:
+                yield entry if isinstance(entry, RefsegError) else next(rows)
+
+    def answer_pairs(
+        self,
+        images: Sequence[ImageLike],
+        pairs: Sequence[tuple[int, str]],
+        *,
+        threshold: float | None = None,
+        no_target_threshold: float | None = None,
+        batch_size: int = 16,
+    ) -> list[Segmentation]:
+        """The answers to pairs of an image's number in `images` and an expression, in the order of the pairs.
+
+        For batches put together from several askers: each image is encoded once, images of one input size at once, and
+        no expression is asked of an image that it was not paired with. Options as in `AskOptions`.
+        """
+        thresholds = self._thresholds(threshold, no_target_threshold)
+        _check_batch_size(batch_size)
+        if not pairs:
+            return []
+        with self._inference():
+            expressions = self._expressions([text for _, text in pairs])
+            placed = [self._place(read_image(image)) for image in images]
+            by_size: dict[tuple[int, ...], list[int]] = {}
+            for number, entry in enumerate(placed):
+                by_size.setdefault(tuple(entry.image.shape), []).append(number)
+            groups = [same[at : at + batch_size] for same in by_size.values() for at in range(0, len(same), batch_size)]
+            answers: dict[int, Segmentation] = {}
+            for group in groups:
+                asked = [at for at, (image, _) in enumerate(pairs) if image in group]
+                local = [(group.index(pairs[at][0]), at) for at in asked]
+                encoded = self._encode([placed[number] for number in group])
+                made = self._decode(encoded, expressions, local, thresholds, batch_size, False) if local else []
+                answers.update(zip(asked, made, strict=True))
+        return [answers[at] for at in range(len(pairs))]
+
+    def video(
+        self,
+        source: str | os.PathLike[str],
+        texts: str | Sequence[str],
+        *,
+        every: int = 1,
+        start: float = 0.0,
+        end: float | None = None,
+        fps: float = DEFAULT_FPS,
+        threshold: float | None = None,
+        no_target_threshold: float | None = None,
+        tracking: TrackingConfig | None = None,
+    ) -> Iterator[VideoFrame]:
+        """The frames of a clip with the answers to one or several expressions, one after the other.
+
+        `source` is a video file (needs PyAV: `pip install 'refseg[video]'`), a GIF, WebP or APNG, or a folder of
+        pictures, shown at `fps` frames a second. Every `every`-th frame from `start` to before `end` (seconds) is
+        looked at. What is meant is chosen over the tracks of things (`refseg.inference.tracking`), online and in
+        constant memory. Raises as `read_frames`; after the last good frame where a clip is cut short.
+        """
+        options = (every, start, end, fps, threshold, no_target_threshold, tracking)
+        return segment_video(self, source, texts, *options)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
+        """Write a model folder that `load` takes, with a card made from what is stored with the weights.
+
+        `half` stores 16 bits a float. Raises `RefsegError` where it cannot be written, and for exported models.
+        """
+        return save_pretrained(folder, self.model, cast(Tokenizer, self.tokenizer), self.info, half=half)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        half: bool = False,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        message: str = "Upload model",
+    ) -> str:
+        """Put the model with its card on the hub as "owner/name"; returns the commit. See `refseg.inference.hub`."""
+        tokenizer = cast(Tokenizer, self.tokenizer)
+        return push_to_hub(
+            repository,
+            self.model,
+            tokenizer,
+            self.info,
+            half=half,
+            private=private,
+            revision=revision,
+            token=token,
+            message=message,
+        )
+
     @property
     def late_fusion(self) -> bool:
         """Whether an image is encoded without the expression, and so only once for many expressions."""
@@ -254,6 +409,8 @@ class Segmenter:
         return _Images(placed, images, pixel_mask, state)
 
     def _expressions(self, texts: str | Sequence[str]) -> _Expressions:
+        if isinstance(texts, (bytes, bytearray)) or not isinstance(texts, (str, Iterable)):
+            raise RefsegError(f"sentences are a string or a list of strings, not {type(texts).__name__}")
         cleaned = [clean_text(text) for text in ([texts] if isinstance(texts, str) else texts)]
         if not cleaned:
             raise RefsegError("no sentence to look for")
@@ -269,9 +426,20 @@ class Segmenter:
         probabilities: bool,
     ) -> Iterator[list[Segmentation]]:
         """The answers to all expressions, image by image."""
-        count = len(expressions.texts)
         _check_batch_size(batch_size)
-        for group in _same_size((self._place(read_image(each)) for each in sources), max(1, batch_size // count)):
+        placed = (self._place(read_image(each)) for each in sources)
+        return self._rows(placed, expressions, thresholds, batch_size, probabilities)
+
+    def _rows(
+        self,
+        placed: Iterator[_Placed],
+        expressions: _Expressions,
+        thresholds: Thresholds,
+        batch_size: int,
+        probabilities: bool,
+    ) -> Iterator[list[Segmentation]]:
+        count = len(expressions.texts)
+        for group in _same_size(placed, max(1, batch_size // count)):
             pairs = [(image, text) for image in range(len(group)) for text in range(count)]
             answers = self._decode(self._encode(group), expressions, pairs, thresholds, batch_size, probabilities)
             for image in range(len(group)):
@@ -316,6 +484,9 @@ class EncodedImage:
     segmenter: Segmenter
     image: Image.Image
     _encoded: _Images
+
+    def __repr__(self) -> str:
+        return f"EncodedImage({self.image.width} x {self.image.height} pixels, {self.segmenter!r})"
 
     @overload
     def ask(self, texts: str, **options: Unpack[AskOptions]) -> Segmentation: ...  # type: ignore[overload-overlap]

@@ -36,7 +36,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_every_verb_of_today_is_there() -> None:
     assert set(VERBS) == {
         *("segment", "models", "import", "doctor", "train", "evaluate", "calibrate", "score", "compare", "results"),
-        *("data", "annotate", "benchmark", "systems"),
+        *("data", "annotate", "benchmark", "systems", "serve", "serve-load"),
     }
     below = {path[1] for path in EVERY_VERB if path[0] == "data" and len(path) == 2}
     assert below == {"check", "stats", "get", "leak", "scenes", "collage", "templates", "speed", "convert"}
