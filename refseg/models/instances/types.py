@@ -57,7 +57,8 @@ class Proposals:
 
     def select(self, index: Tensor | Sequence[int]) -> Proposals:
         """The proposals of an index (K',) or of a boolean mask (K,), in that order."""
-        index = torch.as_tensor(index)
+        # An empty list would become a tensor of floats.
+        index = torch.as_tensor(index if len(index) else [], dtype=None if len(index) else torch.long)
         return self._with(lambda value: value[index])
 
     def float(self) -> Proposals:
