@@ -121,6 +121,9 @@ def evaluate(
         )
     for problem in scores[0].problems:
         print(f"not evaluated: {problem}", file=sys.stderr)
+    if hidden := scores[0].counts["unannotated"]:
+        where = predictions or "a file with --predictions"
+        print(f"{hidden:,} expressions have no annotation and are in no number; answers: {where}", file=sys.stderr)
     about = {
         "model": model,
         "data": {"dataset": samples.name, "split": samples.split, "split_by": samples.split_by},

@@ -185,6 +185,7 @@ def import_weights(
     glove: Annotated[Path | None, opt("FILE", "vlt: vectors of the words in --tokenizer's vocabulary.txt")] = None,
     input_size: Annotated[int, opt("PX", "side of the input")] = 480,
     max_words: Annotated[int, opt("N", "word pieces of an expression")] = 20,
+    layers: Annotated[int | None, opt("N", "restr: of the fusion, where its blocks are shared")] = None,
     half: Annotated[bool, flag("--half", "store the weights in 16 bits")] = False,
 ) -> None:
     """Turn an authors' checkpoint into a model folder, which every other verb takes.
@@ -198,6 +199,8 @@ def import_weights(
     options.check_model_folder(output)
     settings: dict[str, Any] = {"max_words": max_words}
     more: dict[str, float] = {}
+    if layers is not None:
+        settings["layers"] = layers
     if system == "vlt":
         from refseg.encoders.vision.darknet_weights import read_arrays
 

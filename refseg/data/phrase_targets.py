@@ -12,6 +12,7 @@ from torch import Tensor
 
 from refseg.data.sample import Instance, Phrase, Sample
 from refseg.data.transforms import place_boxes
+from refseg.errors import DataError
 from refseg.geometry import Geometry
 from refseg.types import Phrases
 
@@ -23,15 +24,34 @@ class PlacePhrases(Protocol):
     """Phrases as tokens with their places among the sentences' tokens; it knows the kinds of tokenizers."""
 
     def __call__(
-        self, texts: Sequence[str], phrases: Sequence[Sequence[str]], tokenizer: Any, *, max_phrases: int | None = None
+        self,
+        texts: Sequence[str],
+        phrases: Sequence[Sequence[str | tuple[int, int]]],
+        tokenizer: Any,
+        *,
+        max_phrases: int | None = None,
     ) -> Phrases:
-        """B expressions, at most `max_phrases` phrases of each; raises `RefsegError` for one that is not in it."""
+        """B expressions, at most `max_phrases` phrases of each, by their characters (start, stop) or as text that is
+        searched; raises `RefsegError` for one that is not in its expression."""
         ...
 
 
-def phrases_of(sample: Sample, most: int) -> list[str]:
-    """The texts of up to `most` phrases that have objects; the whole sentence where there is none."""
-    return [phrase.text for phrase in _phrases_of(sample, most)]
+def phrases_of(sample: Sample, most: int) -> list[str | tuple[int, int]]:
+    """Where up to `most` phrases that have objects stand: characters (start, stop) of the sentence; the whole sentence
+    where there is none.
+
+    Raises `DataError` where a phrase's text is not at its characters, but for upper and lower case.
+    """
+    places: list[str | tuple[int, int]] = []
+    for phrase in _phrases_of(sample, most):
+        there = sample.text[max(phrase.start, 0) : max(phrase.stop, 0)]
+        if there.casefold() != phrase.text.casefold():
+            raise DataError(
+                f"sample {sample.id}: the phrase {phrase.text!r} is not at characters {phrase.start} to {phrase.stop} "
+                f"of {sample.text!r}, where {there!r} stands; correct its start and stop"
+            )
+        places.append((phrase.start, phrase.stop))
+    return places
 
 
 def _phrases_of(sample: Sample, most: int) -> list[Phrase]:

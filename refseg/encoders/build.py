@@ -37,7 +37,7 @@ VISION: dict[type, Encoder] = {
         lambda path, _: swin.from_transformers(read_state(path)),
         fresh=("norm0.", "norm1.", "norm2.", "norm3."),
     ),
-    resnet.ResNetConfig: Encoder(resnet.ResNet, lambda path, _: resnet.from_torchvision(read_state(path))),
+    resnet.ResNetConfig: Encoder(resnet.ResNet, lambda path, _: resnet.from_transformers(read_state(path))),
     vit.ViTConfig: Encoder(vit.ViT, lambda path, _: vit.from_transformers(read_state(path))),
     darknet.DarkNetConfig: Encoder(darknet.DarkNet, darknet_weights.read_darknet),
     shufflenet.ShuffleNetConfig: Encoder(

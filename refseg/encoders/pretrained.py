@@ -27,7 +27,8 @@ def load_backbones(model: nn.Module, vision: str | None = None, text: str | None
 
     Each name is a folder, a file (.safetensors, .bin, .pth, .pt) or a hub id, such as
     `microsoft/swin-base-patch4-window12-384-in22k`, `google-bert/bert-base-uncased` (the names inside are
-    transformers'), a ResNet under torchvision's names, or a NanoDet-Plus or MobileNetV2 whose tensors are numbered as
+    transformers'; `microsoft/resnet-50` and `google/vit-base-patch16-224-in21k` too), a ResNet under torchvision's
+    names, a ViT under timm's, or a NanoDet-Plus or MobileNetV2 whose tensors are numbered as
     they are computed, or a DarkNet in any format that `refseg.encoders.vision.darknet_weights` reads. Strict: raises
     `CheckpointError` for tensors that are missing, unexplained or of another size, and when the model has no such
     encoder.

@@ -166,6 +166,7 @@ def phrase_recall(
     ranks: Sequence[int] = (1, 5, 10),
     boxes: Literal["any", "merged"] = "any",
     level: float = 0.5,
+    strict: bool = False,
 ) -> dict[str, float]:
     """Recall@k of phrase grounding on Flickr30k Entities: a phrase is found when one of its k best boxes overlaps.
 
@@ -174,7 +175,7 @@ def phrase_recall(
         targets: per phrase (M, 4) boxes; a phrase without one is left out, as the data set's protocol does.
         boxes: "any" compares with each of the phrase's boxes (Kamath et al., MDETR, 2021); "merged" with the one box
             around them all (Plummer et al.).
-        level: least IoU.
+        level: least IoU; with `strict` an IoU of exactly this much is not enough, as in RefTR's code.
     """
     if len(predictions) != len(targets):
         raise DataError(f"{len(predictions)} phrases are predicted, but {len(targets)} are target")
@@ -188,5 +189,6 @@ def phrase_recall(
             target = np.concatenate([target[:, :2].min(0), target[:, 2:].max(0)])[None]
         overlaps = box_iou(as_boxes(predicted), target).max(axis=1, initial=0.0)
         for rank in ranks:
-            found[rank] += bool((overlaps[:rank] >= level).any())
+            best = overlaps[:rank].max(initial=-1.0)
+            found[rank] += bool(best > level if strict else best >= level)
     return {f"Recall@{rank}": count / total if total else float("nan") for rank, count in found.items()}

@@ -118,7 +118,7 @@ def _resolution(entry: Protocol) -> str:
         return f"{entry.box_overlap} IoU ≥ {entry.overlap_level}"
     if entry.task == "phrases":
         wanted = "any box of the phrase" if entry.phrase_boxes == "any" else "the box around the phrase's boxes"
-        return f"{wanted}, IoU ≥ {entry.overlap_level}"
+        return f"{wanted}, IoU {'>' if entry.strict else '≥'} {entry.overlap_level}"
     if entry.resolution == "original":
         return "the picture's size"
     return "the network's input, targets " + ("from outlines" if entry.target == "polygons" else "by nearest")

@@ -56,7 +56,7 @@ class Protocol:
     numerator_smoothing, denominator_smoothing: added inside every IoU.
     mean_smoothing: added to the number of sentences under gIoU and mIoU.
     cumulative_smoothing: added to the union sum under cIoU.
-    precision_levels: X of Pr@X; strict: Pr@X wants IoU > X rather than IoU >= X.
+    precision_levels: X of Pr@X; strict: Pr@X, and the recall of phrases, wants IoU > X rather than IoU >= X.
     accuracy_without_no_target: N_acc and T_acc where no sentence is without target; None computes T_acc and leaves
         N_acc undefined.
     score_threshold, box_overlap, overlap_level: GREC: a box is kept from this score on; boxes are matched by
@@ -257,11 +257,12 @@ _TABLE = (
     ),
     Protocol(
         "flickr30k-merged",
-        "the same with the one box around all of a phrase's boxes",
-        "Plummer et al.: Flickr30k Entities, IJCV 2017; Li, Sigal: Referring Transformer, NeurIPS 2021",
+        "the same with the one box around all of a phrase's boxes, IoU > 0.5",
+        "Plummer et al.: Flickr30k Entities, IJCV 2017; Li, Sigal: Referring Transformer, NeurIPS 2021, its code",
         task="phrases",
         headline="Recall@1",
         box_overlap="plain",
+        strict=True,
         phrase_boxes="merged",
     ),
     Protocol(

@@ -135,7 +135,7 @@ class DataRecipe(Config):
     vocab_extra_file: str | None = None
     "file whose words, the first of each line, are added to the learnt vocabulary, such as one of word vectors"
     vocab_glove_words: NonNegativeInt = 100_000
-    "with `pretrained.glove`: so many of the file's words, in its order, are added to the learnt vocabulary"
+    "with `pretrained.glove`, and without a vocab_extra_file: so many words of that file join the learnt vocabulary"
     spelling: bool = False
     "words that are not in the vocabulary are read as one that is a slip away"
     tokenizer: str | None = None

@@ -17,6 +17,9 @@ from refseg.data.sample import Sample
 from refseg.errors import ConfigError
 from refseg.types import ContrastNeeds
 
+_LEAST = 3
+"""Expressions of a piece that a loss between samples can learn from: the initial one, a positive and a negative."""
+
 
 @runtime_checkable
 class Pictures(Protocol):
@@ -89,33 +92,83 @@ def check_pieces(batch: int, processes: int, accumulation: int) -> None:
         )
 
 
-def compose(
-    pictures: Pictures, order: Order, seed: int, share: Sequence[int], sentences: int, needs: ContrastNeeds
-) -> list[Sample]:
-    """The samples of a piece of a batch, the initial one first; `share` are its places in the stream of pictures.
+def check_composed(batch: int, sentences: int, pieces: int, needs: ContrastNeeds) -> None:
+    """Raises `ConfigError` when a batch that is composed for `needs` could never hold a negative sample.
 
-    There are `sentences` times as many samples as places, fewer where pictures have fewer. The first place's picture
-    gives the initial sample, which has a target if any sentence there has one; the others give what is left to fill.
+    `batch` pictures with up to `sentences` expressions each are cut into `pieces`, losses between expressions see one
+    piece at a time. With `other_object` 0 (figure 4.13 begins there) none is wanted.
     """
-    total = len(share) * sentences
-    item = order.item(share[0])
+    if not needs.other_object:
+        return
+    total = batch * sentences
+    if round(needs.other_object * total) < 1:
+        raise ConfigError(
+            f"model.inter_sample.other_object: {needs.other_object:g} of a batch of {total} expressions is none, so "
+            "that no expression about another object is ever in it; enlarge data.pictures_per_batch, or the share"
+        )
+    if total // pieces < _LEAST:
+        raise ConfigError(
+            f"training.accumulation: a batch of {total} expressions in {pieces} pieces (processes times accumulation) "
+            f"leaves {total // pieces} a piece; learning between samples wants {_LEAST}, the initial one, one about "
+            "its object and one about another; enlarge data.pictures_per_batch, or take fewer pieces"
+        )
+
+
+def compose(
+    pictures: Pictures,
+    order: Order,
+    seed: int,
+    places: Sequence[int],
+    sentences: int,
+    needs: ContrastNeeds,
+    piece: int = 0,
+    pieces: int = 1,
+) -> list[Sample]:
+    """The samples of one of the pieces of a batch; `places` are the whole batch's in the stream of pictures.
+
+    The batch has `sentences` times as many samples as places, fewer where pictures have fewer. It begins with the
+    group that losses between samples are about: the initial sample (one with a target if any sentence of the first
+    place's picture has one), others about its objects, and others about its picture, their number a share of the whole
+    batch. The other places' pictures give what is left to fill. The group stands in piece 0 as a whole; where it is
+    larger than a piece, sentences about the same objects are left out before those about others, but for one.
+    """
+    total = len(places) * sentences
+    group = _group(pictures, order, seed, places[0], total, total // pieces, needs)
+    chosen = list(group)
+    for place in places[1:]:
+        samples = pictures.samples(order.item(place))
+        picked = choose(seed, place, len(samples), min(sentences, total - len(chosen)))
+        chosen += [samples[index] for index in picked]
+    if pieces == 1:
+        return chosen
+    first = max(len(group), min(-(-len(chosen) // pieces), len(chosen) - (pieces - 1)))
+    if piece == 0:
+        return chosen[:first]
+    rest = chosen[first:]
+    bounds = [number * len(rest) // (pieces - 1) for number in (piece - 1, piece)]
+    return rest[bounds[0] : bounds[1]]
+
+
+def _group(
+    pictures: Pictures, order: Order, seed: int, place: int, total: int, room: int, needs: ContrastNeeds
+) -> list[Sample]:
+    """The initial sample of a batch of `total`, others about its objects, others about its picture; at most `room`."""
+    item = order.item(place)
     known = pictures.samples(item)
-    shuffled = [known[index] for index in choose(seed, share[0], len(known), len(known))]
+    shuffled = [known[index] for index in choose(seed, place, len(known), len(known))]
     shuffled.sort(key=lambda sample: not sample.objects)
     first, *further = shuffled
     targets = _objects(first)
-    same = [sample for sample in further if sample.objects and _objects(sample) == targets]
+    same = [sample for sample in further if sample.objects and _objects(sample) == targets][: needs.same_object]
     others = [sample for sample in further if sample.objects and _objects(sample) != targets]
     for distance in range(1, needs.frames + 1):
         for neighbour in (item - distance, item + distance):
             beside = _neighbours(pictures, neighbour, first)
             others += [sample for sample in beside if sample.objects and _objects(sample) != targets]
-    chosen = [first, *same[: needs.same_object], *others[: round(needs.other_object * total)]][:total]
-    for place in share[1:]:
-        samples = pictures.samples(order.item(place))
-        picked = choose(seed, place, len(samples), min(sentences, total - len(chosen)))
-        chosen += [samples[index] for index in picked]
-    return chosen
+    others = others[: round(needs.other_object * total)]
+    left = max(room, 1) - 1
+    negatives = min(len(others), left - (bool(same) and left > 1))
+    return [first, *same[: left - negatives], *others[:negatives]]
 
 
 def _objects(sample: Sample) -> Hashable:

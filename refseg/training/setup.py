@@ -92,7 +92,7 @@ def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, conf
         more = [] if recipe.data.vocab_extra_file is None else _first_words(Path(recipe.data.vocab_extra_file))
         if recipe.data.augment.paraphrase:
             more = [*TOKENS, *more]
-        if recipe.pretrained.glove is not None and recipe.data.vocab_glove_words:
+        if recipe.pretrained.glove is not None and recipe.data.vocab_extra_file is None:
             # What no sentence of training holds has a vector all the same, and can be asked for.
             more = [*more, *first_words(recipe.pretrained.glove, recipe.data.vocab_glove_words)]
         least, spelling = recipe.data.vocab_min_count, recipe.data.spelling
@@ -146,9 +146,10 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer, resu
     """
     if not resumed:
         check_initial_weights(model, recipe)
-    given = {part: None for part in ("vision", "text") if getattr(recipe.pretrained, part) == NOTHING}
-    recipe = replace(recipe, pretrained=replace(recipe.pretrained, **given))
-    names, notice = recipe.pretrained, _prepare_encoders(model, recipe)
+    names = recipe.pretrained
+    vision, text = (None if name == NOTHING else name for name in (names.vision, names.text))
+    names = replace(names, vision=vision, text=text)
+    notice = _prepare_encoders(model, replace(recipe, pretrained=names))
     if resumed:
         return notice
     if names.model is not None:

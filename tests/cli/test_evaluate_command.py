@@ -11,6 +11,7 @@ from PIL import Image
 
 from refseg.cli.main import main
 from refseg.metrics import PROTOCOLS
+from tests.support.format_files import write_youtube
 
 
 @pytest.fixture
@@ -137,3 +138,20 @@ def test_wrong_requests_get_one_line(
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == 1
     assert message in shown[0]
+
+
+def test_a_hidden_test_set_is_answered_without_a_made_up_number(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_youtube(tmp_path / "data")
+    answers, scores = tmp_path / "answers.jsonl", tmp_path / "scores.json"
+    words = ["--split", "valid", "--predictions", answers, "--json", scores]
+    assert evaluate(model_folder, tmp_path / "data", *words) == 0
+    said = capsys.readouterr()
+    count = len(answers.read_text().splitlines())
+    assert count > 0
+    assert f"{count} expressions have no annotation and are in no number; answers: {answers}" in said.err
+    assert "0.00" not in said.out
+    written = json.loads(scores.read_text())
+    assert (written["counts"]["sentences"], written["counts"]["unannotated"]) == (0, count)
+    assert set(written["metrics"].values()) == {None}

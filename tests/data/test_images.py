@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from refseg.data.images import image_size, read_image
+from refseg.data.images import find_pictures, image_size, read_image
 from refseg.errors import ImageError
 
 RED_LEFT = np.zeros((4, 6, 3), dtype=np.uint8)
@@ -129,6 +130,7 @@ def test_a_damaged_orientation_is_ignored() -> None:
         (np.array([["a"]]), "not ndarray"),
         (None, "not NoneType"),
         (object(), "not object"),
+        (5, "not int"),
     ],
 )
 def test_arrays_that_are_no_pictures(array: object, words: str) -> None:
@@ -227,3 +229,81 @@ def test_the_source_is_not_changed() -> None:
     out = read_image(image)
     out.putpixel((0, 0), (1, 2, 3))
     assert image.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_errors_name_the_source_and_never_print_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "words.jpg"
+    path.write_text("no picture")
+    with path.open("rb") as handle, pytest.raises(ImageError) as caught:
+        read_image(handle)
+    assert str(caught.value).startswith(f"{path}: not a picture that can be read (what is in it is of no known kind)")
+    with pytest.raises(ImageError, match=r"the open file: not a picture") as caught:
+        read_image(io.BytesIO(b"no picture"))
+    assert "<" not in str(caught.value)
+
+
+def test_a_caller_s_open_file_stays_open(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    Image.fromarray(RED_LEFT).save(path)
+    with path.open("rb") as handle:
+        read_image(handle)
+        assert not handle.closed
+        handle.seek(0)
+        assert read_image(handle).size == (6, 4)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.jpg", "HTTP://example.org/a.jpg", "ftp://example.org/a"])
+def test_addresses_are_not_fetched(address: str) -> None:
+    for read in (read_image, image_size, lambda source: find_pictures([source])):
+        with pytest.raises(ImageError, match="not fetched from the network"):
+            read(address)
+    with pytest.raises(ImageError, match="not fetched from the network"):
+        read_image(Path(address))
+
+
+def test_pictures_are_found_in_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["b/2.JPG", "b/1.png", "b/c/3.webp", "b/.4.png", "b/.hidden/5.png", "b/6.txt", "b/out/7.png", "8.bin"]
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"")
+
+    def found(*sources: str, **options: str) -> list[str]:
+        return [path.as_posix() for path in find_pictures(sources, **options)]
+
+    assert found("b") == ["b/1.png", "b/2.JPG", "b/c/3.webp", "b/out/7.png"]
+    assert found("b", leave_out="b/out") == ["b/1.png", "b/2.JPG", "b/c/3.webp"]
+    assert found("b/c", "8.bin", "b", "./8.bin", leave_out="b/out") == ["b/c/3.webp", "8.bin", "b/1.png", "b/2.JPG"]
+    assert found("b/*.png") == ["b/1.png"]
+    assert found("b/**/*.*", leave_out="b/out") == ["b/1.png", "b/2.JPG", "b/c/3.webp"]
+    for source, said in (
+        ("b/.hidden/no.png", "no such picture"),
+        ("b/11.png", "did you mean 'b/1.png'|did you mean '1.png'"),
+        ("nowhere/1.png", "no folder nowhere"),
+        ("x*.png", "no picture matches"),
+        ("", "no such picture"),
+    ):
+        with pytest.raises(ImageError, match=said):
+            find_pictures([source])
+    Path("empty").mkdir()
+    with pytest.raises(ImageError, match="holds no picture"):
+        find_pictures(["empty"])
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
+
+
+def test_heic_asks_for_its_package_or_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.heic"
+    path.write_bytes(HEIC)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for read in (read_image, image_size):
+        with pytest.raises(ImageError, match=r"a\.heic.*pip install pillow-heif"):
+            read(path)
+    monkeypatch.delitem(sys.modules, "pillow_heif")
+    pillow_heif = pytest.importorskip("pillow_heif")
+    with pytest.raises(ImageError, match=r"a\.heic: not a picture"):
+        read_image(path)
+    pillow_heif.from_pillow(Image.fromarray(RED_LEFT.repeat(16, 0).repeat(16, 1))).save(path, quality=95)
+    assert np.abs(pixels(read_image(path)) - RED_LEFT.repeat(16, 0).repeat(16, 1)).mean() < 12
+    assert image_size(path) == (64, 96)

@@ -110,7 +110,7 @@ def test_a_phrase_that_is_not_in_its_sentence_costs_that_sentence() -> None:
     wrong = Sample("1_0", "a dog", 1, (32, 32), (thing,), image=image, phrases=(Phrase("a cat", 0, 5, (thing,)),))
     right = replace(wrong, id="1_1", phrases=(Phrase("a dog", 0, 5, (thing,)),))
     tokenizer = WordTokenizer.learn(["a dog"], max_words=6)
-    with pytest.raises(RefsegError, match="the phrase 'a cat' is not in its sentence 'a dog'"):
+    with pytest.raises(RefsegError, match="1_0: the phrase 'a cat' is not at characters 0 to 5 of 'a dog'"):
         load_batch([wrong, right], tokenizer, CONFIG, phrases=2, place_phrases=place_phrases)
     assert [
         s.id
@@ -118,3 +118,18 @@ def test_a_phrase_that_is_not_in_its_sentence_costs_that_sentence() -> None:
             [wrong, right], tokenizer, CONFIG, phrases=2, place_phrases=place_phrases, on_error="skip"
         ).samples
     ] == ["1_1"]
+
+
+def test_annotated_places_decide_where_a_phrase_stands() -> None:
+    image, thing = np.zeros((32, 32, 3), dtype=np.uint8), Instance(1, "man", (0.0, 0.0, 8.0, 8.0))
+    text = "a man with a hat beside a man and a hat"
+    parts = (
+        Phrase("a man", 0, 5),  # not boxed, so that its twin below is the first that is asked for
+        Phrase("a man", 24, 29, (thing,)),
+        Phrase("a hat", 34, 39, (replace(thing, ann_id=2),)),
+    )
+    sample = Sample("1_0", text, 1, (32, 32), (thing,), image=image, phrases=parts)
+    tokenizer = WordTokenizer.learn([text], max_words=12)
+    phrases = load_batch([sample], tokenizer, CONFIG, phrases=2, place_phrases=place_phrases).batch.phrases
+    assert phrases is not None
+    assert (phrases.start.tolist(), phrases.stop.tolist()) == ([[6, 9]], [[8, 11]])

@@ -85,7 +85,11 @@ def test_phrase_recall_any_and_merged():
     # [0, 4] of [0, 8] is IoU 0.5, which is enough.
     assert merged == {"Recall@1": 0.0, "Recall@2": 1.0, "Recall@3": 1.0}
     assert phrase_recall(predictions, [target], ranks=(2,), boxes="merged", level=0.6) == {"Recall@2": 0.0}
+    # RefTR's code wants more than 0.5.
+    strict = phrase_recall(predictions, [target], ranks=(2, 3), boxes="merged", strict=True)
+    assert strict == {"Recall@2": 0.0, "Recall@3": 1.0}
     assert phrase_recall([[], []], [target, []], ranks=(1,)) == {"Recall@1": 0.0}
+    assert phrase_recall([[]], [target], ranks=(1,), level=0.0, strict=True) == {"Recall@1": 0.0}
 
 
 def test_malformed_boxes_are_told():

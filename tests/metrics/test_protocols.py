@@ -142,6 +142,13 @@ def test_flickr30k_worked_example():
     assert [row["Recall@1"] for row in merged.rows] == [1.0, 0.0, None, 0.0]
 
 
+def test_reftr_does_not_count_a_phrase_of_half_overlap():
+    predictions = [{"id": "half", "boxes": [[0, 0, 4, 4]]}, {"id": "more", "boxes": [[0, 0, 5, 4]]}]
+    targets = [{"id": name, "boxes": [[0, 0, 8, 4]]} for name in ("half", "more")]
+    assert score(predictions, targets, "flickr30k")["Recall@1"] == 1.0
+    assert score(predictions, targets, "flickr30k-merged")["Recall@1"] == 0.5
+
+
 def test_grec_is_stricter_than_plain_iou():
     """Side by side in a long box: IoU 0.5, but a third of the enclosing box is neither's in the diagonal case."""
     # [0, 2] x [0, 2] with [0, 1] x [0, 2] has IoU 0.5 and nothing uncovered; a shifted pair of IoU over 0.5 loses some.

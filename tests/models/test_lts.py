@@ -407,6 +407,10 @@ def test_pointing_accuracy_comes_from_the_response_map() -> None:
     model = filled(build(tiny(PAPER))).eval()
     batch = batch_of(model.config)
     output = model(batch)
+    # What evaluation takes the maximum of is the response map, and not the mask.
+    assert output.location_logits is not None
+    assert torch.equal(output.location_logits, output.auxiliary["response_logits"])
+    assert output.location_logits.shape != output.mask_logits.shape
     hits = pointed(output.auxiliary["response_logits"], targets_of(batch).masks)
     for index in range(3):
         strongest = int(output.auxiliary["response_logits"][index].argmax())

@@ -54,7 +54,11 @@ def tiny(config: ReSTRConfig) -> ReSTRConfig:
     )
 
 
-NO_TAGS = {"losses.tags": "there are no tags", "tags": "tested below"}
+NO_TAGS = {
+    "losses.tags": "there are no tags",
+    "tags": "tested below",
+    "decoder.order": "the same numbers at another cost, tested below",
+}
 HEAD = {**NO_TAGS, "losses.no_target": "no head: without effect"}
 VIT_ALONE = {"patch": "must be the encoder's: an error, tested below", "vision.patch": "must be `patch`, as above"}
 VIT_CHANGES = {"vision.width": 24, "fusion.width": 24, "text.width": 16, "fusion.layers": 2}
@@ -341,6 +345,14 @@ def test_equations_9_and_10_and_the_decoder(preset: ReSTRConfig) -> None:
         assert_near(
             output.mask_logits[sentence], torch.einsum("chw,c->hw", maps, model.decoder.output.weight[0, :, 0, 0])
         )
+
+
+def test_both_orders_of_the_decoder_give_the_same_numbers() -> None:
+    torch.manual_seed(0)
+    first, last = CoarseToFine(32, 3), CoarseToFine(32, 3, upsample_first=True)
+    last.load_state_dict(first.state_dict())
+    maps = torch.randn(2, 32, 3, 5)
+    assert_near(last(maps), first(maps))
 
 
 def test_decoder_halves_its_channels() -> None:

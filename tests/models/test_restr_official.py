@@ -74,7 +74,12 @@ def test_sizes_are_read_off_the_tensors(state) -> None:
 
 def test_shared_blocks_need_the_number_of_layers(state) -> None:
     shared = {name: value for name, value in state.items() if "_vl.1." not in name and "_ls.1." not in name}
-    assert load("restr", shared, input_size=96).config.fusion.layers == 2
+    with pytest.raises(CheckpointError, match=r"one block.*say which: layers=4 .*shared.* or layers=2"):
+        load("restr", shared, input_size=96)
+    plain = load("restr", shared, input_size=96, layers=2).config.fusion
+    assert (plain.layers, plain.share) == (2, False)
+    with pytest.raises(CheckpointError, match="layers=6: the fusion's encoders have 2 blocks each, 4 layers"):
+        load("restr", state, input_size=96, layers=6)
     model = load("restr", shared, input_size=96, layers=4)
     assert (model.config.fusion.layers, model.config.fusion.share) == (4, True)
 

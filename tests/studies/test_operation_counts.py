@@ -18,12 +18,19 @@ def test_restr_table_3b(row: str, giga: float) -> None:
     assert parts["fusion"].macs / 1e9 == pytest.approx(giga, rel=0.02)
 
 
-def test_restr_table_5_up_to_the_order_in_the_decoder() -> None:
-    """At 320 pixels. Printed: 52.29 G, enlarging before the linear maps, which takes four times their products; this
-    decoder maps first."""
-    cost = count_cost(ABLATIONS["table 5: CME"], size=320)
+@pytest.mark.parametrize(("row", "mega"), [("CME", 122.87), ("CME, shared", 108.70)])
+def test_restr_table_5(row: str, mega: float) -> None:
+    """At 320 pixels, without the word table. Printed: 52.29 G; the rest, .31 G and .18 M, is explained by nothing that
+    paper or code say."""
+    config = ABLATIONS[f"table 5: {row}"]
+    cost = count_cost(config, size=320)
+    assert cost.macs / 1e9 == pytest.approx(52.29, rel=0.01)
+    words = config.text.vocabulary_size * config.text.width  # type: ignore[union-attr]
+    assert (cost.parameters - words) / 1e6 == pytest.approx(mega, rel=0.002)
+    # Mapping first takes a quarter of the decoder's products, the last map's aside.
+    first = count_cost(replace(config, decoder=replace(config.decoder, order="linear_first")), size=320)
     maps = sum(400 * 4**index * (1536 >> index) * (768 >> index) for index in range(4))
-    assert (cost.macs + 3 * maps) / 1e9 == pytest.approx(52.29, rel=0.02)
+    assert cost.macs - first.macs == 3 * maps
 
 
 def test_a_small_model_by_hand() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +18,9 @@ from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
 from refseg.models.vlt.config import PAPER
+from refseg.models.vlt.contrast import contrastive_loss
 from refseg.training.recipe import parse_recipe
-from refseg.training.sampling import Order, compose
+from refseg.training.sampling import Order, check_composed, compose
 from refseg.training.source import Batches
 from refseg.types import ContrastNeeds, Needs
 
@@ -170,3 +172,101 @@ def test_batches_carry_the_groups_that_the_loss_needs():
 def test_a_sentence_at_a_time_cannot_be_composed():
     with pytest.raises(ConfigError, match=r"data\.unit"):
         batches(PAPER.needs.contrast, unit="sentence")
+
+
+class OneArray(Known):
+    """The same, each picture one array, so that it counts as one."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.held = [[replace(sample, image=own[0].image) for sample in own] for own in self.held]
+
+
+def whole_and_pieces(pieces: int, batch: int = 32, accumulation: bool = True):
+    """The batch of a step in one piece and in several, as groups' numbers of pictures and objects."""
+    tokenizer = WordTokenizer([f"word{n}" for n in range(7)], 4)
+    values = {"pictures_per_batch": batch, "sentences_per_picture": 1}
+    needs = Needs(contrast=PAPER.needs.contrast)
+    every = []
+    for count in (1, pieces):
+        made = parse_recipe(
+            {
+                "model": {"preset": "vlt-mini"},
+                "data": values,
+                "training": {"accumulation": count if accumulation else 1},
+            }
+        )
+        shares = [(0, 1)] if accumulation else [(n, count) for n in range(count)]
+        every.append(
+            [
+                Batches(OneArray(40), tokenizer, InputConfig(size=32), made, process, processes, needs)[number]
+                for process, processes in shares
+                for number in range(count if accumulation else 1)
+            ]
+        )
+    return every
+
+
+@pytest.mark.parametrize("accumulation", [True, False], ids=["accumulation", "processes"])
+def test_a_batch_in_eight_pieces_keeps_its_negatives_beside_the_initial_sample(accumulation):
+    (whole,), pieces = whole_and_pieces(8, accumulation=accumulation)
+    assert len(pieces) == 8
+    assert len(whole[0].tokens) == sum(len(batch.tokens) for batch, _ in pieces) == 32
+    groups = pieces[0][1].groups
+    negatives = (groups[:, 1] == groups[0, 1]) & (groups[:, 0] != groups[0, 0])
+    positives = groups[1:, 0] == groups[0, 0]
+    # The whole batch has three, round(0.1 * 32); a piece of 4 as many as leave room for a positive where there is one.
+    assert int(negatives.sum()) >= 2
+    assert int(negatives.sum() + positives.sum()) == 3
+    # In the others all pictures differ, and nothing is about the initial sample.
+    assert int((whole[1].groups[:, 1] == groups[0, 1]).sum()) >= 4
+    for _, targets in pieces[1:]:
+        assert len(set(targets.groups[:, 1].tolist())) == len(targets.groups)
+    assert [targets.initial_weight for _, targets in pieces] == [8.0, *[0.0] * 7]
+    assert whole[1].initial_weight == 1.0
+
+
+@given(seed=st.integers(0, 50), pieces=st.sampled_from([1, 2, 4]), sentences=st.integers(1, 4))
+@settings(deadline=None, max_examples=30)
+def test_pieces_together_are_the_batch_where_its_group_fits_into_one(seed, pieces, sentences):
+    pictures = Known()
+    needs, order = ContrastNeeds(True, same_object=1, other_object=0.15, frames=0), Order(pictures.count, seed)
+    places = range(12)
+    whole = compose(pictures, order, seed, places, sentences, needs)
+    parts = [compose(pictures, order, seed, places, sentences, needs, piece, pieces) for piece in range(pieces)]
+    if 1 + 1 + round(0.15 * 12 * sentences) <= 12 * sentences // pieces:
+        assert [sample.id for part in parts for sample in part] == [sample.id for sample in whole]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    negatives = [s for s in parts[0][1:] if s.image_id == parts[0][0].image_id]
+    assert any(objects_of(sample) != objects_of(parts[0][0]) for sample in negatives)
+
+
+def test_the_loss_of_a_split_batch_is_that_of_the_whole():
+    """The mean over the pieces, as accumulation and processes make it, of what the model's loss weighs."""
+    torch.manual_seed(0)
+    features = torch.randn(32, 5)
+    config = replace(PAPER.inter_sample, kind="cl")
+    groups = torch.arange(32)[:, None].repeat(1, 2)
+    groups[1, 0], groups[:4, 1] = 0, 0  # initial, one about the same, two about other objects of its picture
+    whole = contrastive_loss(features, groups[:, 0], groups[:, 1], config.temperature, anchors="first")
+    parts = [
+        weight
+        * contrastive_loss(features[low : low + 4], *groups[low : low + 4].T, config.temperature, anchors="first")
+        for low, weight in zip(range(0, 32, 4), [8.0, *[0.0] * 7], strict=True)
+    ]
+    assert float(whole) > 0.1
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_a_batch_that_cannot_hold_a_negative_is_refused():
+    needs = PAPER.needs.contrast
+    check_composed(32, 1, 8, needs)
+    with pytest.raises(
+        ConfigError, match=r"model\.inter_sample\.other_object: 0\.1 of a batch of 4 expressions is none"
+    ):
+        check_composed(4, 1, 1, needs)
+    with pytest.raises(ConfigError, match=r"training\.accumulation: .* 16 pieces .* leaves 2 a piece"):
+        check_composed(32, 1, 16, needs)
+    check_composed(4, 1, 4, replace(needs, other_object=0.0))
+    with pytest.raises(ConfigError, match=r"other_object"):
+        batches(needs, sentences_per_picture=1)

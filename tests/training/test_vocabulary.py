@@ -70,3 +70,23 @@ def test_a_run_can_start_from_a_model_and_its_words(tmp_path):
     second, more, _ = load_model(tmp_path / "second" / "final")
     assert words.words == more.words
     assert first.text.weight.detach() == pytest.approx(second.text.weight.detach(), abs=1e-6)
+
+
+def test_the_words_of_word_vectors_join_what_the_sentences_have(tmp_path):
+    (tmp_path / "glove.txt").write_text("the 0.5 1\nzebra 0.25 1\nred 1 2\ngiraffe 1 1\n")
+    values = recipe_values(tmp_path)
+    values["pretrained"] = {"glove": str(tmp_path / "glove.txt")}
+    values["data"]["vocab_glove_words"] = 3
+    words = build(values).words
+    assert {"square", "zebra"} < set(words)
+    assert "giraffe" not in words
+    assert words.count("red") == 1
+    (tmp_path / "extra.txt").write_text("okapi\n")
+    values["data"]["vocab_extra_file"] = str(tmp_path / "extra.txt")
+    values["output"]["folder"] = str(tmp_path / "third")
+    assert "zebra" not in build(values).words  # a list of its own says which
+    assert "okapi" in build(values).words
+    del values["data"]["vocab_extra_file"]
+    values["data"]["vocab_glove_words"] = 0
+    values["output"]["folder"] = str(tmp_path / "other")
+    assert "zebra" not in build(values).words

@@ -27,10 +27,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from refseg.encoders.text.tokenizer import split_words
 from refseg.errors import CheckpointError, RefsegError
 from refseg.files import cache_folder, replacing
 
-__all__ = ["WordVectors", "read_vectors"]
+__all__ = ["WordVectors", "first_words", "read_vectors"]
 
 _LOG = logging.getLogger(__name__)
 _LONGEST = 1 << 20
@@ -64,6 +65,26 @@ def read_vectors(path: str | Path, words: Sequence[str]) -> WordVectors:
     if kept is not None:
         _keep(kept, vectors)
     return vectors
+
+
+def first_words(path: str | Path, most: int) -> list[str]:
+    """Up to `most` words of a file, in its order (files list frequent words first), that a sentence can hold: those
+    that splitting into lower-case words (`split_words`) leaves as they are.
+
+    Raises `CheckpointError` as `read_vectors` does, for what is read of the file.
+    """
+    path = Path(path)
+    words: dict[str, None] = {}
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file of word vectors")
+    with _opened(path) as handle:
+        for entry, _ in _entries(path, handle, {}):
+            if len(words) >= most:
+                break
+            word = entry.decode("utf-8", "ignore")
+            if split_words(word) == [word]:
+                words[word] = None
+    return list(words)
 
 
 def _read(path: Path, words: Sequence[str]) -> WordVectors:

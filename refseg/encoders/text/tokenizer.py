@@ -56,6 +56,7 @@ class WordTokenizer:
             raise RefsegError(f"the vocabulary lists {double[0]!r} more than once")
         self.max_words = max_words
         self.spelling = spelling
+        self._longest = max(map(len, self.words))
 
     @classmethod
     def learn(
@@ -85,11 +86,14 @@ class WordTokenizer:
         """The word of the vocabulary as which a word is read; None where there is none.
 
         With `spelling` that may be the first one, so the most frequent, which differs from it by one letter left out,
-        put in or exchanged, or by two neighbours in each other's place; both of at least four letters.
+        put in or exchanged, or by two neighbours in each other's place; both of at least four letters. A word that is
+        more than a letter longer than all others is none of them, and takes no time.
         """
         if word in self.numbers:
             return word
-        if not self.spelling or len(word) < _SPELLED or not word.isalpha() or not word.isascii():
+        if not self.spelling or not _SPELLED <= len(word) <= self._longest + 1:
+            return None
+        if not word.isalpha() or not word.isascii():
             return None
         near = [self.numbers[other] for other in _one_slip(word) if len(other) >= _SPELLED and other in self.numbers]
         return self.words[min(near)] if near else None
@@ -97,8 +101,8 @@ class WordTokenizer:
     def __call__(self, texts: list[str]) -> Tokens:
         """Numbers (B, max_words); longer sentences are cut. A sentence without any word is one `<unk>`."""
         unknown = self.numbers[UNKNOWN]
-        rows = [[self.numbers.get(self.known(word) or "", unknown) for word in split_words(text)] for text in texts]
-        rows = [row or [unknown] for row in rows]
+        read = (split_words(text)[: self.max_words] for text in texts)
+        rows = [[self.numbers.get(self.known(word) or "", unknown) for word in words] or [unknown] for words in read]
         return _pad(rows, self.max_words)
 
     def save(self, folder: str | Path) -> None:

@@ -20,7 +20,16 @@ from refseg.errors import CheckpointError, ConfigError
 from refseg.nn.conv import ConvNorm, NormKind
 from refseg.types import VisualFeatures
 
-__all__ = ["RESNET18", "RESNET50", "RESNET101", "SMALL_RESNET", "ResNet", "ResNetConfig", "from_torchvision"]
+__all__ = [
+    "RESNET18",
+    "RESNET50",
+    "RESNET101",
+    "SMALL_RESNET",
+    "ResNet",
+    "ResNetConfig",
+    "from_torchvision",
+    "from_transformers",
+]
 
 
 @dataclass(frozen=True)
@@ -176,4 +185,38 @@ def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
         renamed[key] = value
     if unknown:
         raise CheckpointError(f"not a ResNet under torchvision's names; unexplained: {', '.join(unknown[:20])}")
+    return renamed
+
+
+def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of transformers' `ResNetModel`, `ResNetForImageClassification` or `ResNetBackbone` under our names, such
+    as those of microsoft/resnet-50; torchvision's names are read too.
+
+    The classifier and the counters of batch normalisation are left out. Raises `CheckpointError` with the names that
+    are none of a ResNet's.
+    """
+    if any(name.startswith(("conv1.", "layer1.")) for name in state):
+        return from_torchvision(state)
+    renamed: dict[str, Tensor] = {}
+    unknown = []
+    for original, value in state.items():
+        words = original.removeprefix("resnet.").split(".")
+        if words[0] == "classifier" or words[-1] == "num_batches_tracked":
+            continue
+        part = {"convolution": "conv", "normalization": "norm"}.get(words[-2]) if len(words) > 2 else None
+        match words[:-2]:
+            case ["embedder", "embedder"] if part:
+                key = f"stem.0.{part}.{words[-1]}"
+            case ["encoder", "stages", stage, "layers", block, "shortcut"] if part:
+                key = f"stages.{stage}.{block}.shortcut.{part}.{words[-1]}"
+            case ["encoder", "stages", stage, "layers", block, "layer", number] if part:
+                key = f"stages.{stage}.{block}.convs.{number}.{part}.{words[-1]}"
+            case _:
+                unknown.append(original)
+                continue
+        renamed[key] = value
+    if unknown:
+        raise CheckpointError(
+            f"not a ResNet under transformers' or torchvision's names; unexplained: {', '.join(unknown[:20])}"
+        )
     return renamed

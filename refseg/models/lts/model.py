@@ -168,8 +168,8 @@ class LTS(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Mask logits at stride 4 (8 without segmentation module), and `auxiliary`: `response_logits` (B, h, w) at
-        stride 8, the map in which the object was located last, `all_response_logits` (B, n, h, w), those of every time,
-        where there is a locator, and `tag_logits` (N, t, h, w) where there are tags."""
+        stride 8 (`location_logits` too), the map in which the object was located last, `all_response_logits` (B, n, h,
+        w), those of every time, where there is a locator, and `tag_logits` (N, t, h, w) where there are tags."""
         state = self.encode_image(batch.images, batch.pixel_mask)
         return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
 
@@ -223,7 +223,8 @@ class LTS(nn.Module):
         no_target = None if self.no_target is None else self.no_target(features.flatten(2).transpose(1, 2))
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
-        return Output(logits, no_target, auxiliary=auxiliary)
+        located = None if responses is None else responses[:, -1]
+        return Output(logits, no_target, auxiliary=auxiliary, location_logits=located)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Equation 13, weighted; and the `shared_losses`."""

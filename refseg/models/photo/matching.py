@@ -175,8 +175,7 @@ def color_maps(images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N K h w"]:
         places = rgb_to_lab(small.permute(0, 2, 3, 1) / 255, torch, SRGB_TO_XYZ_FINE)
         examples, owner = _examples(images.device)
         distances = torch.cdist(places.flatten(0, 2)[None], examples[None])[0]
-        nearest = distances.new_full((len(distances), len(COLORS)), 1e4)
-        nearest = nearest.scatter_reduce(1, owner.expand(len(distances), -1), distances, "amin")
+        nearest = torch.stack([distances[:, owner[0] == number].amin(dim=1) for number in range(len(COLORS))], dim=1)
         shares = (-0.5 * (nearest / _SOFTNESS).square()).softmax(dim=1)
         maps = shares.view(*places.shape[:3], -1).permute(0, 3, 1, 2)
         return F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)

@@ -144,14 +144,11 @@ def _joined(parts: list[tuple[Tensor, Tensor | None]]) -> Bool[Tensor, "B 1 K"] 
 
 class CoarseToFine(nn.Module):
     """The segmentation decoder (section 3.3): K blocks of enlarging by 2, a linear map to half the channels, and a
-    leaky rectification; then a linear map to one logit.
+    leaky rectification; then a linear map to one logit. `upsample_first`: the paper's order (`DecoderConfig.order`)."""
 
-    The linear map comes before the enlarging here. Both orders give the same numbers, since one works on channels and
-    the other on places with weights that sum to 1, but this one takes a quarter of the products.
-    """
-
-    def __init__(self, inputs: int, blocks: int) -> None:
+    def __init__(self, inputs: int, blocks: int, upsample_first: bool = False) -> None:
         super().__init__()
+        self.upsample_first = upsample_first
         widths = [inputs >> index for index in range(blocks + 1)]
         self.layers = nn.ModuleList(
             nn.Conv2d(before, after, kernel_size=1, bias=False) for before, after in itertools.pairwise(widths)
@@ -163,8 +160,10 @@ class CoarseToFine(nn.Module):
         if maps.device.type == "cpu":
             maps = maps.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
-            maps = F.interpolate(layer(maps), scale_factor=2, mode="bilinear", align_corners=True)
-            maps = F.leaky_relu(maps, 0.01)
+            if not self.upsample_first:
+                maps = layer(maps)
+            maps = F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=True)
+            maps = F.leaky_relu(layer(maps) if self.upsample_first else maps, 0.01)
         return self.output(maps)[:, 0]
 
 
@@ -190,7 +189,8 @@ class ReSTR(nn.Module):
         self.decoder = None
         if part.kind == "coarse_to_fine":
             guide = channels if part.guide == "vision" else width
-            self.decoder = CoarseToFine(guide + width, int(math.log2(config.patch // part.output_stride)))
+            blocks = int(math.log2(config.patch // part.output_stride))
+            self.decoder = CoarseToFine(guide + width, blocks, part.order == "upsample_first")
         self.no_target = NoTargetHead(width) if config.no_target_head else None
         self.tags = tag_head(channels, config.tags)
 

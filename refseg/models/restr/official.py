@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from refseg.encoders.text.glove_transformer import GloveTransformerConfig
 from refseg.encoders.vision.vit import ViTConfig
+from refseg.errors import CheckpointError
 from refseg.models.renaming import Rule, convert, count, learned, reading
 from refseg.models.restr.config import OFFICIAL, FusionConfig, ReSTRConfig
 from refseg.models.restr.model import build_restr
@@ -62,9 +63,11 @@ def load_state(
     """The model of a published state dict, in eval mode.
 
     `heads` are those of the vision encoder and the fusion, `text_heads` those of the language encoder. `layers` is the
-    fusion's number of layers where its blocks are shared, one for each encoder, so that the tensors do not tell it
-    (None: as many as there are blocks). `input_size` and `max_words` are kept with the model for the images and
-    expressions to come.
+    fusion's number of layers in all where each encoder has a single block, which may be applied once or, shared,
+    several times: the tensors do not tell (None: as many as there are blocks, of which there are several).
+    `input_size` and `max_words` are kept with the model for the images and expressions to come.
+
+    Raises `CheckpointError` that asks for `layers` where it is needed and not given, or fits the blocks in no way.
     """
     tensors = {name.removeprefix("module."): value for name, value in learned(state).items()}
     tensors = {name: value for name, value in tensors.items() if not name.startswith("encoder_v.head.")}
@@ -83,6 +86,15 @@ def config_of(
         cells = state["encoder_v.pos_embed"].shape[1] - 1
         fused = state["fusion_module.norm.weight"]
         blocks = count(state, "fusion_module.blocks_vl.")
+        if layers is None and blocks == 1:
+            raise CheckpointError(
+                "each fusion encoder has one block, which a model of 2 layers applies once and one with shared weights "
+                "several times; say which: layers=4 (CME, shared, of tables 3b to 5), layers=6 (table 4), or layers=2"
+            )
+        if layers is not None and blocks > 1 and layers != 2 * blocks:
+            raise CheckpointError(
+                f"layers={layers}: the fusion's encoders have {blocks} blocks each, {2 * blocks} layers"
+            )
         return replace(
             OFFICIAL,
             input=replace(OFFICIAL.input, size=input_size),
@@ -110,7 +122,7 @@ def config_of(
             ),
             fusion=FusionConfig(
                 layers=2 * blocks if layers is None else layers,
-                share=layers is not None and layers != 2 * blocks,
+                share=blocks == 1 and layers != 2,
                 width=len(fused),
                 heads=heads,
                 feedforward=len(state["fusion_module.blocks_vl.0.mlp.fc1.bias"]),

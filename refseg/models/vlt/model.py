@@ -320,7 +320,8 @@ class VLT(nn.Module):
             raise RefsegError("Targets.groups is missing: learning between samples needs to know who shares an object")
         config, given = self.config.inter_sample, output.auxiliary
         masked, word = given.get("masked_features"), given.get("masked_word")
-        return config.weight * contrastive_loss(
+        weight = config.weight * (targets.initial_weight if config.anchors == "first" else 1.0)
+        return weight * contrastive_loss(
             given["mask_features"].flatten(1),
             targets.groups[:, 0],
             targets.groups[:, 1],

@@ -67,3 +67,40 @@ def test_phrases_behind_the_words_that_are_read() -> None:
         place_phrases([TEXT], [["beside"]], WordTokenizer(["a"], max_words=6))
     with pytest.raises(RefsegError, match="'hat' stands behind the first 7 words"):
         place_phrases([TEXT], [["hat"]], pieces(max_words=7))
+
+
+@pytest.mark.parametrize("tokenizer", [WORDS, pieces()], ids=["words", "pieces"])
+def test_annotated_characters_say_which_occurrence_is_meant(tokenizer: WordTokenizer | WordPieceTokenizer) -> None:
+    # The second of two equal phrases alone, and a phrase whose words also stand inside an earlier one.
+    shift = 1 if isinstance(tokenizer, WordPieceTokenizer) else 0
+    last = TEXT.rindex("a man")
+    found = place_phrases([TEXT], [[(last, last + 5), (0, 5)]], tokenizer)
+    words = 9 if shift else 8  # "hat" is two pieces
+    assert found.start[0].tolist() == [words + shift, shift]
+    assert found.stop[0].tolist() == [words + shift + 2, shift + 2]
+    searched = place_phrases([TEXT], [["a man", "a man"]], tokenizer)
+    assert torch.equal(found.ids[0].sort(dim=0).values, searched.ids[0].sort(dim=0).values)
+    inside = "a man with a hat beside a hat"
+    behind = place_phrases([inside], [[(0, 16), (24, 29)]], tokenizer)
+    assert int(behind.start[0, 1]) > int(behind.stop[0, 0])
+    # Characters in the middle of a word mean the word.
+    cut = place_phrases([TEXT], [[(3, 4)]], tokenizer)
+    assert (int(cut.start[0, 0]), int(cut.stop[0, 0])) == (1 + shift, 2 + shift)
+
+
+def test_characters_of_letters_that_splitting_changes() -> None:
+    # A ligature becomes two letters, full-width ones their narrow form: words are counted, not letters.
+    text = "ﬁne ﬁne Ｒｅｄ hat"
+    tokenizer = WordTokenizer(["fine", "red", "hat"], max_words=8)
+    found = place_phrases([text], [[(8, 15), (4, 7)]], tokenizer)
+    assert (found.start[0].tolist(), found.stop[0].tolist()) == ([2, 1], [4, 2])
+    assert found.ids[0, 0, :2].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("tokenizer", [WORDS, pieces()], ids=["words", "pieces"])
+def test_characters_outside_the_sentence(tokenizer: WordTokenizer | WordPieceTokenizer) -> None:
+    for place in ((0, 99), (-2, 3), (5, 5), (7, 4)):
+        with pytest.raises(RefsegError, match=f"characters {place[0]} to {place[1]} of 'A man"):
+            place_phrases([TEXT], [[place]], tokenizer)
+    with pytest.raises(RefsegError, match=r"characters 1 to 2 of .* no word is there"):
+        place_phrases([TEXT], [[(1, 2)]], tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import refseg.encoders.text.tokenizer as tokenizer_module
 from refseg.encoders.pretrained import load_word_vectors
 from refseg.encoders.text.tokenizer import WordTokenizer, load_tokenizer, read_sentence
 from refseg.encoders.text.transformer import WordTransformer, WordTransformerConfig
@@ -98,3 +100,26 @@ def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
         load_word_vectors(model, path, ["<pad>", "<unk>", "cat"])
     with pytest.raises(ConfigError, match="vectors=-1"):
         WordTransformerConfig(vectors=-1)
+
+
+def test_spelling_is_bounded_in_letters_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word of 100,000 letters took minutes: all of its slips, each as long as it, were looked up."""
+    asked: list[int] = []
+
+    def counted(word: str) -> Iterator[str]:
+        for other in slips(word):
+            asked.append(len(other))
+            yield other
+
+    slips = tokenizer_module._one_slip
+    monkeypatch.setattr(tokenizer_module, "_one_slip", counted)
+    tokenizer = WordTokenizer(WORDS, max_words=4, spelling=True)
+    long = "x" * 100_000
+    assert tokenizer.known(long) is None
+    assert tokenizer([f"{long} elphant"]).ids[0, :2].tolist() == [1, tokenizer.numbers["elephant"]]
+    assert read_sentence(tokenizer, f"{long} elphant").unknown == (long,)
+    assert max(asked) <= len("elephant") + 2
+    asked.clear()
+    # Words that are not read are not looked up.
+    tokenizer(["elephent " * 1000])
+    assert len(asked) <= 4 * 54 * 10

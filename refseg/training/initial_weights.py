@@ -1,0 +1,82 @@
+"""Whether the encoders of a run begin with weights that somebody trained, where the run counts on it."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from refseg.encoders.text.bert import Bert
+from refseg.encoders.vision.resnet import RESNET18, RESNET50, RESNET101, ResNet
+from refseg.encoders.vision.swin import SWIN_B, SWIN_T, Swin
+from refseg.encoders.vision.vit import VIT_B16, ViT
+from refseg.errors import ConfigError
+from refseg.nn.conv import FrozenBatchNorm
+from refseg.training.recipe import Recipe
+
+__all__ = ["NOTHING", "check_initial_weights"]
+
+NOTHING = "none"
+"""In `pretrained.vision` or `pretrained.text`: the encoder is to learn from nothing."""
+
+_RESNETS = ((RESNET18, "microsoft/resnet-18"), (RESNET50, "microsoft/resnet-50"), (RESNET101, "microsoft/resnet-101"))
+_SWINS = (
+    (SWIN_T, "microsoft/swin-tiny-patch4-window7-224"),
+    (SWIN_B, "microsoft/swin-base-patch4-window12-384-in22k"),
+)
+_VITS = {14: "google/vit-base-patch16-224-in21k", 24: "google/vit-base-patch16-384"}
+_BERTS = {"bert": "google-bert/bert-base-uncased", "roberta": "FacebookAI/roberta-base"}
+
+
+def check_initial_weights(model: nn.Module, recipe: Recipe) -> None:
+    """Raises `ConfigError`, with what to add to the command, for a BERT, Swin, ResNet or ViT that the recipe gives no
+    weights though something in it is never trained (parameters that the recipe freezes, normalisations with fixed
+    statistics), or though it has the size of published weights, which no run on this task's data makes up for.
+
+    `pretrained.vision` or `pretrained.text` "none" allows the second; the first stays an error.
+    """
+    if recipe.pretrained.model is not None:
+        return
+    for part, given in (("vision", recipe.pretrained.vision), ("text", recipe.pretrained.text)):
+        encoder = getattr(model, part, None)
+        if not isinstance(encoder, (Bert, ResNet, Swin, ViT)) or given not in (None, NOTHING):
+            continue
+        published, kind = _published(encoder), type(encoder).__name__
+        remedy = f"add pretrained.{part}={published or 'FILE'} to the command (a hub id, a folder or a file)"
+        fixed = _fixed(encoder, part, recipe)
+        if fixed:
+            raise ConfigError(f"pretrained.{part}: {fixed} of {kind} would keep random weights for good; {remedy}")
+        if published and given is None:
+            raise ConfigError(
+                f"pretrained.{part}: the model's {kind} would begin with random weights; {remedy}, or "
+                f"pretrained.{part}={NOTHING} to have it learn from nothing"
+            )
+
+
+def _fixed(encoder: nn.Module, part: str, recipe: Recipe) -> str:
+    """What of an encoder is never trained, in words; empty where all of it is."""
+    if any(isinstance(module, FrozenBatchNorm) for module in encoder.modules()):
+        return "the fixed normalisations"
+    for name, _ in encoder.named_parameters():
+        full = f"{part}.{name}"
+        rule = next((r for r in recipe.optimizer.groups if any(fnmatchcase(full, p) for p in r.names)), None)
+        if rule is not None and not rule.train:
+            return f"what optimizer.groups freezes ({', '.join(rule.names)})"
+    return ""
+
+
+def _published(encoder: Any) -> str | None:
+    """The hub id of published weights that fit an encoder; None where there are none of its size."""
+    own = encoder.config
+    same: tuple[str, ...]
+    if isinstance(encoder, ResNet):
+        same = ("block", "widths", "depths", "stem", "stem_width")
+        return next((name for size, name in _RESNETS if all(getattr(own, f) == getattr(size, f) for f in same)), None)
+    if isinstance(encoder, Swin):
+        same = ("embed_dim", "depths", "heads", "window")
+        return next((name for size, name in _SWINS if all(getattr(own, f) == getattr(size, f) for f in same)), None)
+    if isinstance(encoder, ViT):
+        same = ("patch", "width", "layers", "feedforward")
+        return _VITS.get(own.grid) if all(getattr(own, f) == getattr(VIT_B16, f) for f in same) else None
+    return _BERTS[own.family] if (own.width, own.layers, own.feedforward) == (768, 12, 3072) else None
