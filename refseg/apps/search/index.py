@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
@@ -123,7 +124,7 @@ class Index:
         if not 1 <= views <= len(VIEWS):
             raise RefsegError(f"views is from 1 to {len(VIEWS)}, not {views}")
         segmenter = segmenter or load(model, device)
-        keeps = "proposals" if isinstance(segmenter.model, Instances) else "pictures"
+        keeps: Literal["proposals", "pictures"] = "proposals" if isinstance(segmenter.model, Instances) else "pictures"
         name = os.path.abspath(model) if os.path.isdir(model) else model
         with locked(path):
             table = PictureTable.create(path, Description(name, fingerprint(segmenter), keeps, views))
@@ -282,8 +283,8 @@ class Index:
         if row["error"] is not None:
             raise ImageError(row["error"])
         if not proposals:
-            picture = read_image(_named(read_file(path), path))
-            return picture, self.segmenter(picture, text)
+            whole = read_image(_named(read_file(path), path))
+            return whole, self.segmenter(whole, text)
         picture = _unchanged(path, row["hash"]) if fine else None
         with self._lock:
             size = (row["height"], row["width"])

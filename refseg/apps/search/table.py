@@ -177,7 +177,9 @@ class PictureTable:
     def delete(self, paths: Sequence[str]) -> None:
         """Remove the rows of paths."""
         for part in _parts(paths):
-            self._read(lambda table, part=part: table.delete(f"path IN ({', '.join(map(_quoted, part))})"))
+            condition = f"path IN ({', '.join(map(_quoted, part))})"
+            with _readable_errors(self.folder):
+                self._table.delete(condition)
 
     def compact(self) -> None:
         """Put small fragments together, and drop what older versions alone need and are `OLD_VERSIONS` old."""
