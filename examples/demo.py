@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 import refseg
-from refseg.cli.segment import slugs
+from refseg.cli.answers import slugs
 from refseg.data.images import read_image
 from refseg.files import replacing
 from refseg.generation.scenes import generate

@@ -3,140 +3,149 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-import unicodedata
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from refseg.cli import options
+from refseg.cli.answers import ENDS, ERRORS, ORDERS, RESULTS, Folder, Row, identity, printable, slugs
 from refseg.cli.app import App
-from refseg.cli.options import arg, opt
+from refseg.cli.options import BadValue, arg, flag, opt
 from refseg.cli.tables import print_table
 from refseg.errors import ImageError, RefsegError, did_you_mean
-from refseg.files import write_bytes, write_text
+from refseg.files import write_bytes
 from refseg.inference import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from PIL import Image
+    from rich.console import Console
 
+    from refseg.inference.predictor import Segmenter
     from refseg.inference.segmentation import Segmentation
 
-_SUFFIXES = (
-    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga .ico "
-    ".heic .heif .svg .pdf .eps"
-)
-SUFFIXES = frozenset(_SUFFIXES.split())
-FORMATS = ("overlay", "mask", "cutout", "json")
-KEPT_PIXELS = 50_000_000  # pictures up to this many pixels in all stay in memory between the check and the work
-
+FORMATS = (*ENDS, "none")
+SHOWN = 40
+"""Answers that are printed at most; the table in the folder has them all."""
+TOLD = 5
+"""Pictures that could not be read and are told of at once; the file of errors has them all."""
 
 app = App()
+
+
+def _order(value: str) -> None:
+    if value not in (*ORDERS, "-"):
+        raise BadValue(f"orders by {', '.join(ORDERS)}, not {value!r}")
+
+
+def _dash(value: str) -> None:
+    if value != "-":
+        raise BadValue(f"prints, and takes no file: write > FILE for one ({value!r} came after it)")
 
 
 @app.command("segment")
 def segment(
     words: Annotated[
-        list[str], arg("IMAGE-or-EXPRESSION", "pictures (what is a file, or named like one) and expressions")
+        list[str],
+        arg("IMAGE-or-EXPRESSION", "pictures, folders and patterns (what is there, or named so); expressions"),
     ],
     text: Annotated[list[str] | None, opt("EXPRESSION", "an expression, never a file", "-t", "--text")] = None,
     output: Annotated[Path, options.output("folder for the results")] = Path("out"),
     format: Annotated[
         str, opt("LIST", f"with commas: {', '.join(FORMATS)}", names=lambda: FORMATS, group=options.WRITING)
     ] = "overlay,mask,json",
+    jsonl: Annotated[
+        str | None,
+        opt("[-]", "print a line of JSON an answer, as they come", "--jsonl", group=options.WRITING, check=_dash),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        opt(
+            "[KEY]",
+            f"order by {', '.join(ORDERS)}; alone: most surely there first",
+            names=lambda: list(ORDERS),
+            group=options.WRITING,
+            check=_order,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, flag("--resume", "leave out what the folder has, made with these settings", options.WRITING)
+    ] = False,
     model: options.Model = DEFAULT_MODEL,
     threshold: options.Threshold = None,
     no_target_threshold: options.NoTargetThreshold = None,
     device: options.Device = "auto",
     precision: options.Precision = "float32",
-) -> None:
-    """Segment what expressions refer to in pictures: one object, several, or none."""
-    # Everything is checked before the model is loaded, and nothing is written before everything is checked.
-    from refseg.inference.predictor import clean_text, load
+) -> int:
+    """Segment what expressions refer to in pictures: one object, several, or none.
+
+    A picture that cannot be read is left out, told in errors.jsonl, and makes the exit code 1. The folder's results.csv
+    has a line for each answer.
+    """
+    from refseg.inference.predictor import choose_device, clean_text
 
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows a question mark instead
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     formats = _formats(format)
-    paths, expressions = sort_words(words)
+    paths, expressions = sort_words(words, output)
     expressions = list(dict.fromkeys(clean_text(expression) for expression in [*expressions, *(text or [])]))
     for kind, given in (("picture", paths), ("expression", expressions)):
         if not given:
             raise RefsegError(f'no {kind} is given; write: refseg segment photo.jpg "the dog on the left"')
     options.check_folder(output)
-    read = _checked(paths)
-    segmenter = load(model, device, precision)
-    rows = []
-    for path, stem in zip(paths, _stems(paths), strict=True):
-        image = read(path)
-        answers = segmenter.encode(image).ask(expressions, threshold=threshold, no_target_threshold=no_target_threshold)
-        for answer, slug in zip(answers, slugs(expressions), strict=True):
-            name = f"{stem}.{slug}"
-            _write(output, name, formats, path, image, answer, model)
-            rows.append((path, answer, _file_name(name, formats[0]) if len(formats) == 1 else f"{name}.*"))
-    _print(rows, output)
+    choose_device(device)
+    thresholds = {"threshold": threshold, "no_target_threshold": no_target_threshold}
+    settings = {"model": model, **{key: "" if value is None else repr(value) for key, value in thresholds.items()}}
+    order = "found" if sort == "-" else sort
+    held: dict[tuple[str, str], str] = {}
+    with Folder(output) as folder:
+        run = _Run(folder, formats, expressions, settings, held, lines=jsonl is not None, hold=order is not None)
+        run.go(paths, (model, device, precision), thresholds, resume)
+        rows = folder.finish(((identity(path), text) for path in paths for text in expressions), order)
+    if jsonl is None:
+        _print(rows, folder)
+    for row in rows:
+        print(held.get((row["picture"], row["expression"]), ""), end="")
+    for expression, remark in run.remarks:
+        print(f"note: “{shorten(expression, 60, placeholder=' ...')}”: {remark}", file=sys.stderr)
+    if folder.failed:
+        told = f"{folder.failed:,} of {len(paths):,} pictures gave no answer; {output / ERRORS} says why"
+        print(f"refseg segment: {told}", file=sys.stderr)
+    return 1 if folder.failed else 0
 
 
-def sort_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+def sort_words(words: Sequence[str], output: Path | None = None) -> tuple[list[Path], list[str]]:
     """Pictures and expressions apart, each in order; a picture that is named twice is taken once.
 
-    Raises `RefsegError` for what looks like a picture and is not there, for folders, and for addresses.
+    Folders and patterns stand for their pictures, without those in the folder `output`. Raises `RefsegError` for what
+    looks like a picture and is not there, for folders without pictures, and for addresses.
     """
-    paths: list[Path] = []
+    from refseg.data.images import ADDRESS, SUFFIXES, find_pictures
+
+    sources: list[str] = []
     expressions: list[str] = []
     for word in words:
-        if re.match(r"https?://", word):
-            raise RefsegError(f"{word}: pictures are not fetched from the network; download it and give the file")
         path = Path(word)
         try:
-            is_file, is_folder = bool(word) and path.is_file(), bool(word) and path.is_dir()
+            exists = bool(word) and path.exists()
         except (OSError, ValueError):  # too long for a file's name, or with a zero byte: an expression
-            is_file = is_folder = False
-        looks_like_path = path.suffix.lower() in SUFFIXES or ("/" in word and not any(map(str.isspace, word)))
-        if is_file:
-            paths.append(path)
-        elif is_folder:
-            raise RefsegError(
-                f"{word} is a folder; a picture file is wanted (for all of its pictures: {word.rstrip('/')}/*.jpg; "
-                f"if it is an expression: --text {word})"
-            )
-        elif looks_like_path:
-            raise ImageError(f'{word}: no such picture (if it is an expression: --text "{word}"){_near(path)}')
+            exists = False
+        suffixes = {*SUFFIXES, ".svg", ".pdf", ".eps"}
+        looks_like_path = path.suffix.lower() in suffixes or ("/" in word and not any(map(str.isspace, word)))
+        if exists or looks_like_path or ADDRESS.match(word):
+            sources.append(word)
         else:
             expressions.append(word)
-    unique: dict[str, Path] = {}
-    for path in paths:
-        unique.setdefault(str(path.resolve()), path)
-    return list(unique.values()), expressions
-
-
-def slugs(expressions: Sequence[str]) -> list[str]:
-    """A short name for each expression, of a-z, 0-9 and hyphens: no two alike, and always the same for the same."""
-    names: list[str] = []
-    for expression in expressions:
-        plain = unicodedata.normalize("NFKD", expression).encode("ascii", "ignore").decode().lower()
-        slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-        exact = slug.replace("-", " ") == expression and len(slug) <= 48
-        # Where the name does not tell the whole expression, a checksum keeps expressions apart.
-        names.append(slug if exact else "-".join(filter(None, [slug[:40].strip("-"), _checksum(expression)])))
-    return names
-
-
-def _checksum(expression: str) -> str:
-    return f"{zlib.crc32(expression.encode()):08x}"
-
-
-def _near(path: Path) -> str:
-    """A hint at files of the same folder whose names are like the missing one's."""
-    if not path.parent.is_dir():
-        return f"; there is no folder {path.parent}"
-    names = [entry.name for entry in path.parent.iterdir() if entry.suffix.lower() in SUFFIXES]
-    hint = did_you_mean(path.name, names) if names else ""
-    return f"; {hint}" if hint.startswith("did you mean") else ""
+    try:
+        return find_pictures(sources, leave_out=output), expressions
+    except ImageError as error:
+        word = str(error).partition(": ")[0]
+        hint = "" if ADDRESS.match(word) else f' (if it is an expression: --text "{word}")'
+        raise ImageError(f"{error}{hint}") from error
 
 
 def _formats(text: str) -> list[str]:
@@ -146,65 +155,130 @@ def _formats(text: str) -> list[str]:
             raise RefsegError(f"--format: {entry!r} is not possible; {did_you_mean(entry, FORMATS)}")
     if not chosen:
         raise RefsegError(f"--format: nothing to write; choose from {', '.join(FORMATS)}")
+    if "none" in chosen and len(chosen) > 1:
+        raise RefsegError("--format: none stands alone; it writes no file an answer")
     return list(dict.fromkeys(chosen))
 
 
-def _checked(paths: Sequence[Path]) -> Callable[[Path], Image.Image]:
-    """A reader of these pictures, each of which has been read once: a damaged one stops the command before any work."""
-    from refseg.data.images import read_image
+@dataclass
+class _Run:
+    """One run over pictures: what it writes, and what it has to tell in the end."""
 
-    kept: dict[Path, Image.Image] = {}
-    problems = []
-    pixels = 0
-    for path in paths:
-        try:
-            image = read_image(path)
-        except ImageError as error:
-            problems.append(str(error))
-            continue
-        pixels += image.width * image.height
-        if pixels <= KEPT_PIXELS:
-            kept[path] = image
-    if problems:
-        raise ImageError("; ".join(problems))
-    return lambda path: kept.pop(path) if path in kept else read_image(path)
+    folder: Folder
+    formats: Sequence[str]
+    expressions: Sequence[str]
+    settings: Mapping[str, str]
+    held: dict[tuple[str, str], str]
+    """Where lines of JSON wait until the answers are in order."""
+    lines: bool
+    """Whether lines of JSON are printed."""
+    hold: bool
+    """Whether they wait."""
+    remarks: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    def go(
+        self,
+        paths: Sequence[Path],
+        model: tuple[str, str, Any],
+        thresholds: Mapping[str, float | None],
+        resume: bool,
+    ) -> None:
+        """Answer everything. Raises `ImageError` where no picture could be read and the folder has nothing either."""
+        from refseg.data.images import read_image
+        from refseg.inference.predictor import load
+        from refseg.progress import progress
+
+        segmenter: Segmenter | None = None
+        problems: list[str] = []
+        told = 0
+        console = _error_console()
+        with progress("pictures", console=console, lines=True) as update:
+            for done, (path, stem) in enumerate(zip(paths, self.folder.names(paths), strict=True)):
+                update(done, len(paths))
+                missing = self._missing(path) if resume else list(self.expressions)
+                if not missing:
+                    continue
+                try:
+                    image = read_image(path)
+                    segmenter = segmenter or load(*model)
+                    answers = segmenter.encode(image).ask(
+                        missing,
+                        threshold=thresholds["threshold"],
+                        no_target_threshold=thresholds["no_target_threshold"],
+                        probabilities=not {"probabilities", "matte"}.isdisjoint(self.formats),
+                    )
+                except (ImageError, MemoryError) as error:
+                    self.folder.fail(path, error)
+                    problems.append(str(error) or f"{path}: out of memory")
+                else:
+                    self._write(path, stem, image, answers)
+                while told < min(len(problems), TOLD) and self.folder.rows:  # without any answer they are one error
+                    console.print(f"left out: {problems[told]}", soft_wrap=True, markup=False, highlight=False)
+                    told += 1
+        if problems and not self.folder.rows:
+            raise ImageError("; ".join(problems[:TOLD]) + (" ..." if len(problems) > TOLD else ""))
+
+    def _missing(self, path: Path) -> list[str]:
+        return [text for text in self.expressions if not self.folder.has(path, text, self.formats, self.settings)]
+
+    def _write(self, path: Path, stem: str, image: Image.Image, answers: Sequence[Segmentation]) -> None:
+        slug_of = dict(zip(self.expressions, slugs(self.expressions), strict=True))
+        for answer in answers:
+            name = f"{stem}.{slug_of[answer.text]}"
+            document = {"image": printable(path), "model": self.settings["model"], **answer.to_dict(), **answer.extra}
+            for entry in self.formats:
+                if entry in ENDS:
+                    content = _content(entry, image, answer, document)
+                    write_bytes(self.folder.path / f"{name}.{ENDS[entry]}", content)
+            if self.lines:
+                line = json.dumps(document, ensure_ascii=False) + "\n"
+                if self.hold:
+                    self.held[identity(path), answer.text] = line
+                else:
+                    print(line, end="", flush=True)
+            self.folder.add(path, _row(name, self.formats, self.settings, answer))
+            self.remarks |= dict.fromkeys((answer.text, remark) for remark in answer.extra.get("remarks", []))
 
 
-def _stems(paths: Sequence[Path]) -> list[str]:
-    """The pictures' names without suffix, made different where folders or suffixes were all that told them apart."""
-    taken: set[str] = set()
-    names = []
-    for path in paths:
-        name, number = path.stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{path.stem}-{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
+def _row(name: str, formats: Sequence[str], settings: Mapping[str, str], answer: Segmentation) -> Row:
+    height, width = answer.mask.shape
+    return {
+        "expression": answer.text,
+        "no_target": "true" if answer.no_target else "false",
+        "no_target_score": f"{answer.no_target_score:.6f}",
+        "score": f"{answer.score:.6f}",
+        "instances": str(len(answer.instances)),
+        "area": str(int(answer.mask.sum())),
+        "width": str(width),
+        "height": str(height),
+        "name": name,
+        "formats": ",".join(formats),
+        **settings,
+    }
 
 
-def _file_name(name: str, entry: str) -> str:
-    return f"{name}.json" if entry == "json" else f"{name}.{entry}.png"
+def _content(entry: str, image: Image.Image, answer: Segmentation, document: Mapping[str, Any]) -> bytes:
+    """The file of one format."""
+    from PIL import Image
 
-
-def _write(
-    folder: Path, name: str, formats: Sequence[str], path: Path, image: Image.Image, answer: Segmentation, model: str
-) -> None:
     from refseg.inference.visualize import cutout, overlay
 
-    for entry in formats:
-        target = folder / _file_name(name, entry)
-        if entry == "overlay":
-            write_bytes(target, _png(overlay(image, answer)))
-        elif entry == "mask":
-            answer.save(target)
-        elif entry == "cutout":
-            write_bytes(target, _png(cutout(image, answer)))
-        else:
-            source = str(path).encode("utf-8", "replace").decode()
-            values = {"image": source, "model": model, **answer.to_dict(), **answer.extra}
-            write_text(target, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    if entry == "json":
+        return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    if entry == "overlay":
+        return _png(overlay(image, answer))
+    if entry == "cutout":
+        return _png(cutout(image, answer))
+    if entry == "matte":
+        from refseg.apps.cutout.matting import matte
+
+        return _png(matte(image, answer).to_image())
+    if entry == "probabilities":
+        import numpy as np
+
+        assert answer.probabilities is not None
+        return _png(Image.fromarray(np.round(answer.probabilities * 65535).astype(np.uint16)))
+    return answer._repr_png_()
 
 
 def _png(image: Image.Image) -> bytes:
@@ -213,26 +287,42 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _print(rows: Sequence[tuple[Path, Segmentation, str]], folder: Path) -> None:
+def _error_console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _print(rows: Sequence[Row], folder: Folder) -> None:
+    """A table of the answers, then where they are: on lines of their own, which no terminal cuts."""
     from rich.text import Text
 
-    from refseg.inference.visualize import summary
-
+    shown = rows[:SHOWN]
     print_table(
-        ("picture", "expression", "answer", "p(none)", "score", f"files in {folder}"),
+        ("picture", "expression", "answer", "p(none)", "score"),
         [
             (
-                path.name,
-                answer.text,
-                Text(summary(answer), style="red" if answer.no_target else "green"),
-                f"{answer.no_target_score:.2f}",
-                f"{answer.score:.2f}",
-                files,
+                Path(row["picture"]).name,
+                shorten(row["expression"], 200, placeholder=" ..."),
+                Text(_summary(row), style="red" if row["no_target"] == "true" else "green"),
+                f"{float(row['no_target_score']):.2f}",
+                f"{float(row['score']):.2f}",
             )
-            for path, answer, files in rows
+            for row in shown
         ],
-        left=6,
+        left=5,
     )
-    remarks = [(answer.text, remark) for _, answer, _ in rows for remark in answer.extra.get("remarks", [])]
-    for text, remark in dict.fromkeys(remarks):
-        print(f"note: “{shorten(text, 60, placeholder=' ...')}”: {remark}", file=sys.stderr)
+    for row in shown:
+        files = folder.files(row)
+        if files:
+            print(files[0] if len(files) == 1 else folder.path / f"{row['name']}.*")
+    more = f"{len(rows) - SHOWN:,} more answers are in " if len(rows) > SHOWN else ""
+    print(f"{more}{folder.path / RESULTS}")
+
+
+def _summary(row: Row) -> str:
+    """The answer in a few words."""
+    count = int(row["instances"])
+    if row["no_target"] == "true":
+        return "none"
+    return "unclear" if not count and row["area"] == "0" else f"{count} target{'s' * (count != 1)}"

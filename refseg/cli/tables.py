@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-WIDTH = 200
-"""Columns of a file or a pipe, which has no width of its own: numbers must not be cut there."""
+WIDTH = 2000
+"""Columns of a file or a pipe, which has no width of its own: numbers and paths must not be cut there."""
 
 
 def console() -> Console:
@@ -38,7 +38,8 @@ def print_table(
     from rich.text import Text
 
     columns = [
-        Column(Text(header), justify="left" if index < left else "right") for index, header in enumerate(headers)
+        Column(Text(header), justify="left" if index < left else "right", overflow="fold")
+        for index, header in enumerate(headers)
     ]
     table = Table(*columns, title=None if title is None else Text(title))
     if not lines:

@@ -25,7 +25,9 @@ VERBS: dict[str, Verb] = {
     "batch": Verb("refseg.cli.batch", "ask about many pictures, on all cores or on Ray", "use a model"),
     "models": Verb("refseg.cli.models", "systems, presets, ablations, and which weights are here", "use a model"),
     "import": Verb("refseg.cli.models", "turn an authors' checkpoint into a model folder", "use a model"),
-    "export": Verb("refseg.cli.export", "a model for ONNX Runtime, OpenVINO, or a page without a server", "use a model"),
+    "export": Verb(
+        "refseg.cli.export", "a model for ONNX Runtime, OpenVINO, or a page without a server", "use a model"
+    ),
     "doctor": Verb("refseg.cli.doctor", "versions, device, threads, and what works here", "use a model"),
     "train": Verb("refseg.cli.train", "train a system from a recipe", "train and measure"),
     "evaluate": Verb("refseg.cli.evaluate", "score a model on a data set under a protocol", "train and measure"),

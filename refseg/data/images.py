@@ -2,30 +2,42 @@
 
 Sources are paths, encoded bytes, open binary files, PIL pictures and arrays. What a viewer would show is what is read:
 the EXIF orientation is applied, 16-bit values are scaled to 8 bits, palettes are resolved, transparency is laid over
-white, CMYK becomes RGB, the first frame of an animation is taken.
+white, CMYK becomes RGB, the first frame of an animation is taken. HEIC is read where pillow-heif is installed.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import warnings
+from collections.abc import Iterable
 from functools import lru_cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from refseg.errors import ImageError
+from refseg.errors import ImageError, did_you_mean
 
 # A picture of 100 megapixels takes 0.3 GB as RGB; beyond that a small file can be made to fill the memory.
 MAX_PIXELS = 100_000_000
 
 # Formats that are decoded here. Those that start other programs (EPS), fetch or describe (WMF, PDF) stay closed.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "HEIF")
+_SUFFIXES = (
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .tga .ico "
+    ".heic .heif"
+)
+SUFFIXES = frozenset(_SUFFIXES.split())
+"""What the files of a folder that are pictures end with."""
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+ADDRESS = re.compile(r"(?:https?|ftp):/", re.IGNORECASE)
+PATTERN = re.compile(r"[*?\[]")
 
 # PIL's own size check and its complaints about odd metadata come as warnings; `warnings` is process-wide state.
 _WARNINGS = threading.Lock()
@@ -51,19 +63,78 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, rotate: boo
         return _finish(source, "the picture", max_pixels, rotate)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        return _decode(_open(path), str(path), max_pixels, rotate)
+        with _open(path) as handle:
+            return _decode(handle, str(path), max_pixels, rotate)
     if isinstance(source, (bytes, bytearray)):
         return _decode(io.BytesIO(bytes(source)), f"the picture of {len(source)} bytes", max_pixels, rotate)
     if hasattr(source, "read"):
-        return _decode(source, str(getattr(source, "name", "the open file")), max_pixels, rotate)
+        name = getattr(source, "name", None)
+        return _decode(source, name if name and isinstance(name, str) else "the open file", max_pixels, rotate)
     return _from_array(source, max_pixels)
+
+
+def find_pictures(
+    sources: Iterable[str | os.PathLike[str]], *, leave_out: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """The picture files that `sources` name, each once: files as they are, the pictures of folders and of all folders
+    below them in the order of their paths, and those that patterns ("photos/**/*.jpg") match.
+
+    Hidden files and what lies in the folder `leave_out` are passed over in folders and patterns. Raises `ImageError`
+    for what is not there, holds no picture, or is an address.
+    """
+    skipped = None if leave_out is None else Path(leave_out).resolve()
+    found: dict[str, Path] = {}
+    for source in sources:
+        for path in _pictures_of(os.fspath(source), skipped):
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _pictures_of(source: str, skipped: Path | None) -> list[Path]:
+    if ADDRESS.match(source):
+        raise ImageError(NOT_FETCHED.format(source))
+    path = Path(source)
+    if source and path.is_file():
+        return [path]
+    if source and path.is_dir():
+        paths = _below(path, skipped)
+        if not paths:
+            raise ImageError(f"{source}: the folder holds no picture (files that end with .jpg, .png, ...)")
+        return paths
+    if PATTERN.search(source):
+        matches = sorted(Path(each) for each in glob(source, recursive=True))
+        paths = [each for each in matches if each.is_file() and each.suffix.lower() in SUFFIXES]
+        paths = [each for each in paths if skipped is None or skipped not in each.resolve().parents]
+        if not paths:
+            raise ImageError(f"{source}: no picture matches the pattern")
+        return paths
+    raise ImageError(f"{source}: no such picture{_near(path)}")
+
+
+def _below(folder: Path, skipped: Path | None) -> list[Path]:
+    paths = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            each for each in folders if not each.startswith(".") and Path(root, each).resolve() != skipped
+        )
+        paths += [Path(root, name) for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
+    return sorted(paths)
+
+
+def _near(path: Path) -> str:
+    """A hint at files of the same folder whose names are like the missing one's."""
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent}"
+    names = [entry.name for entry in path.parent.iterdir() if entry.suffix.lower() in SUFFIXES]
+    hint = did_you_mean(path.name, names) if names else ""
+    return f"; {hint}" if hint.startswith("did you mean") else ""
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(height, width) of the picture at `path` as stored (EXIF orientation not applied), from its header alone."""
     with quiet(), _open(Path(path)) as handle:
         try:
-            with Image.open(handle, formats=_formats()) as image:
+            with Image.open(handle, formats=_formats(_is_heif(handle))) as image:
                 return image.height, image.width
         except Exception as error:
             raise ImageError(f"{path}: cannot be read as a picture ({_reason(error)})") from error
@@ -89,13 +160,32 @@ class quiet:
             _WARNINGS.release()
 
 
-@lru_cache(maxsize=1)
-def _formats() -> list[str]:
-    Image.init()  # what this build of PIL can decode: AVIF, for one, is not everywhere
+@lru_cache(maxsize=2)
+def _formats(heif: bool = False) -> list[str]:
+    """What this build of PIL can decode: AVIF, for one, is not everywhere, and HEIF comes with pillow-heif, which is
+    imported when the first such file is met."""
+    Image.init()
+    if heif:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise ImageError("it is HEIC, which needs another package: pip install pillow-heif") from error
+        register_heif_opener()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
+def _is_heif(handle: Any) -> bool:
+    head = handle.read(12)
+    handle.seek(0)
+    return head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS
+
+
+NOT_FETCHED = "{}: pictures are not fetched from the network; download it and give the file"
+
+
 def _open(path: Path) -> Any:
+    if ADDRESS.match(str(path)):  # Path makes one stroke of two
+        raise ImageError(NOT_FETCHED.format(str(path).replace(":/", "://", 1)))
     if path.is_dir():
         raise ImageError(f"{path}: a folder; the path of one picture is wanted")
     try:
@@ -108,22 +198,18 @@ def _open(path: Path) -> Any:
 
 
 def _decode(handle: Any, name: str, max_pixels: int, rotate: bool) -> Image.Image:
+    """The picture in an open file, which stays open."""
     try:
         with quiet():
-            image = Image.open(handle, formats=_formats())
+            image = Image.open(handle, formats=_formats(_is_heif(handle)))
     except Image.DecompressionBombError as error:
-        _close(handle, name)
         raise ImageError(f"{name}: more than {max_pixels:,} pixels, the limit; scale it down first") from error
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
     except Exception as error:  # the decoders raise OSError, SyntaxError, struct.error, ValueError and others
-        empty = _is_empty(handle)
-        _close(handle, name)
-        what = "the file is empty" if empty else f"not a picture that can be read ({_reason(error)})"
+        what = "the file is empty" if _is_empty(handle) else f"not a picture that can be read ({_reason(error)})"
         raise ImageError(f"{name}: {what}; wanted is one of {', '.join(_formats())}") from error
-    try:
-        return _finish(image, name, max_pixels, rotate)
-    finally:
-        image.close()
-        _close(handle, name)
+    return _finish(image, name, max_pixels, rotate)
 
 
 def _finish(image: Image.Image, name: str, max_pixels: int, rotate: bool) -> Image.Image:
@@ -175,14 +261,13 @@ def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _from_array(source: Any, max_pixels: int) -> Image.Image:
+    wanted = f"a picture is a path, bytes, a PIL picture or an array, not {type(source).__name__}"
     try:
         values = np.asarray(source)
     except Exception as error:
-        raise ImageError(
-            f"a picture is a path, bytes, a PIL picture or an array, not {type(source).__name__}"
-        ) from error
-    if values.dtype == object or values.dtype.kind not in "buif":
-        raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, not {type(source).__name__}")
+        raise ImageError(wanted) from error
+    if values.dtype.kind not in "buif" or (values.ndim == 0 and not isinstance(source, np.ndarray)):
+        raise ImageError(wanted)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
@@ -224,12 +309,9 @@ def _is_empty(handle: Any) -> bool:
         return False
 
 
-def _close(handle: Any, name: str) -> None:
-    """Close what `read_image` opened itself; a caller's open file stays open."""
-    if isinstance(handle, io.BytesIO) or str(getattr(handle, "name", "")) == name:
-        handle.close()
-
-
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "what is in it is of no known kind"
     text = " ".join(str(error).split())
-    return text if text and len(text) < 120 and "object at 0x" not in text else type(error).__name__
+    # Objects print as <_io.BufferedReader ...>, which tells nobody anything.
+    return text if text and len(text) < 120 and "<" not in text else type(error).__name__

@@ -24,8 +24,14 @@ from refseg.files import recover_folder, replacing_folder
 from refseg.state_dicts import load_weights, read_tensors
 
 FORMAT = 1
+MODEL_TYPE = "refseg"
+"""What the library transformers tells models apart by (`refseg.hf`)."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_LEFT = ["pytorch_model*"]
+_DOWNLOADED = ["*.json", "*.safetensors", "*.txt", "*.onnx", "*.xml", "*.bin"]
 PACKAGED = Path(__file__).parents[1] / "weights"
+_REVISION = re.compile(r"[\w./-]+").fullmatch
+"""Of a hub id "owner/name@revision": a branch, a tag or a commit."""
 
 
 def save_model(
@@ -57,16 +63,6 @@ def write_model(
     """Put the files of a model into `folder`, which exists; `save_model` leaves nothing half-written."""
     from safetensors.torch import save_file
 
-    from refseg.models import config_to_dict
-
-    values = dict(config_to_dict(model.config))
-    document = {
-        "format": FORMAT,
-        "refseg": __version__,
-        "system": values.pop("system"),
-        "config": values,
-        "info": dict(info or {}),
-    }
     tensors = {}
     for name, value in (model.state_dict() if state is None else state).items():
         narrow = half and value.is_floating_point()
@@ -75,6 +71,22 @@ def write_model(
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)
+    write_config(folder, model.config, info)
+
+
+def write_config(folder: Path, config: Any, info: Mapping[str, Any] | None = None) -> None:
+    """Write config.json alone: a model's configuration and its maker's `info`."""
+    from refseg.models import config_to_dict
+
+    values = dict(config_to_dict(config))
+    document = {
+        "format": FORMAT,
+        "refseg": __version__,
+        "system": values.pop("system"),
+        "config": values,
+        "info": dict(info or {}),
+        "model_type": MODEL_TYPE,
+    }
     (folder / CONFIG).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
@@ -90,13 +102,17 @@ def load_model(
 
     folder = locate_model(name)
     document = read_config(folder)
-    model = build(_config_of(folder, document))
+    model = build(config_of(folder, document))
     load_weights(model, read_tensors(folder / WEIGHTS), f"{folder / WEIGHTS}")
     return model.to(device).eval(), load_tokenizer(folder), document["info"]
 
 
 def locate_model(name: str | os.PathLike[str]) -> Path:
     """The folder of a model: a local folder, a name that ships with the package, or a hub id (downloaded once)."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise CheckpointError(f"a model is the name of packaged weights, a folder or a hub id, not {name!r}")
+    if not os.fspath(name):
+        raise CheckpointError("the model's name is empty; give the name of packaged weights, a folder or a hub id")
     folder = Path(name)
     recover_folder(folder)
     if folder.is_dir():
@@ -106,12 +122,29 @@ def locate_model(name: str | os.PathLike[str]) -> Path:
     text = os.fspath(name)
     if re.fullmatch(r"[\w.-]+", text) and (PACKAGED / text).is_dir():
         return PACKAGED / text
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith("."):
-        return _download(text)
+    hub_id, at, revision = text.partition("@")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id) and not hub_id.startswith(".") and (not at or _REVISION(revision)):
+        return _download(hub_id, revision or None)
     shipped = sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()) if PACKAGED.is_dir() else []
+    _check_preset(text, shipped)
     raise CheckpointError(
-        f"{text}: no such model folder; give a folder, a hub id (owner/name)"
+        f"{text}: no such model folder; give a folder, a hub id (owner/name or owner/name@revision)"
         + (f" or a name that ships with refseg: {', '.join(shipped)}" if shipped else "")
+    )
+
+
+def _check_preset(name: str, shipped: list[str]) -> None:
+    """Raises `CheckpointError` where the name is a preset's, which is a configuration without weights."""
+    from refseg.models import preset_names
+    from refseg.official import SYSTEMS
+
+    if name not in preset_names():
+        return
+    system = name.partition("-")[0]
+    imported = f"turn the authors' checkpoint into one with `refseg import {system} FILE -o FOLDER`, or "
+    raise CheckpointError(
+        f"{name} is a preset, a configuration without weights; {imported if system in SYSTEMS else ''}train a model "
+        f"folder with `refseg train`, and give the folder; weights that ship with refseg: {', '.join(shipped)}"
     )
 
 
@@ -132,7 +165,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _config_of(folder: Path, document: Mapping[str, Any]) -> Any:
+def config_of(folder: Path, document: Mapping[str, Any]) -> Any:
     from refseg.models import MODELS, config_from_dict
 
     system = document["system"]
@@ -147,15 +180,15 @@ def _config_of(folder: Path, document: Mapping[str, Any]) -> Any:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=_DOWNLOADED, ignore_patterns=_LEFT))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{hub_id}: no such folder here, and it cannot be had from the hub ({reason}); "
-            "check the name and the connection, or give a local folder"
+            f"{hub_id}{f'@{revision}' if revision else ''}: no such folder here, and it cannot be had from the hub "
+            f"({reason}); check the name and the connection, or give a local folder"
         ) from error

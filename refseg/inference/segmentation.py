@@ -70,9 +70,9 @@ class Instance:
         """Everything as plain JSON values; the mask as COCO run-length encoding."""
         return {
             "label": self.label,
-            "score": round(self.score, 6),
+            "score": self.score,
             "area": int(self.region.sum()),
-            "box": [round(float(value), 2) for value in self.box],
+            "box": self.box.tolist(),
             "mask": encode(self.mask),
         }
 
@@ -163,15 +163,15 @@ class Segmentation:
         return encode(self.mask)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but `probabilities` and `extra` as plain JSON values, scores and boxes rounded."""
+        """Everything but `probabilities` and `extra` as plain JSON values; `from_dict` gives an equal answer."""
         return {
             "text": self.text,
             "no_target": self.no_target,
-            "no_target_score": round(self.no_target_score, 6),
-            "score": round(self.score, 6),
+            "no_target_score": self.no_target_score,
+            "score": self.score,
             "size": [int(self.mask.shape[0]), int(self.mask.shape[1])],
             "area": int(self.mask.sum()),
-            "boxes": [[round(float(value), 2) for value in box] for box in self.boxes],
+            "boxes": self.boxes.tolist(),
             "mask": self.to_rle(),
             "instances": [instance.to_dict() for instance in self.instances],
         }

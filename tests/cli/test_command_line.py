@@ -36,7 +36,8 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_every_verb_of_today_is_there() -> None:
     assert set(VERBS) == {
         *("segment", "models", "import", "doctor", "train", "evaluate", "calibrate", "score", "compare", "results"),
-        *("data", "annotate", "benchmark", "systems", "serve", "serve-load"),
+        *("data", "annotate", "benchmark", "systems", "serve", "serve-load", "index", "search", "batch", "export"),
+        *("edit", "label", "video"),
     }
     below = {path[1] for path in EVERY_VERB if path[0] == "data" and len(path) == 2}
     assert below == {"check", "stats", "get", "leak", "scenes", "collage", "templates", "speed", "convert"}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from refseg.cli.answers import slugs
 from refseg.cli.main import main
-from refseg.cli.segment import slugs, sort_words
+from refseg.cli.segment import sort_words
 from refseg.data.rle import decode
 from refseg.errors import ImageError, RefsegError
+from refseg.inference.predictor import EncodedImage, load
+from refseg.inference.segmentation import Segmentation
 
 
 @pytest.fixture
@@ -47,7 +54,7 @@ def test_everything_that_was_asked_for_is_written(
             "json",
         )
     }
-    assert {path.name for path in out.iterdir()} == names
+    assert {path.name for path in out.iterdir()} == {*names, "results.csv"}
     record = json.loads((out / "photo.a-dog.json").read_text())
     assert (record["text"], record["image"], record["size"]) == ("a dog", str(photo), [40, 60])
     mask = np.asarray(Image.open(out / "photo.a-dog.mask.png")) > 0
@@ -78,7 +85,7 @@ def test_pictures_of_one_name_from_two_folders_stay_apart(model_folder: Path, tm
         pictures.append(path)
     out = tmp_path / "out"
     assert segment(model_folder, *pictures, pictures[0], "a dog", "a dog", "-o", out, "--format", "json") == 0
-    records = [json.loads(path.read_text()) for path in out.iterdir()]
+    records = [json.loads(path.read_text()) for path in out.glob("*.json")]
     assert sorted(record["image"] for record in records) == sorted(map(str, pictures))
     assert sorted(record["size"][0] for record in records) == [10, 11, 12, 13]
 
@@ -89,7 +96,19 @@ def test_pictures_of_one_name_from_two_folders_stay_apart(model_folder: Path, tm
         (["missing.jpg", "a dog"], "missing.jpg"),
         (["photo.jpg", "a dog"], "did you mean 'photo.png'"),
         (["nowhere/photo.png", "a dog"], "no folder nowhere"),
-        (["folder", "a dog"], "folder is a folder"),
+        (
+            ["folder", "a dog"],
+            'holds no picture (files that end with .jpg, .png, ...) (if it is an expression: --text "folder")',
+        ),
+        (["folder/*.png", "a dog"], "no picture matches"),
+        (["photo.png", "a dog", "--sort", "beauty"], "--sort orders by found, score, area, picture"),
+        (["--jsonl", "photo.png", "a dog"], "takes no file"),
+        (["photo.png", "a dog", "--format", "none,json"], "stands alone"),
+        (["photo.png", "x" * 100_000], "100,000 letters"),
+        (["photo.png", "a dog", "--model", ""], "name is empty"),
+        (["photo.png", "a dog", "--model", "rela-official"], "refseg import rela FILE"),
+        (["photo.png", "a dog", "--device", "cpu:1"], "'cpu' means all cores"),
+        (["photo.png", "a dog", "-o", "other"], "other/results.csv: not a table"),
         (["photo.png", ""], "sentence is empty"),
         (["photo.png", "   "], "sentence is empty"),
         (["photo.png"], "no expression"),
@@ -104,7 +123,7 @@ def test_pictures_of_one_name_from_two_folders_stay_apart(model_folder: Path, tm
         (["photo.png", "a dog", "--model", "no-such-model"], "no-such-model"),
         (["photo.png", "a dog", "--model", "folder"], "folder"),
         (["photo.png", "a dog", "--model", "text.png"], "text.png"),
-        (["photo.png", "text.png", "a dog"], "text.png"),
+        (["text.png", "a dog"], "text.png"),
         (["cut.png", "text.png", "a dog"], "cut.png"),
         (["empty.png", "a dog"], "empty.png"),
     ],
@@ -120,6 +139,8 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "results.csv").write_text("a,b\n1,2\n")
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:2000])
     (tmp_path / "empty.png").write_bytes(b"")
@@ -175,7 +196,7 @@ def test_sentences_of_every_kind(
         "a\nb",
     ]
     assert segment(model_folder, photo, *sentences, "-o", tmp_path / "out", "--format", "json") == 0
-    records = [json.loads(path.read_text()) for path in (tmp_path / "out").iterdir()]
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
     assert {record["text"] for record in records} == {" ".join(sentence.split()) for sentence in sentences}
     assert all(record["no_target"] for record in records if record["text"] in ("左の猫", "🐈", "🐕"))
     captured = capsys.readouterr()
@@ -201,8 +222,9 @@ def test_words_are_sorted(photo: Path, tmp_path: Path, monkeypatch: pytest.Monke
     )
     with pytest.raises(ImageError, match="left/right"):
         sort_words(["left/right"])
-    with pytest.raises(RefsegError, match="folder"):
-        sort_words(["."])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RefsegError, match="empty: the folder holds no picture"):
+        sort_words(["empty"])
 
 
 def test_slugs_tell_sentences_apart() -> None:
@@ -212,3 +234,166 @@ def test_slugs_tell_sentences_apart() -> None:
     assert len({name.casefold() for name in names}) == len(names)
     assert all(name.isascii() and len(name) < 60 and "/" not in name for name in names)
     assert slugs(sentences[3:4]) == names[3:4]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two folders with a picture of one name each, a hidden one, a text, and a picture that is none."""
+    for index, name in enumerate(["d1/img.jpg", "d2/img.jpg", "d2/deep/other.png", ".hidden/img.jpg"]):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_noise(path, 10 + index, 12)
+    (tmp_path / "photos" / "notes.txt").write_text("nothing")
+    (tmp_path / "photos" / "d1" / "bad.png").write_bytes(b"junk")
+    return tmp_path / "photos"
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "results.csv").open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_folder_is_gone_through_and_a_bad_picture_ends_nothing(
+    model_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "out"  # inside: what is written there is no picture to be asked about
+    for _ in range(2):
+        assert segment(model_folder, folder, "a dog", "a cat", "-o", out, "--format", "mask,json") == 1
+        rows = table(out)
+        assert [(Path(row["picture"]).relative_to(folder).as_posix(), row["expression"]) for row in rows] == [
+            (name, text) for name in ("d1/img.jpg", "d2/deep/other.png", "d2/img.jpg") for text in ("a dog", "a cat")
+        ]
+        for row in rows:
+            record = json.loads((out / f"{row['name']}.json").read_text())
+            assert record["image"] == row["picture"]
+            assert record["size"] == [int(row["height"]), int(row["width"])]
+            assert np.array_equal(decode(record["mask"]), np.asarray(Image.open(out / f"{row['name']}.mask.png")) > 0)
+        (error,) = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+        assert error["image"] == str(folder / "d1" / "bad.png")
+        assert "bad.png: not a picture" in error["error"]
+        told = capsys.readouterr().err
+        assert "left out: " in told
+        assert "1 of 4 pictures gave no answer" in told
+    (folder / "d1" / "bad.png").unlink()
+    assert segment(model_folder, folder, "a dog", "-o", out) == 0
+    assert not (out / "errors.jsonl").exists()
+
+
+def test_names_do_not_collide_between_runs(model_folder: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("d1", "d2", "d1"):
+        assert segment(model_folder, folder / name / "img.jpg", "a dog", "-o", out, "--format", "json") == 0
+    first, second = sorted(table(out), key=lambda row: row["picture"])
+    assert (first["name"], second["name"]) == ("img.a-dog", "d2-img.a-dog")
+    for row in (first, second):
+        assert json.loads((out / f"{row['name']}.json").read_text())["image"] == row["picture"]
+    long = tmp_path / f"{'n' * 240}.png"
+    save_noise(long, 5, 5)
+    assert segment(model_folder, long, "x " * 400, "-o", out) == 0
+
+
+def test_patterns_are_matched_where_the_shell_did_not(model_folder: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert segment(model_folder, f"{folder}/**/*.jpg", "a dog", "-o", out, "--format", "none") == 0
+    assert {Path(row["picture"]).parent.name for row in table(out)} == {"d1", "d2"}
+    assert [path.name for path in out.iterdir()] == ["results.csv"]
+
+
+def test_resume_does_what_is_missing_and_nothing_else(
+    model_folder: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    ask = EncodedImage.ask
+    monkeypatch.setattr(
+        EncodedImage, "ask", lambda self, texts, **kw: asked.append(tuple(texts)) or ask(self, texts, **kw)
+    )
+    (folder / "d1" / "bad.png").unlink()
+    out = tmp_path / "out"
+
+    def run(*words: object) -> list[tuple[str, ...]]:
+        asked.clear()
+        assert segment(model_folder, folder, *words, "-o", out, "--resume", "--format", "json") == 0
+        return list(asked)
+
+    assert run("a dog") == [("a dog",)] * 3
+    whole = (out / "results.csv").read_bytes()
+    assert run("a dog") == []
+    assert (out / "results.csv").read_bytes() == whole
+    assert run("a dog", "a cat") == [("a cat",)] * 3
+    assert run("a dog", "--threshold", "0.4") == [("a dog",)] * 3
+    assert run("a dog") == [("a dog",)] * 3
+    (out / "d1-img.a-dog.json").unlink()
+    assert run("a dog") == [("a dog",)]
+    picture = folder / "d2" / "img.jpg"
+    save_noise(picture, 20, 20)
+    os.utime(picture, (time.time() + 5,) * 2)
+    assert run("a dog") == [("a dog",)]
+    # Killed while it wrote a line: the torn one is done again.
+    lines = (out / "results.csv").read_text().splitlines(keepends=True)
+    torn = "".join(line for line in lines if "a cat" not in line)
+    (out / "results.csv").write_text(torn[:-20])
+    os.utime(picture, (0, 0))
+    assert run("a dog") == [("a dog",)]
+
+
+def test_json_lines_and_order(
+    model_folder: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = [folder, "a dog", "a cat", "-o", out, "--format", "none"]
+    assert segment(model_folder, *words, "--jsonl") == 1
+    plain = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["text"] for record in plain] == ["a dog", "a cat"] * 3
+    for key, value in (
+        ("found", lambda record: record["no_target_score"]),
+        ("area", lambda record: -record["area"]),
+        ("picture", lambda record: record["image"]),
+        ("score", lambda record: (record["no_target"], -record["score"])),
+    ):
+        assert segment(model_folder, *words, "--jsonl", "-", "--sort", key) == 1
+        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert sorted(map(json.dumps, records)) == sorted(map(json.dumps, plain))
+        assert records == sorted(records, key=lambda record: (record["text"] != "a dog", value(record)))
+        assert [(row["picture"], row["expression"]) for row in table(out)] == [
+            (record["image"], record["text"]) for record in records
+        ]
+    assert Segmentation.from_dict(plain[0]).to_dict().items() <= plain[0].items()
+
+
+def test_probability_maps_are_written(model_folder: Path, photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert segment(model_folder, photo, "a dog", "-o", out, "--format", "probabilities,mask", "--threshold", "0.3") == 0
+    stored = np.asarray(Image.open(out / "photo.a-dog.probabilities.png"))
+    assert stored.dtype == np.uint16
+    answer = load(model_folder, "cpu")(str(photo), "a dog", probabilities=True)
+    assert answer.probabilities is not None
+    assert np.abs(stored / 65535 - answer.probabilities).max() <= 0.5 / 65535 + 1e-6
+
+
+def test_long_paths_are_printed_whole(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    path = tmp_path / ("a-very-long-folder-name-" * 5) / "photo-with-a-long-name-of-a-camera-0001.png"
+    path.parent.mkdir()
+    save_noise(path, 10, 10)
+    out = path.parent / "out"
+    assert segment(model_folder, path, "a dog", "-o", out) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert f"{out}/{path.stem}.a-dog.*" in printed
+    assert str(out / "results.csv") in printed
+    assert "…" not in "".join(printed)
+
+
+def test_a_full_disk_is_one_line(
+    model_folder: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert segment(model_folder, photo, "a dog", "-o", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+    assert not list((tmp_path / "out").iterdir())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from PIL import Image
 
 import refseg
 from refseg.encoders.text.tokenizer import WordTokenizer
-from refseg.errors import RefsegError
+from refseg.errors import ImageError, RefsegError
 from refseg.geometry import InputConfig
 from refseg.inference.predictor import Segmenter, choose_device, clean_text, load
 from refseg.inference.segmentation import Segmentation
@@ -252,6 +254,70 @@ def test_devices() -> None:
         inspect.unwrap(Segmenter.__init__)(
             object.__new__(Segmenter), segmenter_of().model, ColourTokenizer(), precision="int3"
         )
+
+
+def test_what_people_get_wrong_is_one_clear_line(tmp_path: Path) -> None:
+    """In a process of its own: the type checks that tests run under would refuse some of it before."""
+    picture()[0].save(tmp_path / "photo.png")
+    (tmp_path / "text.png").write_text("no picture")
+    folder = write_model_folder(tmp_path / "model")
+    code = f"""
+import io, pathlib, refseg
+from refseg.errors import RefsegError
+segmenter = refseg.load({str(folder)!r}, "cpu")
+cases = [
+    (lambda: refseg.load(device=None), "device None is unknown"),
+    (lambda: refseg.load(device=0), "device 0 is unknown"),
+    (lambda: refseg.load(device="cpu:1"), "device 'cpu:1' is not available"),
+    (lambda: refseg.load(""), "name is empty"),
+    (lambda: refseg.load(None), "not None"),
+    (lambda: refseg.load("rela-official"), "refseg import rela FILE"),
+    (lambda: refseg.load("lavt-paper"), "refseg train"),
+    (lambda: segmenter("photo.png", 5), "not int"),
+    (lambda: segmenter("photo.png", None), "not NoneType"),
+    (lambda: segmenter("photo.png", b"a dog"), "not bytes"),
+    (lambda: segmenter("photo.png", ["a dog", 5]), "not int"),
+    (lambda: segmenter("photo.png", "x" * 100_000), "100,000 letters"),
+    (lambda: segmenter(5, "a dog"), "not int"),
+    (lambda: segmenter("https://example.org/a.jpg", "a dog"), "https://example.org/a.jpg: pictures are not fetched"),
+    (lambda: segmenter(pathlib.Path("https://example.org/a.jpg"), "a dog"), "https://example.org/a.jpg: pictures"),
+    (lambda: segmenter(open("text.png", "rb"), "a dog"), "text.png: not a picture"),
+    (lambda: segmenter(io.BufferedReader(io.BytesIO(b"no picture")), "a dog"), "the open file: not a picture"),
+]
+for call, said in cases:
+    try:
+        call()
+    except RefsegError as error:
+        assert said in str(error), (said, str(error))
+        assert "<" not in str(error) and "\\n" not in str(error), str(error)
+    else:
+        raise SystemExit(f"nothing was raised: {{said}}")
+with open("photo.png", "rb") as handle:
+    segmenter(handle, "a dog")
+    assert not handle.closed
+print(repr(segmenter.encode("photo.png")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "EncodedImage(90 x 60 pixels, Segmenter(ReLA, device='cpu', precision='float32'))\n"
+
+
+@pytest.mark.parametrize("late_fusion", [True, False])
+def test_a_stream_goes_past_what_cannot_be_read(late_fusion: bool) -> None:
+    segmenter = segmenter_of(late_fusion)
+    image, masks = picture()
+    turned = image.rotate(90, expand=True)
+    sources = [image, "nowhere.png", turned, image, b"junk", turned]
+    found = list(segmenter.stream(iter(sources), ["red", "blue"], batch_size=6))
+    assert [isinstance(entry, ImageError) for entry in found] == [False, True, False, False, True, False]
+    assert "nowhere.png" in str(found[1])
+    for source, entry in zip(sources, found, strict=True):
+        if isinstance(entry, list):
+            assert entry == segmenter(source, ["red", "blue"])
+    assert iou(found[3][0].mask, masks["red"]) > 0.85
+    assert list(segmenter.stream([], "red")) == []
+    with pytest.raises(RefsegError, match="batch_size"):
+        next(segmenter.stream([image], "red", batch_size=0))
 
 
 def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

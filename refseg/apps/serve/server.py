@@ -101,7 +101,7 @@ def _check(settings: Settings) -> None:
 def _announce(listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
-    print(f"refseg is at http://{place}:{port}/ (stop with Ctrl-C)", flush=True)
+    print(f"listening at http://{place}:{port}/ (stop with Ctrl-C)", flush=True)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
