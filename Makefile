@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pip says nothing unless something fails: the log stands beside the environment.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore -c constraints.txt
 # Skipped with a reason where there is no Chromium. What fails is tried once more: a browser on a busy machine may be late.
-BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser tests/apps/annotate/browser tests/apps/serve/browser
+BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser tests/apps/annotate/browser tests/apps/serve/browser tests/inference/browser
 
 .PHONY: demo serve test lint docs clean
 

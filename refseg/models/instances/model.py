@@ -51,6 +51,8 @@ class ImageState:
     content: tuple[int, int, int, int]
     """Rows and columns (top, left, bottom, right) of the input that hold it."""
     masks: dict[int, Float[np.ndarray, "h w"]] = field(default_factory=dict)
+    input_size: tuple[int, int] | None = None
+    """Height and width of the input with its padding; None where only `content` is known."""
 
 
 class Instances(nn.Module):
@@ -92,7 +94,8 @@ class Instances(nn.Module):
             candidates = Candidates(
                 proposals.class_probs, proposals.colours, lay_out(proposals.boxes, proposals.size), proposals.drawn
             )
-            states.append(ImageState(pixels, proposals, candidates, content))
+            size = (image.shape[1], image.shape[2])
+            states.append(ImageState(pixels, proposals, candidates, content, input_size=size))
         return states
 
     def encode_text(self, tokens: Tokens) -> ExpressionFeatures:
@@ -199,7 +202,13 @@ class Instances(nn.Module):
         return np.ascontiguousarray(pixels), (top, left, bottom, right)
 
     def _input_size(self, state: Sequence[ImageState]) -> tuple[int, int]:
-        return max(image.content[2] for image in state), max(image.content[3] for image in state)
+        """Of the whole input, padding too: whoever reads the logits finds a picture's by its geometry in that."""
+        divisor = self.config.input.divisor
+        sizes = [
+            image.input_size or (-(-image.content[2] // divisor) * divisor, -(-image.content[3] // divisor) * divisor)
+            for image in state
+        ]
+        return max(height for height, _ in sizes), max(width for _, width in sizes)
 
     def _chosen(self, choice: Choice) -> list[int]:
         """Proposals with logits above 0, best first."""

@@ -1,0 +1,1 @@
+"""Networks that were exported, run by ONNX Runtime or OpenVINO in the place of torch's."""
