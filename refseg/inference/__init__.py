@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-DEFAULT_MODEL = "rela-photo"
+DEFAULT_MODEL = "instances"
 """The packaged weights that are asked where nobody says which. Here, so that the command line gets it without torch."""

@@ -15,11 +15,16 @@ from refseg.generation.scenes import generate
 from refseg.inference import DEFAULT_MODEL
 from refseg.inference.checkpoint import PACKAGED
 
-FOLDER = PACKAGED / DEFAULT_MODEL
+FOLDER = PACKAGED / "rela-photo"
 
 
 @pytest.fixture(scope="module")
 def segmenter() -> refseg.Segmenter:
+    return refseg.load("rela-photo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def default() -> refseg.Segmenter:
     return refseg.load(device="cpu")
 
 
@@ -39,10 +44,42 @@ def test_they_are_small_and_tell_no_tales_of_other_machines() -> None:
     assert info["calibration"]["sentences"] > 100
 
 
-def test_nobody_says_which_model_and_gets_this_one(segmenter: refseg.Segmenter) -> None:
+def test_nobody_says_which_model_and_gets_this_one(default: refseg.Segmenter) -> None:
     assert DEFAULT_MODEL in refseg.list_models()
-    assert segmenter.late_fusion
-    assert segmenter.model.config.input.size == 320
+    assert default.late_fusion
+    assert type(default.model).__name__ == "Instances"
+    assert sum(path.stat().st_size for path in (PACKAGED / DEFAULT_MODEL).iterdir()) < 40e6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("asdf", "qwrtz plmk", "it", "what is this?", "hier ist eine Katze", "左边的猫", "Ωμέγα", "a violin"),
+        *("the dentist's tax", "three penguins", "der Hund auf der linken Seite", "la gatta nera", "il cane"),
+    ],
+)
+def test_the_default_finds_nothing_in_what_it_does_not_know(
+    default: refseg.Segmenter, scene: Image.Image, text: str
+) -> None:
+    for picture in (scene, Image.new("RGB", (320, 240), (120, 140, 160))):
+        answer = default(picture, text)
+        assert answer.no_target
+        assert not answer.mask.any()
+        assert answer.extra["remarks"], "it says why"
+
+
+def test_the_default_finds_plain_things_as_instances(default: refseg.Segmenter) -> None:
+    scores = []
+    for number in range(6):
+        drawn = generate(20303, number, size=320, sentences=16, split="val")
+        kept = default.encode(Image.fromarray(drawn.image))
+        for entry in drawn.expressions:
+            if entry.kind in ("attribute", "location", "comparison", "relation"):
+                answer, wanted = kept.ask(entry.text), drawn.mask(entry)
+                scores.append((answer.mask & wanted).sum() / (answer.mask | wanted).sum())
+                assert all(instance.label for instance in answer.instances)
+    assert len(scores) >= 15
+    assert np.mean(scores) > 0.5
 
 
 @pytest.mark.parametrize(
@@ -88,7 +125,20 @@ def test_the_command_says_why_it_found_nothing(
     scene: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene.save(tmp_path / "scene.png")
-    assert main(["segment", str(tmp_path / "scene.png"), "it", "asdf", "-o", str(tmp_path / "out")]) == 0
+    assert (
+        main(
+            ["segment", str(tmp_path / "scene.png"), "it", "asdf", "--model", "rela-photo", "-o", str(tmp_path / "out")]
+        )
+        == 0
+    )
     said = capsys.readouterr().err
     assert "no word of the sentence names or describes anything" in said
     assert "the model knows no word of the sentence" in said
+
+
+def test_the_command_says_what_the_default_does_not_know(
+    scene: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.save(tmp_path / "scene.png")
+    assert main(["segment", str(tmp_path / "scene.png"), "a violin", "-o", str(tmp_path / "out")]) == 0
+    assert "“violin” is none of the things that the detector knows" in capsys.readouterr().err

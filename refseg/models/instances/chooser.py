@@ -326,6 +326,8 @@ class Chooser(nn.Module):
         meaning = self._meaning(phrase)
         if meaning is None:  # no noun: anything
             fit, labels = probabilities.max(1)
+            if _says_nothing(phrase):
+                return fit, labels, fit.new_tensor(4.0), ["no word of the expression names or describes anything"]
             base = weight["none_bias"] - weight["none_fit"] * ((fit.max() + TINY) / self.config.least_score).log()
             return fit, labels, base, reasons
         if not meaning.known:
@@ -412,3 +414,9 @@ class Chooser(nn.Module):
         if first == second:
             return None
         return between(layout, first, second)
+
+
+def _says_nothing(phrase: Phrase) -> bool:
+    """Whether nothing of the phrase was read: no letters that words are made of, or none but "what is"."""
+    said = (phrase.head, phrase.colours, phrase.size, phrase.places, phrase.rank, phrase.relations, phrase.traits)
+    return not any(said) and not phrase.many and phrase.excluded is None

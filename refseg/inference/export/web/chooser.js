@@ -312,6 +312,9 @@ export class Chooser {
     const base = (most) => weight.none_bias - weight.none_fit * Math.log((most + TINY) / this.config.least_score);
     if (meaning === null) {
       const { fit, labels } = anything();
+      if (saysNothing(phrase)) {
+        return { fit, labels, penalty: 4, reasons: ["no word of the expression names or describes anything"] };
+      }
       return { fit, labels, penalty: base(maximum(fit)), reasons: [] };
     }
     if (!meaning.weights.length) {
@@ -462,4 +465,10 @@ export class Chooser {
     }
     return evidence;
   }
+}
+
+/** Whether nothing of the phrase was read. */
+function saysNothing(phrase) {
+  const said = [phrase.colours, phrase.places, phrase.relations, phrase.traits].some((list) => list.length > 0);
+  return !said && !phrase.head && !phrase.size && phrase.rank === null && !phrase.many && phrase.excluded === null;
 }
