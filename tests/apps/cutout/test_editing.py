@@ -33,7 +33,7 @@ def hard_matte(image: Image.Image, mask: np.ndarray) -> Matte:
 
 def test_blur_leaves_the_thing_and_none_of_its_colour_around_it(thing: np.ndarray) -> None:
     image = striped(thing)
-    blurred = np.asarray(blur_background(image, hard_matte(image, thing), radius=4)).astype(int)
+    blurred = np.asarray(blur_background(image, hard_matte(image, thing), radius=4.0)).astype(int)
     assert (blurred[thing] == (255, 0, 0)).all()
     rest = blurred[~thing]
     # A blur that took the red along would leave more red than blue.
@@ -101,4 +101,4 @@ def test_erase_of_nothing_and_of_everything(thing: np.ndarray) -> None:
     with pytest.raises(RefsegError, match="not for this picture"):
         erase(image, Segmentation(np.ones((3, 3), dtype=bool)))
     with pytest.raises(RefsegError, match="radius is above 0"):
-        blur_background(image, hard_matte(image, thing), radius=0)
+        blur_background(image, hard_matte(image, thing), radius=0.0)
