@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 # pip says nothing unless something fails: the log stands beside the environment.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore -c constraints.txt
 # Skipped with a reason where there is no Chromium. What fails is tried once more: a browser on a busy machine may be late.
-BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser tests/apps/annotate/browser tests/apps/serve/browser tests/inference/browser
+BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser
+# A process each: Playwright runs once in a process.
+BROWSER_FOLDERS := tests/apps/annotate/browser tests/apps/serve/browser tests/inference/browser
 
 .PHONY: demo serve test lint docs clean
 
@@ -17,7 +19,9 @@ serve: $(VENV)/.installed-serve
 
 test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
-	$(BROWSER_TESTS) || $(BROWSER_TESTS) --last-failed
+	@for folder in $(BROWSER_FOLDERS); do \
+	  $(BROWSER_TESTS) $$folder || $(BROWSER_TESTS) $$folder --last-failed || exit 1; \
+	done
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --quiet .
