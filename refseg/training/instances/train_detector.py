@@ -25,7 +25,6 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from refseg.config import Config
 from refseg.encoders.vision.nanodet import STRIDES, Maps, decode, normalise, pair_iou
@@ -35,7 +34,7 @@ from refseg.models.instances.detector import InstanceDetector
 from refseg.models.instances.regions import roi_features
 from refseg.models.instances.types import MASK_SIZE
 from refseg.training.instances.annotated import AnnotatedPicture, known_classes, second_index
-from refseg.training.instances.train_masks import jittered, tinted
+from refseg.training.instances.train_masks import jittered, moving_average, tinted
 
 __all__ = ["DetectorTraining", "Truth", "assign", "detection_loss", "train_detector"]
 
@@ -295,7 +294,7 @@ def train_detector(
         parameter.requires_grad_(False)
     parts = nn.ModuleList([model.second, *([model.coarse] if config.masks_per_picture else [])])
     trained = list(parts.parameters())
-    averaged = AveragedModel(parts, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema_decay else None
+    averaged = moving_average(parts, config.ema_decay) if config.ema_decay else None
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
     model.train()
     started, recent = time.perf_counter(), []

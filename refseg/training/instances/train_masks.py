@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from refseg.config import Config
 from refseg.data.masks import bounding_box
@@ -21,7 +21,7 @@ from refseg.errors import ConfigError, DataError
 from refseg.models.instances.masks import MARGIN, InstanceMasks, crop_of, mask_loss
 from refseg.training.instances.annotated import AnnotatedPicture
 
-__all__ = ["MaskTraining", "jittered", "mask_samples", "pasted", "tinted", "train_masks"]
+__all__ = ["MaskTraining", "jittered", "mask_samples", "moving_average", "pasted", "tinted", "train_masks"]
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,16 @@ def pasted(crop: Crop, other: Crop, rng: np.random.Generator) -> Crop:
     return (image * (1 - share[..., None]) + pixels[where] * share[..., None]).astype(np.uint8), left
 
 
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """The weights' moving average; at the start it forgets faster, (1 + n) / (10 + n) after n steps, so that a short
+    training is not an average with the first weights."""
+
+    def update(before: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+        return before + (1 - min(decay, (1 + float(steps)) / (10 + float(steps)))) * (now - before)
+
+    return AveragedModel(model, avg_fn=update)
+
+
 def train_masks(
     model: InstanceMasks,
     pictures: Sequence[AnnotatedPicture],
@@ -198,7 +208,7 @@ def train_masks(
         parameter.requires_grad_(id(parameter) in trained)
     groups = [{"params": list(model.decoder.parameters())}, {"params": trunk}]
     optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema_decay else None
+    averaged = moving_average(model, config.ema_decay) if config.ema_decay else None
     model.train()
     started, recent = time.perf_counter(), []
     for step in range(config.steps):

@@ -17,7 +17,15 @@ from refseg.models.instances.masks import (
 )
 from refseg.training.instances.annotated import read_annotated
 from refseg.training.instances.judge import iou, score_masks
-from refseg.training.instances.train_masks import MaskTraining, jittered, mask_samples, tinted, train_masks
+from refseg.training.instances.train_masks import (
+    MaskTraining,
+    jittered,
+    mask_samples,
+    moving_average,
+    pasted,
+    tinted,
+    train_masks,
+)
 from tests.support.instance_pictures import painted, two_discs
 
 SMALL = MaskDecoderConfig(coarse=16, middle=8, fine=4)
@@ -100,7 +108,16 @@ def test_masks_learn_discs(tmp_path):
     model = InstanceMasks(SMALL)
     seen = []
     config = MaskTraining(
-        steps=50, batch_size=2, crop=33, lr=4e-3, trunk_lr=1e-3, first_group=3, drawn_share=0.0, fine_share=0.0
+        steps=50,
+        batch_size=2,
+        crop=33,
+        lr=4e-3,
+        trunk_lr=1e-3,
+        first_group=3,
+        drawn_share=0.0,
+        fine_share=0.0,
+        paste_share=0.0,
+        ema_decay=0.0,
     )
     untrained = _loss(model, pictures)
     train_masks(model, pictures, config, lambda step, loss, seconds: seen.append(step))
@@ -194,3 +211,34 @@ def test_jitter_and_tint_stay_in_range():
     image, _ = painted((20, 20), [((10, 10), 5, (255, 0, 0))])
     assert (tinted(image, 0.0, rng) == image).all()
     assert (tinted(image, 0.5, rng) != image).any()
+
+
+def test_what_is_pasted_is_taken_out_of_the_mask_or_lies_behind() -> None:
+    image, mask = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
+    mask[8:24, 8:24] = 255
+    other = np.full((32, 32, 3), 200, np.uint8), mask
+    rng = np.random.default_rng(0)
+    over = behind = 0
+    for _ in range(60):
+        pixels, left = pasted((image, mask), other, rng)
+        covered = (pixels > 0).any(axis=2)
+        assert not (covered & (left > 0)).any(), "what is covered is no part of the mask"
+        assert left.sum() >= mask.sum() / 2
+        over += int((left != mask).any())
+        behind += int(covered.any() and (left == mask).all())
+    assert over
+    assert behind
+
+
+def test_the_moving_average_follows_a_short_training_and_smooths_a_long_one() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    averaged = moving_average(layer, 0.9)
+    means = []
+    for step in range(200):
+        with torch.no_grad():
+            layer.weight.fill_(1.0 if step % 2 else 3.0)
+        averaged.update_parameters(layer)
+        means.append(float(averaged.module.weight.detach()))
+    assert all(0.9 <= mean <= 3.0 for mean in means)
+    assert abs(means[-1] - 2.0) < 0.2
