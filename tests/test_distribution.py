@@ -46,7 +46,7 @@ def ask(python: Path, folder: Path) -> None:
     Image.fromarray(np.full((120, 160, 3), 200, np.uint8)).save(folder / "photo.png")
     code = "import sys; from refseg.cli.main import main; sys.exit(main(sys.argv[1:]))"
     run(python, "-c", code, "segment", "photo.png", "the dog", "-o", "out", "--format", "mask,json", cwd=folder)
-    assert {path.suffix for path in (folder / "out").iterdir()} == {".png", ".json"}
+    assert {path.suffix for path in (folder / "out").iterdir()} == {".png", ".json", ".csv"}
     where = run(python, "-c", "import refseg; print(refseg.__file__)", cwd=folder)
     assert Path(where.strip()).is_relative_to(python.parents[1])
 

@@ -55,7 +55,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         Image.fromarray(pixels).save(tmp_path / name)
     folder = write_model_folder(tmp_path / "rela-mini")
     load = refseg.load
-    monkeypatch.setattr(refseg, "load", lambda name: load(folder))
+    monkeypatch.setattr(refseg, "load", lambda *_: load(folder))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in PYTHON:
