@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # pip says nothing unless something fails: the log stands beside the environment.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore -c constraints.txt
+# A process each for what brings large native libraries with it (ONNX Runtime, OpenVINO, Ray, Lance, a server's threads).
+TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 # Skipped with a reason where there is no Chromium. What fails is tried once more: a browser on a busy machine may be late.
 BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser
 # A process each: Playwright runs once in a process.
@@ -18,7 +20,9 @@ serve: $(VENV)/.installed-serve
 	@$(BIN)/python -m refseg serve $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
 
 test: lint
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	$(TESTS) --ignore tests/apps --ignore tests/inference
+	$(TESTS) tests/inference
+	$(TESTS) tests/apps
 	@for folder in $(BROWSER_FOLDERS); do \
 	  $(BROWSER_TESTS) $$folder || $(BROWSER_TESTS) $$folder --last-failed || exit 1; \
 	done
