@@ -16,11 +16,6 @@ from refseg.inference import DEFAULT_MODEL
 app = App()
 
 
-def _not_negative(value: float) -> None:
-    if not 0 <= value < 1e6:
-        raise options.BadValue(f"is a number of them, not {value}")
-
-
 @app.command("batch")
 def batch(
     paths: Annotated[list[str], arg("PATH...", "pictures, folders, patterns, and .txt files with a path a line")],
@@ -35,24 +30,22 @@ def batch(
     workers: options.Cores = options.CORES,
     batch_size: options.BatchSize = 16,
     part_size: Annotated[int, opt("N", "pictures a file", "--part-size", check=options.at_least(1))] = 64,
-    ray: Annotated[str | None, opt("ADDRESS", "on Ray: local, auto, HOST:PORT or ray://HOST:PORT", group="Ray")] = None,
-    actors: Annotated[
-        int | None, opt("N", "models at once (default: as many as fit)", group="Ray", check=options.at_least(1))
-    ] = None,
-    gpus: Annotated[float, opt("N", "GPUs of each model", group="Ray", check=_not_negative)] = 0.0,
-    cpus: Annotated[float, opt("N", "CPUs of each model", group="Ray", check=_not_negative)] = 1.0,
+    ray: options.Ray = None,
+    actors: options.Actors = None,
+    gpus: options.Gpus = 0.0,
+    cpus: options.Cpus = 1.0,
 ) -> int:
     """Ask expressions about many pictures, with a model a processor or on a Ray cluster.
 
     The folder gets Parquet files with a row for each picture and expression. A picture that cannot be read has rows
     that say why, and makes the exit code 1.
     """
-    if ray is None and (actors is not None or gpus):
-        raise RefsegError("--actors and --gpus belong to --ray; without it --workers says how many processes there are")
+    options.check_ray(ray, actors, gpus)
     options.check_folder(output)
     from refseg.apps.batch.execute import Cluster
     from refseg.apps.batch.job import Settings, run_batch
-    from refseg.inference.checkpoint import locate_model
+    from refseg.inference.checkpoint import check_model
+    from refseg.inference.locate import full_name
     from refseg.inference.predictor import choose_device, clean_text
     from refseg.progress import progress
 
@@ -62,12 +55,12 @@ def batch(
     pictures = _pictures(paths, output)
     if not pictures:
         raise RefsegError(f"no picture is given; {', '.join(paths)} lists none")
-    folder = locate_model(model)
+    check_model(model)
     if ray is None:  # elsewhere it is the workers' affair
         choose_device(device)
     settings = Settings(
         tuple(expressions),
-        str(folder.absolute()) if Path(model).is_dir() else model,
+        full_name(model),
         threshold,
         no_target_threshold,
         precision,

@@ -15,7 +15,7 @@ PACKAGED = Path(__file__).parents[1] / "weights"
 CORES = os.cpu_count() or 1
 """The default of --workers where pictures are made."""
 
-MODEL, DATA, WRITING, COUNTING = "model", "data set", "what is written", "how it is counted"
+MODEL, DATA, WRITING, COUNTING, RAY = "model", "data set", "what is written", "how it is counted", "Ray"
 """Groups of the help page."""
 
 Check = Callable[[Any], None]
@@ -76,6 +76,12 @@ def probability(value: Any) -> None:
         raise BadValue(f"is a probability from 0 to 1, not {value}")
 
 
+def not_negative(value: Any) -> None:
+    """A check for how many there are of something."""
+    if not 0 <= value < 1e6:
+        raise BadValue(f"is a number of them, not {value}")
+
+
 def _callback(check: Check | None) -> Callable[[Any], Any] | None:
     if check is None:
         return None
@@ -134,6 +140,16 @@ def seed(text: str) -> Any:
 Model = Annotated[
     str, opt("NAME", "packaged weights, model folder or hub id", "--model", group=MODEL, names=model_names)
 ]
+Proposals = Annotated[
+    str | None,
+    opt(
+        "FILE|MODEL",
+        "choose among the detections of a .json file, or another model's instances",
+        "--detections",
+        "--proposals",
+        group=MODEL,
+    ),
+]
 Device = Annotated[str, opt("NAME", "auto, cpu, cuda, cuda:1 or mps", "--device", group=MODEL)]
 Precision = Annotated[
     Literal["float32", "bfloat16"], opt("float32|bfloat16", "of the model's arithmetic", "--precision", group=MODEL)
@@ -142,6 +158,13 @@ Threads = Annotated[int | None, opt("N", "threads of torch on the CPU", "--threa
 BatchSize = Annotated[int, opt("N", "expressions at once", "--batch-size", check=at_least(1))]
 Workers = Annotated[int, opt("N", "processes that prepare pictures (0: this one)", "--workers", check=at_least(0))]
 Cores = Annotated[int, opt("N", "processes", "--workers", check=at_least(1), show_default="one a core")]
+
+Ray = Annotated[str | None, opt("ADDRESS", "on Ray: local, auto, HOST:PORT or ray://HOST:PORT", "--ray", group=RAY)]
+Actors = Annotated[
+    int | None, opt("N", "models at once (default: as many as fit)", "--actors", group=RAY, check=at_least(1))
+]
+Gpus = Annotated[float, opt("N", "GPUs of each model", "--gpus", group=RAY, check=not_negative)]
+Cpus = Annotated[float, opt("N", "CPUs of each model", "--cpus", group=RAY, check=not_negative)]
 
 Data = Annotated[Path, opt("ROOT", "folder of the data set, or the one above", "--data", group=DATA)]
 OptionalData = Annotated[Path | None, opt("ROOT", "the data set: targets, and pictures", "--data", group=DATA)]
@@ -178,6 +201,12 @@ def check_folder(path: Path | None) -> None:
     """Raises `RefsegError` where -o wants a folder and a file stands there."""
     if path is not None and path.exists() and not path.is_dir():
         raise RefsegError(f"{path} is a file; -o wants a folder")
+
+
+def check_ray(ray: str | None, actors: int | None, gpus: float) -> None:
+    """Raises `RefsegError` where options of --ray stand without it."""
+    if ray is None and (actors is not None or gpus):
+        raise RefsegError("--actors and --gpus belong to --ray; without it --workers says how many processes there are")
 
 
 def check_model_folder(folder: Path) -> None:

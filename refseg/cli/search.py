@@ -53,13 +53,20 @@ def index(
         ),
     ] = None,
     device: options.Device = "auto",
+    workers: Annotated[int, opt("N", "processes that encode new pictures", check=options.at_least(1))] = 1,
+    ray: options.Ray = None,
+    actors: options.Actors = None,
+    gpus: options.Gpus = 0.0,
+    cpus: options.Cpus = 1.0,
     json: options.JsonOut = None,
 ) -> None:
     """Encode pictures into an index that `refseg search` answers from; again, to bring it up to date."""
     _need_lancedb()
-    from refseg.apps.search import INDEX_MODEL, Index
+    from refseg.apps.batch.execute import Cluster
+    from refseg.apps.search import INDEX_MODEL, Elsewhere, Index
     from refseg.progress import progress
 
+    options.check_ray(ray, actors, gpus)
     if not places and not remove:
         if rebuild or not (output / "index.json").is_file():
             raise RefsegError("no picture is given; write: refseg index photos/ -o photos.index")
@@ -74,8 +81,13 @@ def index(
     else:
         made = Index.create(output, model or INDEX_MODEL, device=device, views=views)
     removed = made.remove(remove) if remove else 0
+    elsewhere = None
+    if ray is not None or workers > 1:
+        elsewhere = Elsewhere(workers, None if ray is None else Cluster(ray, actors, cpus, gpus), device)
     with progress("indexing") as update:
-        report = made.add(places or [], prune=prune, advance=lambda done, path: update(done, None))
+        report = made.add(
+            places or [], prune=prune, elsewhere=elsewhere, advance=lambda done, path: update(done, None)
+        )
     document = {
         "index": str(output),
         "pictures": len(made),

@@ -22,7 +22,7 @@ from refseg.geometry import Geometry
 from refseg.inference.segmentation import Instance, Segmentation
 from refseg.types import InstancePredictions, Output
 
-__all__ = ["MINIMUM_AREA", "check_probability", "postprocess"]
+__all__ = ["MINIMUM_AREA", "check_numbers", "check_probability", "corners_of", "postprocess"]
 
 MINIMUM_AREA = 50
 """A mask of fewer pixels says "none" where the network has no no-target head (Liu et al., GRES, CVPR 2023, section
@@ -30,6 +30,9 @@ MINIMUM_AREA = 50
 
 STRIP = 1 << 22
 """Pixels of the original image that are in work at once."""
+
+LOGIT_MARGIN = 1e-3
+"""More than rounding moves a logit that is interpolated, or compared as a probability."""
 
 
 def postprocess(
@@ -58,13 +61,15 @@ def postprocess(
     batch was padded beyond the geometries' own model sizes. With `probabilities` each answer carries its probability
     map.
 
-    Raises `RefsegError` for thresholds outside 0 to 1 or lists of another length than the output.
+    Raises `RefsegError` for thresholds outside 0 to 1, lists of another length than the output, and an output that is
+    not a number somewhere.
     """
     count = len(output.mask_logits)
     if len(geometries) != count or len(texts) != count:
         raise RefsegError(f"{count} answers need {count} geometries and texts, not {len(geometries)} and {len(texts)}")
     check_probability("threshold", threshold)
     check_probability("no_target_threshold", no_target_threshold)
+    check_numbers(output)
     answers = []
     for index, (geometry, text) in enumerate(zip(geometries, texts, strict=True)):
         size = input_size or geometry.model_size
@@ -87,7 +92,7 @@ def postprocess(
         elif output.instances is not None:
             instances = _instances(output.instances, index, geometry, size, threshold, text)
         elif output.boxes is not None:
-            boxes = _corners(output.boxes[index], geometry)
+            boxes = corners_of(output.boxes[index], geometry)
         answers.append(
             Segmentation(
                 np.zeros_like(foreground.mask) if no_target else foreground.mask,
@@ -104,6 +109,18 @@ def postprocess(
     return answers
 
 
+def check_numbers(output: Output) -> None:
+    """Raises `RefsegError` where a model's output holds what is not a number: compared with a threshold it would pass
+    for an answer, mostly none."""
+    for name in ("mask_logits", "no_target_logits"):
+        values = getattr(output, name)
+        if values is not None and bool(values.isnan().any()):
+            raise RefsegError(
+                f"the model's {name.replace('_', ' ')} are not numbers (NaN): its weights are damaged, or the "
+                "precision is too low; try precision float32, or get the weights again"
+            )
+
+
 def check_probability(name: str, value: float) -> None:
     """Raises `RefsegError` unless `value` lies between 0 and 1."""
     if not (isinstance(value, (int, float)) and 0.0 <= value <= 1.0):
@@ -112,6 +129,8 @@ def check_probability(name: str, value: float) -> None:
 
 def _at_input_size(logits: Float[Tensor, "h w"], size: tuple[int, int]) -> Float[Tensor, "H W"]:
     """Logits enlarged to the network's input size, in float32 whatever the network computed in."""
+    if logits.shape == size:
+        return logits.float()
     enlarged = torch.nn.functional.interpolate(
         logits[None, None].float(), size=size, mode="bilinear", align_corners=False
     )
@@ -139,31 +158,84 @@ def _at_original_size(
     """With `skip` the mask stays empty, and is not computed unless the map is wanted."""
     height, width = geometry.original_size
     mask = np.zeros((height, width), dtype=bool)
-    kept = np.empty((height, width), dtype=np.float32) if probabilities else None
-    if skip and kept is None:
+    if skip and not probabilities:
         return _Mask(mask, 0.0, 0.0, None)
     top, left, bottom, right = geometry.content()
     content = logits[top:bottom, left:right]
+    down = _neighbours(height, geometry.scale[0], geometry.offset[0] - top, content.shape[0], logits.device)
+    across = _neighbours(width, geometry.scale[1], geometry.offset[1] - left, content.shape[1], logits.device)
+    if not probabilities and nth <= 1:
+        rows, columns = _reached(content, threshold, down, across)
+        found = _sample(content, down.part(rows), across.part(columns), threshold)
+        if found.mask.any() or not nth:
+            mask[rows, columns] = found.mask
+            return found._replace(mask=mask)
+    found = _sample(content, down, across, threshold, nth, probabilities)
+    return found._replace(mask=mask) if skip else found
+
+
+class _Neighbours(NamedTuple):
+    """For each pixel of an original axis: the two input pixels it lies between, and the second one's weight."""
+
+    low: Int[Tensor, " n"]
+    high: Int[Tensor, " n"]
+    weight: Float[Tensor, " n"]
+
+    def part(self, pixels: slice) -> _Neighbours:
+        return _Neighbours(self.low[pixels], self.high[pixels], self.weight[pixels])
+
+
+def _neighbours(size: int, scale: float, offset: float, available: int, device: torch.device) -> _Neighbours:
+    """Positions follow `Geometry`: the centre of original pixel c lies at (c + 0.5) * scale + offset of the content."""
+    centres = (torch.arange(size, device=device, dtype=torch.float64) + 0.5) * scale + offset - 0.5
+    centres = centres.clamp(0, available - 1)
+    low = centres.floor().long()
+    return _Neighbours(low, (low + 1).clamp(max=available - 1), (centres - low).float())
+
+
+def _reached(
+    content: Float[Tensor, "h w"], threshold: float, down: _Neighbours, across: _Neighbours
+) -> tuple[slice, slice]:
+    """Rows and columns of the original outside of which no pixel is foreground: one is no surer than the four input
+    pixels it lies between."""
+    if not 0 < threshold < 1:
+        return slice(0, len(down.low)), slice(0, len(across.low))
+    likely = content > math.log(threshold / (1 - threshold)) - LOGIT_MARGIN
+    parts = []
+    for axis, neighbours in ((1, down), (0, across)):
+        there = likely.any(dim=axis)
+        reached = (there[neighbours.low] | there[neighbours.high]).nonzero()
+        parts.append(slice(int(reached[0]), int(reached[-1]) + 1) if len(reached) else slice(0, 0))
+    return parts[0], parts[1]
+
+
+def _sample(
+    content: Float[Tensor, "h w"],
+    down: _Neighbours,
+    across: _Neighbours,
+    threshold: float,
+    nth: int = 0,
+    probabilities: bool = False,
+) -> _Mask:
+    """The pixels of the original, by the input pixels each lies between."""
+    height, width = len(down.low), len(across.low)
+    mask = np.zeros((height, width), dtype=bool)
+    kept = np.empty((height, width), dtype=np.float32) if probabilities else None
     # Sampled along the columns first: what remains is (content height) x (original width), whatever the picture's
     # height.
-    low, high, weight = _neighbours(
-        width, geometry.scale[1], geometry.offset[1] - left, content.shape[1], logits.device
-    )
-    wide = content[:, low] * (1 - weight) + content[:, high] * weight
-    low, high, weight = _neighbours(
-        height, geometry.scale[0], geometry.offset[0] - top, content.shape[0], logits.device
-    )
+    wide = content.index_select(1, across.low).mul_(1 - across.weight)
+    wide += content.index_select(1, across.high).mul_(across.weight)
     total, pixels = 0.0, 0
-    highest = logits.new_zeros(0)
-    rows = max(1, STRIP // width)
+    highest = content.new_zeros(0)
+    rows = max(1, STRIP // max(1, width))
     for start in range(0, height, rows):
         part = slice(start, start + rows)
-        strip = wide[low[part]] * (1 - weight[part, None]) + wide[high[part]] * weight[part, None]
+        low, high, weight = down.part(part)
+        strip = wide.index_select(0, low).mul_(1 - weight[:, None])
+        strip += wide.index_select(0, high).mul_(weight[:, None])
         probability = strip.sigmoid_()
         if kept is not None:
             kept[part] = probability.cpu().numpy()
-            if skip:
-                continue
         chosen = probability > threshold
         mask[part] = chosen.cpu().numpy()
         total += float(probability[chosen].sum(dtype=torch.float64))
@@ -175,21 +247,7 @@ def _at_original_size(
     return _Mask(mask, certainty, float(highest[-1]) if len(highest) else 0.0, kept)
 
 
-def _neighbours(
-    size: int, scale: float, offset: float, available: int, device: torch.device
-) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """For each of `size` original pixels of one axis: the two input pixels it lies between, and the second one's
-    weight.
-
-    Positions follow `Geometry`: the centre of original pixel c lies at (c + 0.5) * scale + offset of the content.
-    """
-    centres = (torch.arange(size, device=device, dtype=torch.float64) + 0.5) * scale + offset - 0.5
-    centres = centres.clamp(0, available - 1)
-    low = centres.floor().long()
-    return low, (low + 1).clamp(max=available - 1), (centres - low).float()
-
-
-def _corners(boxes: Float[Tensor, "P 4"], geometry: Geometry) -> NDArray[np.float64]:
+def corners_of(boxes: Float[Tensor, "P 4"], geometry: Geometry) -> NDArray[np.float64]:
     """Boxes cxcywh, 0 to 1 of the image, as xyxy in its pixels, cut at its borders."""
     centre_x, centre_y, width, height = boxes.double().cpu().numpy().T
     corners = np.stack(
@@ -203,7 +261,7 @@ def _instances(
     predicted: InstancePredictions, index: int, geometry: Geometry, size: tuple[int, int], threshold: float, label: str
 ) -> list[Instance]:
     """The instances of one expression, in the order of the model; the expression is the label of nameless ones."""
-    boxes = _corners(predicted.boxes[index], geometry)
+    boxes = corners_of(predicted.boxes[index], geometry)
     labels = [label] * len(boxes) if predicted.labels is None else predicted.labels[index]
     return [
         Instance.from_mask(

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -73,7 +74,9 @@ _work: Work | None = None
 
 def _start(make: Make, threads: int) -> None:
     global _work
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if "torch" in sys.modules:  # what is unpickled for this call may have imported it, with a thread a core
+        sys.modules["torch"].set_num_threads(threads)
     _work = make()
 
 

@@ -20,6 +20,7 @@ from refseg.inference.postprocess import postprocess
 from refseg.inference.predictor import Segmenter, clean_text
 from refseg.inference.segmentation import Segmentation
 from refseg.models import config_to_dict
+from refseg.models.foundation.config import FoundationConfig
 from refseg.models.instances.chooser import Candidates, Choice
 from refseg.models.instances.features import ExpressionFeatures
 from refseg.models.instances.geometry import lay_out
@@ -104,7 +105,9 @@ def fingerprint(segmenter: Segmenter) -> str:
         settings = [asdict(config.input), asdict(config.detector.detector), asdict(config.detector.proposals)]
         tensors: dict[str, Tensor] = model.proposer.detector.state_dict()
     else:
-        settings, tensors = [config_to_dict(segmenter.model.config)], model.state_dict()
+        config = model.config
+        settings = [asdict(config) if isinstance(config, FoundationConfig) else config_to_dict(config)]
+        tensors = model.state_dict()
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, value in sorted(tensors.items()):
         digest.update(name.encode())

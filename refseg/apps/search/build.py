@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,14 +21,14 @@ from PIL import Image
 from refseg.apps.search.proposals import pack_masks, pack_proposals, presence_codes, unpack_proposals
 from refseg.apps.search.ranking import likelihood_codes, likelihoods
 from refseg.apps.search.sources import Found
-from refseg.apps.search.table import PictureTable, Row
+from refseg.apps.search.table import Description, PictureTable, Row
 from refseg.data.images import read_image
 from refseg.data.transforms import place_image
 from refseg.errors import ImageError
 from refseg.inference.predictor import Segmenter
 from refseg.models.instances.model import Instances
 
-__all__ = ["Report", "add_pictures", "encode_picture"]
+__all__ = ["Report", "add_pictures", "encode_picture", "read_row"]
 
 COMMIT_ROWS, COMMIT_SECONDS = 64, 30.0
 """A commit is made after so many rows, or so many seconds."""
@@ -63,8 +63,13 @@ def add_pictures(
     segmenter: Segmenter,
     pictures: Iterable[Found],
     advance: Callable[[int, str], None] = lambda done, path: None,
+    elsewhere: Callable[[Sequence[Found]], Iterator[Row]] | None = None,
 ) -> Report:
-    """Bring the rows of `pictures` up to date. `advance` is called after each with how many are done, and its path."""
+    """Bring the rows of `pictures` up to date. `advance` is called after each with how many are done, and its path.
+
+    `elsewhere` makes the rows of pictures whose path is new, in any order; they are encoded even where another row has
+    their content.
+    """
     known = {
         path: _Known(digest, size, changed)
         for batch in table.scan(["path", "hash", "size", "changed"])
@@ -75,22 +80,34 @@ def add_pictures(
     owner = {each.hash: path for path, each in known.items() if each.hash}
     report = Report()
     writer = _Writer(table)
+    new: list[Found] = []
     done = 0
+
+    def put(row: Row, added: bool) -> None:
+        writer.put(row, new=added)
+        report.added += added
+        report.updated += not added
+        if row["error"] is not None:
+            report.bad.append((row["path"], row["error"]))
+
     try:
         for found in pictures:
             before = known.get(found.path)
+            if before is None and elsewhere is not None:
+                new.append(found)
+                continue
             if before is not None and found.size >= 0 and (before.size, before.changed) == (found.size, found.changed):
                 report.unchanged += 1
             else:
                 row = _row_of(found, owner, writer, table, segmenter, report)
                 owner.setdefault(row["hash"], found.path)
-                writer.put(row, new=before is None)
-                report.added += before is None
-                report.updated += before is not None
-                if row["error"] is not None:
-                    report.bad.append((found.path, row["error"]))
+                put(row, before is None)
             done += 1
             advance(done, found.path)
+        for row in elsewhere(new) if elsewhere is not None else ():
+            put(row, True)
+            done += 1
+            advance(done, row["path"])
     finally:
         # An interruption loses what is being encoded, and no more.
         writer.flush()
@@ -98,6 +115,14 @@ def add_pictures(
         table.compact()
     table.refresh()
     return report
+
+
+def read_row(found: Found, segmenter: Segmenter, description: Description) -> Row:
+    """The row of a picture file; of one that cannot be read, with the reason."""
+    try:
+        return _encoded(found, found.read(), segmenter, description)
+    except ImageError as error:
+        return _bad(found, "", error, description)
 
 
 def encode_picture(segmenter: Segmenter, picture: Image.Image, views: int) -> Row:
@@ -121,23 +146,40 @@ def encode_picture(segmenter: Segmenter, picture: Image.Image, views: int) -> Ro
 def _row_of(
     found: Found, owner: dict[str, str], writer: _Writer, table: PictureTable, segmenter: Segmenter, report: Report
 ) -> Row:
-    file: Row = {"path": found.path, "hash": "", "size": found.size, "changed": found.changed}
-    encoded = {name: None for name in table.description.schema.names if name in ENCODED}
+    """As `read_row`; a picture whose content is another row's is not encoded."""
     try:
         data = found.read()
-        file["hash"] = hashlib.sha256(data).hexdigest()
-        twin = owner.get(file["hash"])
-        if twin is not None:
-            row = writer.pending(twin) or next(iter(table.rows_of([twin], [*encoded, "hash"])), None)
-            if row is not None and row["hash"] == file["hash"] and row["error"] is None:
-                report.copied += 1
-                return {**{name: row[name] for name in encoded}, **file}
-        stream = io.BytesIO(data)
-        stream.name = found.path  # type: ignore[attr-defined]
-        picture = read_image(stream)
-        return {**encoded, **file, **encode_picture(segmenter, picture, table.description.views)}
     except ImageError as error:
-        return {**encoded, **file, "height": 0, "width": 0, "error": " ".join(str(error).split())}
+        return _bad(found, "", error, table.description)
+    digest = hashlib.sha256(data).hexdigest()
+    twin = owner.get(digest)
+    if twin is not None:
+        encoded = [name for name in table.description.schema.names if name in ENCODED]
+        row = writer.pending(twin) or next(iter(table.rows_of([twin], [*encoded, "hash"])), None)
+        if row is not None and row["hash"] == digest and row["error"] is None:
+            report.copied += 1
+            return {**{name: row[name] for name in encoded}, **_file(found, digest)}
+    return _encoded(found, data, segmenter, table.description)
+
+
+def _encoded(found: Found, data: bytes, segmenter: Segmenter, description: Description) -> Row:
+    digest = hashlib.sha256(data).hexdigest()
+    stream = io.BytesIO(data)
+    stream.name = found.path  # type: ignore[attr-defined]
+    try:
+        return {**_file(found, digest), **encode_picture(segmenter, read_image(stream), description.views)}
+    except ImageError as error:
+        return _bad(found, digest, error, description)
+
+
+def _bad(found: Found, digest: str, error: ImageError, description: Description) -> Row:
+    empty = {name: None for name in description.schema.names if name in ENCODED}
+    reason = " ".join(str(error).split())
+    return {**empty, **_file(found, digest), "height": 0, "width": 0, "error": reason}
+
+
+def _file(found: Found, digest: str) -> Row:
+    return {"path": found.path, "hash": digest, "size": found.size, "changed": found.changed}
 
 
 class _Writer:

@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from PIL import Image
 
 from refseg.apps.search.answers import Answer, Question, fingerprint
 from refseg.apps.search.build import Report, add_pictures
+from refseg.apps.search.elsewhere import Elsewhere
 from refseg.apps.search.ranking import CALIBRATION, VIEWS, Classes
 from refseg.apps.search.sources import Found, find, read_file, stands_below
 from refseg.apps.search.table import Description, PictureTable, locked
@@ -38,7 +40,7 @@ __all__ = ["INDEX_MODEL", "Hit", "Index", "SearchResult"]
 
 INDEX_MODEL = "instances"
 """The model of an index unless another one is named: its rows hold all that an answer needs."""
-BUDGET = 400
+BUDGET = 320
 """Pictures that are answered exactly for one search at most, unless it is exhaustive."""
 CHUNK = 32
 """Rows that are read at once."""
@@ -182,20 +184,23 @@ class Index:
         places: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         prune: bool = False,
+        elsewhere: Elsewhere | None = None,
         advance: Callable[[int, str], None] = lambda done, path: None,
     ) -> Report:
         """Add new pictures of folders, files, patterns, lists or buckets, and bring changed ones up to date.
 
         With `prune`, pictures of the index that lie below `places` and are not there any more are removed. `advance`
-        is called after each picture with how many are done, and its path. Raises `RefsegError` for places that are
-        not there, and while another process writes.
+        is called after each picture with how many are done, and its path. `elsewhere` are workers that encode the new
+        ones. Raises `RefsegError` for places that are not there, while another process writes, and where workers are
+        lost; what was made until then stays.
         """
         listed = [places] if isinstance(places, (str, os.PathLike)) else list(places)
         found: Iterable[Found] = find(listed)
         with self._lock, locked(self._table.folder):
             self._table.refresh()
             seen: set[str] = set()
-            report = add_pictures(self._table, self.segmenter, _noted(found, seen), advance)
+            make = partial(elsewhere.rows, self._table.description) if elsewhere is not None else None
+            report = add_pictures(self._table, self.segmenter, _noted(found, seen), advance, make)
             if prune:
                 gone = [path for path in self.paths() if path not in seen and stands_below(path, listed)]
                 self._table.delete(gone)

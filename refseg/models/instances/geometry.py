@@ -53,21 +53,22 @@ class Layout:
 
     def doubles(self, fit: Float[Tensor, " K"]) -> Bool[Tensor, " K"]:
         """Proposals of a thing that a better fitting one shows already."""
+        # NumPy: these are many steps on a few numbers.
+        values, area, iou, inside = (each.cpu().numpy() for each in (fit, self.area, self.iou, self.inside))
+        order = np.argsort(-values, kind="stable")
         # What fits hardly at all counts for nothing, shown twice or not.
-        order = fit.argsort(descending=True, stable=True)
-        order = order[fit[order] > 0.03 * fit[order[:1]]]
-        values = fit[order]
-        less = values[:, None] < 0.6 * values[None, :]
-        large = self.area[order][:, None] > 0.15 * self.area[order][None, :]
-        part = (self.inside[order][:, order] > INSIDE) & less & large
-        same = ((self.iou[order][:, order] > SAME_IOU) | part).cpu().numpy()
+        order = order[values[order] > 0.03 * values[order[:1]]]
+        both = np.ix_(order, order)
+        values, area = values[order], area[order]
+        less = values[:, None] < 0.6 * values
+        large = area[:, None] > 0.15 * area
+        same = (iou[both] > SAME_IOU) | ((inside[both] > INSIDE) & less & large)
         kept = np.zeros(len(order), dtype=bool)
         for row in range(len(order)):  # greedy: what is suppressed itself suppresses nothing
             kept[row] = not same[row, kept].any()
-        doubled = torch.from_numpy(~kept)
-        found = torch.zeros_like(fit, dtype=torch.bool)
-        found[order[doubled]] = True
-        return found
+        found = np.zeros(len(fit), dtype=bool)
+        found[order[~kept]] = True
+        return torch.from_numpy(found).to(fit.device)
 
 
 def lay_out(boxes: Float[Tensor, "K 4"], size: tuple[int, int]) -> Layout:

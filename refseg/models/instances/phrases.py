@@ -322,7 +322,11 @@ def _simple(words: list[str], notes: Notes) -> Phrase:
         elif word == "far":
             places.append(Place("far"))
             notes.used.append(word)
-        elif word in COLOUR_WORDS and not (word == "orange" and not _names(words[at + 1 :]) and not groups[0]):
+        elif (
+            word in COLOUR_WORDS
+            and not (word == "orange" and not _names(words[at + 1 :]) and not groups[0])
+            and not (phrase_two in table() and groups[-1][-1:] == [before])  # "the traffic light"
+        ):
             if word in ("dark", "light", "bright") and following in COLOUR_WORDS:
                 continue
             colours.append(word)

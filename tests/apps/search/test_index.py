@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import refseg.search
-from refseg.apps.search import Index, build
+from refseg.apps.search import Elsewhere, Index, build
 from refseg.apps.search import index as index_module
 from refseg.apps.search.table import PictureTable, locked
 from refseg.errors import DataError, ImageError, RefsegError
@@ -215,7 +215,7 @@ def test_what_is_in_work_when_it_stops_is_all_that_is_lost(
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from refseg.apps.search import Index, build
+from refseg.apps.search import Elsewhere, Index, build
 from refseg.apps.search import index as index_module
 from tests.support.painted_things import paint_segmenter
 build.COMMIT_ROWS = 2
@@ -357,6 +357,37 @@ def test_models_without_proposals_answer_from_the_pictures(photos: Path, tmp_pat
     picture, answer = made.answer(str(photos / "b.png"), "the red ball")
     assert picture is not None
     assert answer.mask.shape == (picture.height, picture.width)
+
+
+def test_rows_made_elsewhere_are_those_made_here(photos: Path, tmp_path: Path) -> None:
+    """Of a bad picture and of a model without proposals too; what changes is brought up to date here."""
+    (photos / "bad.png").write_bytes(b"no picture")
+    model = write_model_folder(tmp_path / "tiny")
+    here, there = (Index.create(tmp_path / name, str(model), device="cpu") for name in ("here", "there"))
+    reports = [here.add(photos), there.add(photos, elsewhere=Elsewhere(device="cpu"))]
+    assert reports[0].added == reports[1].added == 6
+    assert sorted(reports[0].bad) == sorted(reports[1].bad) and len(reports[1].bad) == 1
+    columns = there._table.description.schema.names
+    first, second = (
+        sorted((row for batch in each._table.scan(columns) for row in batch.to_pylist()), key=lambda row: row["path"])
+        for each in (here, there)
+    )
+    drop = {"_rowid"}
+    assert [{k: v for k, v in row.items() if k not in drop} for row in first] == [
+        {k: v for k, v in row.items() if k not in drop} for row in second
+    ]
+    paint(photos / "a.png", ("bus", (60, 40), 30))
+    report = there.add(photos, elsewhere=Elsewhere(device="cpu"))
+    assert (report.added, report.updated, report.unchanged) == (0, 1, 5)
+
+
+def test_workers_with_other_weights_are_refused(photos: Path, tmp_path: Path) -> None:
+    model = write_model_folder(tmp_path / "tiny")
+    made = Index.create(tmp_path / "index", str(model), device="cpu")
+    write_model_folder(tmp_path / "tiny", max_words=9)
+    with pytest.raises(RefsegError, match="other weights"):
+        made.add(photos, elsewhere=Elsewhere(device="cpu"))
+    assert len(made) == 0
 
 
 def test_the_short_name() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refseg.models.instances.classes import COCO
 from refseg.models.instances.expression import MAX_WORDS, Phrase, Place, Rank, parse
 from refseg.models.instances.words import spelled, table
 
@@ -84,6 +85,17 @@ def test_colours_belong_to_what_they_stand_with() -> None:
     assert behind.relations[0].anchors[0].colours == ("blue",)
     assert only("orange on the left").head == "orange"
     assert only("orange car").colours == ("orange",)
+
+
+@pytest.mark.parametrize("article", ["", "the ", "a small ", "the red "])
+@pytest.mark.parametrize("name", COCO)
+def test_every_category_is_read_as_one_name(article: str, name: str) -> None:
+    """Of two words too, one of which may be a colour by itself: a traffic light is no light traffic."""
+    if article == "the red " and name == "orange":
+        return  # two colours
+    (phrase,) = parse(article + name).phrases
+    assert phrase.head == name
+    assert phrase.colours == (("red",) if "red" in article else ())
 
 
 def test_garments_are_traits_of_persons() -> None:

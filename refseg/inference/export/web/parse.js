@@ -506,7 +506,11 @@ export class Parser {
       } else if (word === "far") {
         places.push(place("far"));
         notes.used.push(word);
-      } else if (has(colourWords, word) && !(word === "orange" && !this.names(words.slice(at + 1)) && !groups[0].length)) {
+      } else if (
+        has(colourWords, word) &&
+        !(word === "orange" && !this.names(words.slice(at + 1)) && !groups[0].length) &&
+        !(this.table.has(two) && before && groups.at(-1).at(-1) === before) // "the traffic light"
+      ) {
         if (["dark", "light", "bright"].includes(word) && has(colourWords, following)) return;
         colours.push(word);
         notes.used.push(word);
