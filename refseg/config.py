@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import math
 import sys
 import textwrap
 import types
@@ -33,8 +34,9 @@ else:  # pragma: no cover - Python 3.10
     import tomli as tomllib
 
 __all__ = [
-    "Config", "DropRate", "FieldDescription", "NonNegativeFloat", "NonNegativeInt", "PositiveFloat", "PositiveInt",
-    "PowerOfTwo", "Probability", "describe", "from_dict", "override", "read_toml", "to_dict", "to_toml",
+    "Config", "DropRate", "FieldDescription", "NonEmptyStr", "NonNegativeFloat", "NonNegativeInt", "PositiveFloat",
+    "PositiveInt", "PowerOfTwo", "Probability", "WordCount", "describe", "from_dict", "override", "read_toml",
+    "to_dict", "to_toml",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -47,6 +49,11 @@ def power_of_2(value: int) -> bool:
     return value >= 1 and not value & (value - 1)
 
 
+def not_empty(value: str) -> bool:
+    """Whether a text has a letter that is no white space."""
+    return bool(value.strip())
+
+
 PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
@@ -55,6 +62,11 @@ Probability = Annotated[float, Ge(0), Le(1)]
 DropRate = Annotated[float, Ge(0), Lt(1)]
 """A probability below 1, of dropout and drop path."""
 PowerOfTwo = Annotated[int, Predicate(power_of_2)]
+WordCount = Annotated[int, Ge(1), Le(1024)]
+"""Words of an expression that a text encoder reads; a caption has some twenty."""
+NonEmptyStr = Annotated[str, Predicate(not_empty)]
+
+_LARGEST = 1e300
 
 
 class Config:
@@ -118,7 +130,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if value is None:
-            if item.default is not None and str not in typing.get_args(_hints(type(config)).get(item.name)):
+            if item.default is not None and not _takes_text(typing.get_args(_hints(type(config)).get(item.name))):
                 result[item.name] = NONE
             continue
         if dataclasses.is_dataclass(value):
@@ -161,6 +173,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: tables or lists inside each other a thousand times are not read") from error
 
 
 def to_toml(config: Any) -> str:
@@ -218,7 +232,7 @@ def _field_texts(cls: type) -> dict[str, str]:
 def _literal(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 
@@ -259,10 +273,14 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path}: a table of fields is wanted, not {value!r}")
         return from_dict(hint, value, path)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > _LARGEST:
+            raise ConfigError(f"{path}: a number of up to {_LARGEST:.0e} is wanted")
         return float(value)
     if isinstance(hint, type):
         if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
             raise ConfigError(f"{path}: a value of type {hint.__name__} is wanted, not {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{path}: a finite number is wanted, not {value!r}")
         return value
     raise ConfigError(f"{path}: fields of type {hint} cannot be read from a file")
 
@@ -279,7 +297,7 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[A
 
 
 def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    if type(None) in options and (value is None or (value == NONE and str not in options)):
+    if type(None) in options and (value is None or (value == NONE and not _takes_text(options))):
         return None
 
     def known_keys(option: Any) -> int:
@@ -296,6 +314,11 @@ def _convert_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
         except ConfigError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _takes_text(options: tuple[Any, ...]) -> bool:
+    """Whether one of the types is text, with bounds or without."""
+    return any(str in (each, *typing.get_args(each)[:1]) for each in options)
 
 
 def _check_bounds(bounds: tuple[Any, ...], value: Any, path: str) -> None:

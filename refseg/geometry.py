@@ -24,11 +24,11 @@ Colour = Annotated[float, Ge(0), Le(255)]
 class InputConfig(Config):
     """How a picture becomes a network's input: placed by `resize`, then (value - mean) / std per channel."""
 
-    size: PositiveInt = 480
-    """Side of the square (warp, letterbox) or length of the longer side (longest), in pixels."""
-    resize: Literal["warp", "letterbox", "longest"] = "warp"
+    size: Annotated[int, Ge(8), Le(10_000)] = 480
+    """Side of the square (warp, letterbox) or length of the longer side (longest; shrink: at most), in pixels."""
+    resize: Literal["warp", "letterbox", "longest", "shrink"] = "warp"
     """warp: stretched to size x size. letterbox: in the middle of a padded square. longest: padded at the right and the
-    bottom up to a multiple of `divisor`."""
+    bottom up to a multiple of `divisor`. shrink: as longest, but pictures that are smaller keep their size."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """How colours are resized (PIL's filters, which average when they make smaller)."""
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
@@ -45,7 +45,7 @@ class InputConfig(Config):
 
     def check(self) -> None:
         """Raises `ConfigError` where `size` is no multiple of `divisor` though it must be."""
-        if self.resize != "longest" and self.size % self.divisor:
+        if self.resize in ("warp", "letterbox") and self.size % self.divisor:
             near = max(1, round(self.size / self.divisor)) * self.divisor
             raise ConfigError(f"size: {self.size} is not a multiple of divisor {self.divisor}; {near} is")
 

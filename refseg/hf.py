@@ -22,7 +22,7 @@ from transformers import AutoConfig, Pipeline, PreTrainedConfig, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from refseg.errors import RefsegError
-from refseg.inference.checkpoint import MODEL_TYPE
+from refseg.inference.locate import MODEL_TYPE
 from refseg.inference.predictor import ImageLike, Segmenter, load
 from refseg.inference.segmentation import Segmentation
 

@@ -14,6 +14,8 @@ from refseg.errors import CheckpointError, ConfigError, did_you_mean
 __all__ = ["SYSTEMS", "load", "recognise"]
 
 SYSTEMS: dict[str, str] = {
+    "cris": "refseg.models.cris.official",
+    "lavt": "refseg.models.lavt.official",
     "mattnet": "refseg.models.mattnet.official",
     "rela": "refseg.models.rela.official",
     "reftr": "refseg.models.reftr.official",
@@ -23,6 +25,8 @@ SYSTEMS: dict[str, str] = {
 """System -> module with `load_state(state, **fields) -> nn.Module`."""
 
 _SIGNS: dict[str, tuple[str, ...]] = {
+    "cris": ("neck.f1_v_proj.", "backbone.visual.attnpool."),
+    "lavt": ("classifier.conv1_4.", "bert_model."),
     "mattnet": ("rnn_encoder.", "sub_encoder."),
     "rela": ("sem_seg_head.",),
     "reftr": ("vl_transformer.",),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, get_args
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from refseg.errors import RefsegError
 
-__all__ = ["PRECISIONS", "Precision", "answering_in_float32", "check_precision", "computing_in", "store_in"]
+__all__ = [
+    "PRECISIONS", "Precision", "answering_in_float32", "check_precision", "computing_in", "in_float32", "store_in",
+]  # fmt: skip
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -55,3 +58,16 @@ def _lower(module: nn.Module, dtype: torch.dtype) -> None:
         module.to(dtype)
     for child in module.children():
         _lower(child, dtype)
+
+
+def in_float32(value: Any) -> Any:
+    """An `Output`, or anything in one, with every float tensor in float32: losses are not summed in 16 bits."""
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: in_float32(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(in_float32(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{item.name: in_float32(getattr(value, item.name)) for item in fields(value)})
+    return value

@@ -8,9 +8,9 @@ instances of one image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,8 +23,10 @@ __all__ = [
     "ContrastNeeds",
     "Geometry",
     "InstancePredictions",
+    "NamedMap",
     "Needs",
     "Output",
+    "Panels",
     "Phrases",
     "ReferringModel",
     "Regions",
@@ -126,6 +128,9 @@ class Batch(_Movable):
     image_index: Int[Tensor, " B"] | None = None
     regions: Regions | None = None
     """For models that choose among given things; others never look at it."""
+    frames: int = 1
+    """Of clips: images come in runs of so many successive frames of one clip, and expressions in runs of as many, one
+    expression about each frame of a run of images. Models that know nothing of clips answer frame by frame."""
 
     def expanded(self) -> Batch:
         """The same batch with one image an expression (for models that fuse language into the vision encoder)."""
@@ -133,7 +138,7 @@ class Batch(_Movable):
             return self
         regions = None if self.regions is None else self.regions.select(self.image_index.tolist())
         images, pixel_mask = self.images[self.image_index], self.pixel_mask[self.image_index]
-        return Batch(images, pixel_mask, self.tokens, self.phrases, regions=regions)
+        return Batch(images, pixel_mask, self.tokens, self.phrases, regions=regions, frames=self.frames)
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,8 @@ class TextFeatures(_Movable):
     """One vector a word, one an expression, and which words are real."""
 
     words: Float[Tensor, "B L C"]
-    sentence: Float[Tensor, "B C"]
+    sentence: Float[Tensor, "B D"]
+    """D is C but where the encoder leads sentences into a space of their own (`refseg.encoders.text.clip`)."""
     mask: Bool[Tensor, "B L"]
     concepts: Float[Tensor, "B K"] | None = None
     """The expression's share in each of K named concepts (classes, tags, colours), where the encoder has such shares:
@@ -198,6 +204,38 @@ class InstancePredictions(_Movable):
 
 
 @dataclass(frozen=True)
+class Panels(_Movable):
+    """K pictures of one expression that belong to one `NamedMap`."""
+
+    values: Tensor
+    """By the map's kind. "pixels": (K, h, w) over the network's input with its padding; "words": (K, L) over the
+    expression's tokens; "bars" and "boxes": (K,)."""
+    names: tuple[str, ...] = ()
+    """K names; none where panel k is about the expression's token k."""
+    weights: Float[Tensor, " K"] | None = None
+    """How much each counts in the answer, so that the heaviest are shown; None where their order says it."""
+    boxes: Float[Tensor, "K 4"] | None = None
+    """Of kind "boxes": cxcywh, 0 to 1 of the image without padding."""
+
+
+@dataclass(frozen=True)
+class NamedMap:
+    """What a system made of expression and image on the way to its answer: a figure of its paper, before it is drawn.
+
+    Nothing is computed before `read` is called, so that a map costs an answer nothing.
+    """
+
+    title: str
+    """In words, with the paper's symbol."""
+    kind: Literal["pixels", "words", "bars", "boxes"]
+    read: Callable[[int], Panels]
+    """The panels of expression b of the output's B."""
+    scale: Literal["share", "probability", "logit"] = "share"
+    """How values are shown: shares against the largest of their panel, probabilities as they are, logits and scores
+    between the lowest and the highest of their panel."""
+
+
+@dataclass(frozen=True)
 class Output(_Movable):
     """A system's answer, the same in training and in evaluation.
 
@@ -219,6 +257,11 @@ class Output(_Movable):
     """The map in which a model locates the target before it segments it (LTS); pointing accuracy takes its maximum."""
     remarks: list[list[str]] | None = None
     """B lists of sentences on an expression's words and the answer, for whoever asked; mostly empty."""
+    phrase_mask_logits: Float[Tensor, "B P h w"] | None = None
+    """A mask for each of `Batch.phrases`, where the system reads them (`Needs.reads_phrases`); `boxes` are then theirs,
+    and `mask_logits` the largest over an expression's phrases."""
+    maps: dict[str, NamedMap] = field(default_factory=dict)
+    """What can be shown of the way to the answer, by name; `refseg explain` draws all of them."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +295,9 @@ class Needs:
     """`Targets.groups`, and batches composed for them."""
     regions: bool = False
     """`Batch.regions`: the annotated things of each image."""
+    reads_phrases: bool = False
+    """Whether answers take `Batch.phrases`, and `decode` the argument `phrases`: several phrases of an expression at
+    once, each with its box and mask. Other systems are asked each phrase as an expression of its own."""
 
 
 @runtime_checkable

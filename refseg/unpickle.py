@@ -7,27 +7,30 @@ strings as Latin-1. `refs(unc).p` of RefCOCO needs plain values, detectron2's `.
 
 from __future__ import annotations
 
+import gc
 import io
+import math
 import os
 import pickle
-import struct
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from refseg.errors import DataError, RefsegError
+from refseg.opcodes import OpcodeError, check_opcodes
 
 __all__ = ["load_pickle", "loads_pickle"]
 
-# The largest published annotation file (RefCOCO, text pickle of Python 2) has about 55 MB.
-MAX_BYTES = 1_000_000_000
+# The largest published annotation file (RefCOCO, text pickle of Python 2) has about 55 MB. A byte of a pickle can
+# become an empty dict of 64.
+MAX_BYTES = 256_000_000
 
-# NumPy's type letters -> struct's, for the numbers that stand in annotation files.
-_LETTERS = {
-    "b1": "?", "i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q",
-    "f2": "e", "f4": "f", "f8": "d",
-}  # fmt: skip
+_SHARED = 2
+"""How many parts a byte of the file what it holds may have where it is written out (`_check_expansion`)."""
+_SMALL = 1 << 20
+"""Values and bytes that are no danger, however small the file."""
 
 
 def load_pickle(
@@ -57,17 +60,25 @@ def loads_pickle(
     content: bytes, name: str = "the pickle", *, arrays: bool = False, error: type[RefsegError] = DataError
 ) -> Any:
     """As `load_pickle`, from bytes; `name` stands in messages."""
-    allowed = _PLAIN | _ARRAYS if arrays else _PLAIN | _NUMBERS
+    collecting = gc.isenabled()
+    gc.disable()  # which would look through millions of new objects again and again, and find nothing
     try:
-        return _Unpickler(io.BytesIO(content), allowed).load()
-    except _Refused as problem:
+        check_opcodes(content)
+        found = _Unpickler(content, arrays).load()
+        _check_expansion(found, _SMALL + _SHARED * len(content))
+        return found
+    except (_Refused, OpcodeError) as problem:
         kinds = "plain values and arrays" if arrays else "plain values"
         raise error(f"{name}: refused: {problem}; only {kinds} are read") from problem
     except Exception as problem:  # a damaged file makes the unpickler raise nearly anything
+        reason = str(problem)[:200]
         raise error(
-            f"{name}: not a readable pickle ({type(problem).__name__}: {problem}); "
+            f"{name}: not a readable pickle ({type(problem).__name__}: {reason}); "
             "the file is cut short or damaged: get it again"
         ) from problem
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _Refused(Exception):
@@ -75,38 +86,105 @@ class _Refused(Exception):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, allowed: dict[tuple[str, str], Any]) -> None:
-        super().__init__(file, encoding="latin1")
-        self._allowed = allowed
+    def __init__(self, content: bytes, arrays: bool) -> None:
+        super().__init__(io.BytesIO(content), encoding="latin1")
+        budget = _Budget(_SMALL + len(content))
+        self._allowed: dict[tuple[str, str], Any] = {
+            ("_codecs", "encode"): _Encode(budget),
+            ("__builtin__", "bytes"): _NoBytes(),
+            ("numpy", "dtype"): _DataType,
+            ("numpy.core.multiarray", "scalar"): _Number(),
+        }
+        if arrays:
+            self._allowed |= {
+                ("numpy", "ndarray"): _ArrayKind(),
+                ("numpy.core.multiarray", "_reconstruct"): _EmptyArray(budget),
+                ("numpy.core.numeric", "_frombuffer"): _FilledArray(budget),
+                ("collections", "OrderedDict"): _Dictionary(budget),
+            }
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return self._allowed[module.replace("numpy._core", "numpy.core"), name]
         except KeyError:
-            raise _Refused(f"it asks for {module}.{name}") from None
+            raise _Refused(f"it asks for {module[:80]}.{name[:80]}") from None
 
     def persistent_load(self, key: Any) -> Any:
         raise _Refused("it refers to objects outside the file")
 
 
-class _NumberType:
-    """Stands for numpy.dtype where only numbers are read: remembers the type's letters and byte order."""
+class _Budget:
+    """Bytes that functions may still copy: what they copy stands in the file once, though a few bytes of the file can
+    ask for it again and again."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise _Refused("it asks for more memory than it has bytes")
+
+
+class _DataType:
+    """Stands for numpy.dtype: numbers, and for arrays text and objects, of the sizes that NumPy has.
+
+    No structures: a size of their own is all that a few bytes need to ask for any memory.
+    """
+
+    __slots__ = ("kind", "letters", "order")
 
     def __init__(self, letters: Any, align: Any = False, copy: Any = True) -> None:
-        if letters not in _LETTERS:
-            raise _Refused(f"a NumPy type {letters!r}")
-        self.letter = _LETTERS[letters]
-        self.order = "<"
+        if not isinstance(letters, str) or not _LETTERS(letters):
+            raise _Refused("a NumPy type that is none of numbers, text or objects")
+        self.letters, self.kind = letters, letters[0]
+        self.order: Literal["<", ">"] = "<"
 
     def __setstate__(self, state: Any) -> None:
-        if isinstance(state, tuple) and len(state) > 1 and state[1] == ">":
+        if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
+            raise _Refused("a NumPy type with parts")
+        if state[1] == ">":
             self.order = ">"
+
+    def number(self, raw: bytes) -> Any:
+        """The Python number in the bytes."""
+        if self.kind not in "biuf":
+            raise _Refused("a NumPy value that is not a number")
+        found = np.dtype(self.letters).newbyteorder(self.order)
+        if len(raw) != found.itemsize:
+            raise ValueError("a NumPy number of another size")
+        return np.frombuffer(raw, dtype=found)[0].item()
+
+    def array(self, content: Any, shape: Any, order: Any, budget: _Budget) -> np.ndarray:
+        """An array of its own from bytes or, of objects, from a list."""
+        if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int and n >= 0 for n in shape):
+            raise _Refused("an array whose shape is no tuple of numbers")
+        if order not in ("C", "F"):
+            raise _Refused("an array of an unknown order")
+        count = math.prod(shape)
+        if self.kind == "O":
+            if not isinstance(content, list) or len(content) != count:
+                raise ValueError("an array of objects of another size")
+            budget.spend(count)
+            flat = np.empty(count, dtype=object)
+            flat[:] = content
+        else:
+            found = np.dtype(self.letters).newbyteorder(self.order)
+            data = content.encode("latin1") if isinstance(content, str) else content
+            if not isinstance(data, (bytes, bytearray)) or len(data) != count * found.itemsize:
+                raise ValueError("an array of another size than its bytes")
+            budget.spend(len(data))
+            flat = np.frombuffer(data, dtype=found).astype(found.newbyteorder("="))
+        return flat.reshape(shape, order=order)
 
 
 class _Function:
     """A function that a pickle may call but not change: pickles can also set attributes of what they name."""
 
-    __slots__ = ()
+    __slots__ = ("budget",)
+
+    def __init__(self, budget: _Budget | None = None) -> None:
+        self.budget = budget or _Budget(0)
 
     def __setstate__(self, state: Any) -> None:
         raise _Refused("it changes a function")
@@ -118,10 +196,9 @@ class _Number(_Function):
     __slots__ = ()
 
     def __call__(self, kind: Any, raw: Any) -> Any:
-        if not isinstance(kind, _NumberType) or not isinstance(raw, (bytes, str)):
+        if not isinstance(kind, _DataType) or not isinstance(raw, (bytes, str)) or len(raw) > _LONGEST:
             raise _Refused("a NumPy value that is not a number")
-        data = raw.encode("latin1") if isinstance(raw, str) else raw
-        return struct.unpack(kind.order + kind.letter, data)[0]
+        return kind.number(raw.encode("latin1") if isinstance(raw, str) else raw)
 
 
 class _Encode(_Function):
@@ -132,7 +209,37 @@ class _Encode(_Function):
     def __call__(self, text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
             raise _Refused("an encoding other than Latin-1")
+        self.budget.spend(len(text))
         return text.encode("latin1")
+
+
+class _NoBytes(_Function):
+    """Stands for bytes, called by the protocols of Python 2 for those of length 0."""
+
+    __slots__ = ()
+
+    def __call__(self) -> bytes:
+        return b""
+
+
+class _ArrayKind(_Function):
+    """Stands for numpy.ndarray where it is named and never called."""
+
+    __slots__ = ()
+
+
+class _Array(np.ndarray):
+    """An array that its pickle fills, checked; a subclass, since the pickle does so by a method."""
+
+    budget: _Budget
+
+    def __setstate__(self, state: Any) -> None:  # type: ignore[override]
+        if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DataType):
+            raise _Refused("an array that is filled in an unknown way")
+        _, shape, kind, fortran, content = state
+        filled = kind.array(content, shape, "F" if fortran else "C", self.budget)
+        content = _content(filled, bool(fortran))
+        super().__setstate__((1, filled.shape, filled.dtype, bool(fortran), content))  # type: ignore[arg-type]
 
 
 class _EmptyArray(_Function):
@@ -141,9 +248,11 @@ class _EmptyArray(_Function):
     __slots__ = ()
 
     def __call__(self, kind: Any, shape: Any, letters: Any) -> Any:
-        if kind is not np.ndarray:
+        if not isinstance(kind, _ArrayKind):
             raise _Refused("an array of an unknown kind")
-        return np.ndarray((0,), dtype="b")
+        made = _Array((0,), dtype="b")
+        made.budget = self.budget
+        return made
 
 
 class _FilledArray(_Function):
@@ -152,18 +261,48 @@ class _FilledArray(_Function):
     __slots__ = ()
 
     def __call__(self, content: Any, kind: Any, shape: Any, order: Any) -> Any:
-        return np.frombuffer(content, dtype=kind).reshape(shape, order=order).copy()
+        if not isinstance(kind, _DataType):
+            raise _Refused("an array of an unknown kind")
+        return kind.array(content, shape, order, self.budget)
 
 
-_PLAIN: dict[tuple[str, str], Any] = {("_codecs", "encode"): _Encode()}
-_NUMBERS: dict[tuple[str, str], Any] = {
-    ("numpy", "dtype"): _NumberType,
-    ("numpy.core.multiarray", "scalar"): _Number(),
-}
-_ARRAYS: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _EmptyArray(),
-    ("numpy.core.numeric", "_frombuffer"): _FilledArray(),
-    ("collections", "OrderedDict"): dict,
-}
+class _Dictionary(_Function):
+    """Stands for collections.OrderedDict: an empty dict, or one of pairs, as Python 2 writes it."""
+
+    __slots__ = ()
+
+    def __call__(self, pairs: Any = ()) -> dict[Any, Any]:
+        if not isinstance(pairs, (list, tuple)):
+            raise _Refused("a dict of something else than pairs")
+        self.budget.spend(len(pairs))
+        return dict(pairs)
+
+
+def _content(array: np.ndarray, fortran: bool) -> Any:
+    """What `numpy.ndarray.__setstate__` takes: a list of objects, or bytes."""
+    order: Literal["C", "F"] = "F" if fortran else "C"
+    return array.ravel(order).tolist() if array.dtype.hasobject else array.tobytes(order)
+
+
+def _check_expansion(value: Any, limit: int) -> None:
+    """Raises `_Refused` where a value that is written out, shared parts again wherever they stand, has more than
+    `limit` parts: lists of ten times the same list of ten times the same ... are small in memory only, and endless for
+    whoever prints or compares them."""
+    stack, count = [value] if type(value) in _CONTAINERS else [], 0
+    while stack:
+        item = stack.pop()
+        count += len(item)
+        if count > limit:
+            raise _Refused("it holds the same parts over and over")
+        if type(item) is dict:
+            stack += [part for part in item.values() if type(part) in _CONTAINERS]
+            stack += [part for part in item if type(part) is tuple]
+        else:
+            stack += [part for part in item if type(part) in _CONTAINERS]
+
+
+_CONTAINERS = frozenset((dict, list, tuple, set, frozenset))
+_LONGEST = 64
+"""Bytes of a number, and more."""
+_LETTERS = re.compile(r"[biufc][1248]|c16|O[48]?|[US]\d{1,4}").fullmatch
+"""NumPy's letters for the types that are read."""

@@ -1,17 +1,11 @@
 """Neighbours: transformers' pipeline, the hub (a loopback server, in a process that is online), FiftyOne's contract."""
 
-import base64
 import importlib.util
 import json
-import os
-import re
 import subprocess
 import sys
 import types
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -22,10 +16,10 @@ import refseg
 import refseg.hf
 from refseg.errors import CheckpointError, RefsegError
 from refseg.inference.hub import model_card
+from tests.support.hub_server import OID, online, serving
 from tests.support.tiny_model import write_model_folder
 
 ROOT = Path(__file__).parents[1]
-OID = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
@@ -114,100 +108,13 @@ def test_names_of_revisions():
         refseg.load("nobody/nothing@v1")  # tests are offline: the name is understood, the hub is not there
 
 
-# ---- the hub, as far as huggingface_hub asks it
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Repositories in memory: {(name, revision): {path: content}}; every file is small enough to be sent in place."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        if self.headers["Authorization"] != "Bearer hf_secret":
-            return self.answer({"error": "no login"}, 401)
-        path, store = unquote(self.path.split("?")[0]), self.server.store
-        if path == "/api/validate-yaml":
-            return self.answer({"errors": [], "warnings": []})
-        if path == "/api/repos/create":
-            values = json.loads(body)
-            name = "/".join(filter(None, [values.get("organization"), values["name"]]))
-            name = name if "/" in name else f"tester/{name}"
-            store.setdefault((name, "main"), {})
-            return self.answer({"url": f"{self.server.address}/{name}"})
-        if found := re.fullmatch(r"/api/models/(.+/.+)/branch/(.+)", path):
-            store.setdefault((found[1], found[2]), {})
-            return self.answer({})
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/(.+)", path):
-            files = [
-                {"path": each["path"], "uploadMode": "regular", "shouldIgnore": False}
-                for each in json.loads(body)["files"]
-            ]
-            return self.answer({"files": files})
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/(.+)", path):
-            for line in body.decode().splitlines():
-                entry = json.loads(line)
-                if entry["key"] == "file":
-                    store[found[1], found[2]][entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
-            url = f"{self.server.address}/{found[1]}/commit/{OID}"
-            return self.answer({"success": True, "commitOid": OID, "commitUrl": url})
-        return self.answer({"error": path}, 404)
-
-    def do_GET(self, head=False):
-        path = unquote(self.path.split("?")[0])
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path):
-            name, kind, revision = found.groups()
-            files = self.files(name, revision)
-            if files is None:
-                return self.answer({"error": "no such revision"}, 404)
-            if kind == "tree":
-                rows = [{"type": "file", "path": each, "size": len(data), "oid": OID} for each, data in files.items()]
-                return self.answer(rows)
-            listed = [{"rfilename": each} for each in files]
-            return self.answer(
-                {"id": name, "modelId": name, "sha": OID, "private": False, "tags": [], "siblings": listed}
-            )
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            content = (self.files(found[1], found[2]) or {}).get(found[3])
-            if content is None:
-                return self.answer({"error": "no such file"}, 404)
-            return self.answer(content, 200, {"ETag": f'"{len(content)}"', "X-Repo-Commit": OID}, head)
-        if path == "/api/whoami-v2":
-            return self.answer({"name": "tester", "type": "user", "orgs": []})
-        return self.answer({"error": path}, 404)
-
-    def do_HEAD(self):
-        self.do_GET(head=True)
-
-    def files(self, name, revision):
-        if revision == OID:  # the commit of whatever was pushed last
-            return self.server.store.get((name, "draft")) or self.server.store.get((name, "main"))
-        return self.server.store.get((name, revision))
-
-    def answer(self, content, status=200, headers=None, head=False):
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if not head:
-            self.wfile.write(data)
-
-    def log_message(self, *arguments):
-        """Say nothing."""
+# ---- the hub
 
 
 @pytest.fixture
 def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.store = {}
-    server.address = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 PUSH = """
@@ -231,19 +138,9 @@ except refseg.RefsegError as error:
 
 
 def test_push_and_load_through_a_server(hub, folder, tmp_path):
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "0",
-        "HF_ENDPOINT": hub.address,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
     done = subprocess.run(
         [sys.executable, "-c", PUSH, str(folder), "someone/tiny"],
-        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+        env=online(hub, tmp_path / "home"), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     commit, missing, refused = done.stdout.strip().splitlines()

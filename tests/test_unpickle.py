@@ -4,6 +4,8 @@ import contextlib
 import os
 import pickle
 import pickletools
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -122,3 +124,111 @@ def test_files(tmp_path: Path) -> None:
         load_pickle(path, max_bytes=10)
     with pytest.raises(DataError, match=r"gone\.p: cannot be read"):
         load_pickle(tmp_path / "gone.p")
+
+
+def peak_of(content: bytes, arrays: bool, megabytes: int) -> None:
+    """Reads a pickle in a process that may take so much memory; it must end in a `DataError`."""
+    code = (
+        "import resource, sys\n"
+        "from refseg.errors import DataError\n"
+        "from refseg.unpickle import loads_pickle\n"
+        "loads_pickle(b'\\x80\\x04K\\x01.')\n"  # what is made once
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, (used + {megabytes} * 1024 * 1024,) * 2)\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
+        "try:\n"
+        f"    loads_pickle(sys.stdin.buffer.read(), arrays={arrays})\n"
+        "except DataError as error:\n"
+        "    assert 'MemoryError' not in str(error), error\n"
+        "    print(str(error)[:300])\n"
+        "else:\n"
+        "    raise SystemExit('it was read')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], input=content, capture_output=True, timeout=200)
+    assert result.returncode == 0, result.stderr.decode()[-2000:]
+    assert b"pickle" in result.stdout or b"refused" in result.stdout
+
+
+def nested(levels: int, width: int) -> bytes:
+    """A list of `width` times the same list of `width` times the same ...: few bytes, `width` ** `levels` parts."""
+    content = b"\x80\x02]q\x00K\x01a"
+    for level in range(1, levels + 1):
+        content += b"]q" + bytes([level]) + b"(" + (b"h" + bytes([level - 1])) * width + b"e"
+    return content + b"."
+
+
+def array_of(shape: bytes, kind: bytes, content: bytes) -> bytes:
+    """A pickle of an array by hand: _reconstruct(ndarray, (0,), b"b"), then its state."""
+    return (
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01" + shape + b"cnumpy\ndtype\nU" + bytes([len(kind)]) + kind + b"K\x00K\x01\x87R"
+        b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89" + content + b"tb."
+    )
+
+
+BILLION = b"J\x00\xca\x9a\x3b\x85"  # (1000000000,)
+
+
+@pytest.mark.parametrize(
+    ("content", "arrays"),
+    [
+        (b"]r\xff\xff\xff\x0f.", False),
+        (b"]p268435455\n.", False),
+        (b"(lp0000000000000000000000268435455\n.", False),
+        (nested(9, 12), False),
+        (b"\x80\x02cnumpy\ndtype\n" + nested(9, 12)[2:-1] + b"K\x00K\x01\x87R.", False),
+        (b"\x80\x02cnumpy\nndarray\n" + BILLION + b"U\x01O\x86R.", True),
+        (array_of(BILLION, b"O8", b"]"), True),
+        (array_of(BILLION, b"f8", b"U\x00"), True),
+        (array_of(b"K\x01\x85", b"V999999999", b"U\x00"), True),
+        (b"\x80\x02c_codecs\nencode\nq\x00X\x00\x00\x10\x00" + b"x" * 0x100000 + b"q\x01"
+         + b"h\x00h\x01\x85R" * 2000 + b".", False),
+        (b"\x80\x02ccollections\nOrderedDict\nq\x00]q\x01(" + b"K\x01K\x02\x86" * 50000 + b"e0"
+         + b"h\x00h\x01\x85R" * 5000 + b".", True),
+    ],
+    ids=["memo", "memo-text", "memo-zeros", "nested", "nested-dtype", "ndarray-called", "objects", "numbers", "void",
+         "encode", "dict"],
+)  # fmt: skip
+def test_a_few_bytes_cannot_ask_for_much_memory(content: bytes, arrays: bool) -> None:
+    peak_of(content, arrays, 200)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_every_kind_come_back(protocol: int) -> None:
+    values = {
+        "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "big": np.arange(4, dtype=">i4"),
+        "flags": np.array([True, False]),
+        "text": np.array(["a", "bcd"]),
+        "objects": np.array([{"a": 1}, [2], None], dtype=object),
+        "number": np.array(2.5),
+        "empty": np.zeros((0, 4), dtype=np.int64),
+        "ordered": OrderedDict(a=1, b=[2]),
+        "scalar": np.float64(0.25),
+    }
+    found = loads_pickle(pickle.dumps(values, protocol=protocol), arrays=True)
+    assert found.keys() == values.keys()
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            assert isinstance(found[name], np.ndarray)
+            assert found[name].shape == value.shape
+            assert found[name].dtype == value.dtype.newbyteorder("=")
+            assert found[name].tolist() == value.tolist()
+        else:
+            assert found[name] == value
+
+
+def test_real_pickles_share_as_much_as_they_like() -> None:
+    """Strings, and a list that stands in every record."""
+    shared = ["the", "red", "dog"]
+    value = [{"tokens": shared, "raw": "the red dog", "id": number} for number in range(3000)]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert loads_pickle(pickle.dumps(value, protocol=protocol)) == value
+
+
+@pytest.mark.parametrize("length", [0, 1, 200, 255, 256, 300, 70_000])
+def test_texts_and_bytes_of_any_length(length: int) -> None:
+    value = ["é" * length, b"\x80.\n" * length, "x\n" * length, 2 ** (8 * length + 1) if length < 1000 else 0]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert loads_pickle(pickle.dumps(value, protocol=protocol)) == value

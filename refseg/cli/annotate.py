@@ -47,18 +47,25 @@ def _opened(data: Path, database: str, **fields: Any) -> Iterator[Game]:
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, arg("SRC", "COCO-style .json, folder of (g)RefCOCO or of pictures/ and masks/, ...")],
+    source: Annotated[Path, arg("SRC", "photographs, COCO-style .json, (g)RefCOCO, folder of pictures/ and masks/")],
     data: Data,
     database: Database = "",
     images: options.Images = None,
     split: Annotated[str | None, options.split("only this split; for data without splits, the split's name")] = None,
     dataset: options.Dataset = None,
+    keep_metadata: Annotated[
+        bool, flag("--keep-metadata", "keep place, camera and owner that the files of pictures name")
+    ] = False,
+    project: Annotated[str | None, opt("NAME", "a project for these pictures, made if it is not there")] = None,
+    propose: Annotated[bool, flag("--propose", "let the model propose masks of pictures without, now")] = False,
 ) -> None:
     """Bring in pictures, objects and expressions, and say what was left out and why."""
-    with _opened(data, database) as game:
+    with _opened(data, database) as game, _refusals("import"):
         from refseg.apps.annotate.services.importing import import_source
 
-        brought = import_source(game, source, images=images, split=split, dataset=dataset)
+        brought = import_source(
+            game, source, images=images, split=split, dataset=dataset, keep_metadata=keep_metadata, project=project
+        )
     for problem in brought.problems[:SHOWN]:
         print(problem, file=sys.stderr)
     if len(brought.problems) > SHOWN:
@@ -66,6 +73,11 @@ def import_(
         listed = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
         print(f"... {len(brought.problems)} problems in all: {listed}", file=sys.stderr)
     print(f"{brought.pictures} pictures, {brought.objects} objects, {brought.sentences} expressions imported")
+    if brought.plain and propose:
+        _propose(data, database, None)
+    elif brought.plain:
+        print(f"{brought.plain} have no masks: an editor draws them at /edit; a model proposes them there, or now with")
+        print(f"  refseg annotate propose --data {data}")
 
 
 @app.command("export")
@@ -75,27 +87,46 @@ def export(
     database: Database = "",
     format: Annotated[Format, opt("grefcoco|refcoco|jsonl", "refcoco: single targets only")] = "grefcoco",
     split: options.Split = None,
+    verdicts: Annotated[
+        bool, flag("--verdicts", "also game/: every closed sample with all verdicts, people by pseudonym, agreement")
+    ] = False,
 ) -> None:
     """Write the accepted samples as a data set, with a data card."""
     with _opened(data, database) as game:
         from refseg.apps.annotate.auth.audit import record
+        from refseg.apps.annotate.services.card import make_card
         from refseg.apps.annotate.services.exporting import export, export_archive
 
         write = export_archive if target.suffix.lower() == ".zip" else export
-        count = write(game, target, format, split)
+        count = write(game, target, format, split, verdicts)
+        with game.database.read() as session:
+            left_out = make_card(session, game, split, single=format == "refcoco")["left_out"]
         details = {"form": format, "split": split, "sentences": count}
         game.database.write(lambda session: record(session, game, None, "data", None, "export", details=details))
     print(f"{count} expressions written to {target}; look with refseg data check {target}")
+    if any(left_out.values()):
+        without, several = left_out["none"], left_out["several"]
+        print(f"left out, as {format} has one target each: {without} without, {several} with several")
 
 
 @app.command("stats")
-def stats(data: Data, database: Database = "", json: options.Json = False) -> None:
+def stats(
+    data: Data,
+    database: Database = "",
+    people: Annotated[bool, flag("--people", "also agreement (Cohen's kappa) of each person and pair")] = False,
+    json: options.Json = False,
+) -> None:
     """Print queues, agreement, kinds and progress of the splits."""
     with _opened(data, database) as game:
+        from refseg.apps.annotate.services.agreement import pairwise
         from refseg.apps.annotate.services.overview import overview
 
         with game.database.read() as session:
             numbers = overview(session, game)
+            rows = pairwise(session) if people else []
+    agreed = [{**row, "person": row["person"].name, "other": row["other"] and row["other"].name} for row in rows]
+    if json and people:
+        numbers = {**numbers, "people": agreed}
     if json:
         print(json_format.dumps(numbers, indent=1))
         return
@@ -117,6 +148,10 @@ def stats(data: Data, database: Database = "", json: options.Json = False) -> No
             f"{agreement['first_rate']:.1%} of the first ones"
         )
     print(f"held now: {queues['held_write']} pictures, {queues['held_validate']} samples; {queues['drafts']} drafts")
+    for row in agreed:
+        kappa = "not defined" if row["kappa"] is None else f"{row['kappa']:.2f}"
+        pair = row["person"] if row["other"] is None else f"{row['person']} and {row['other']}"
+        print(f"  {pair}: same objects for {row['same']:,} of {row['samples']:,} sentences, kappa {kappa}")
 
 
 @app.command("rank")
@@ -134,18 +169,46 @@ def rank(
     print(f"{done} pictures asked about; those with more wrong answers are drawn more often")
 
 
+@app.command("propose")
+def propose(
+    data: Data,
+    database: Database = "",
+    model: Annotated[str, opt("NAME", "a model of the system instances", names=options.model_names)] = "instances",
+    most: Annotated[int | None, opt("N", "stop after so many pictures")] = None,
+) -> None:
+    """Let a model propose the masks of pictures that came without; people correct them at /edit."""
+    _propose(data, database, most, model)
+
+
+def _propose(data: Path, database: str, most: int | None, model: str = "instances") -> None:
+    with _opened(data, database, propose_model=model) as game:
+        from refseg.apps.annotate.errors import GameError
+        from refseg.apps.annotate.services.proposing import propose_all
+
+        try:
+            pictures, objects = propose_all(game, most)
+        except GameError as error:
+            raise RefsegError(error.message) from error
+    print(f"{objects} objects proposed on {pictures} pictures")
+
+
 @app.command("backup")
 def backup(
-    target: Annotated[Path, arg("FILE", ".db: SQLite's own copy; .jsonl.gz: a dump for SQLite and PostgreSQL")],
+    target: Annotated[
+        Path, arg("FILE", ".zip: all with the pictures; .jsonl.gz: a dump for SQLite and PostgreSQL; .db: SQLite's own")
+    ],
     data: Data,
     database: Database = "",
 ) -> None:
-    """Copy the database while the game runs."""
+    """Copy the game while it runs."""
     with _opened(data, database) as game:
         from refseg.apps.annotate.database.backup import backup
+        from refseg.apps.annotate.services.missing import note_digests
 
-        kind = backup(game.database, target)
-    print(f"{target}: {kind}, {target.stat().st_size:,} bytes; copy {data / 'pictures'} beside it")
+        note_digests(game)
+        kind = backup(game.database, target, game.settings.pictures)
+    beside = "" if kind == "archive" else f"; copy {data / 'pictures'} beside it"
+    print(f"{target}: {kind}, {target.stat().st_size:,} bytes{beside}")
 
 
 @app.command("restore")
@@ -155,12 +218,40 @@ def restore(
     database: Database = "",
     replace: Annotated[bool, flag("--replace", "put it in place of a game that is there")] = False,
 ) -> None:
-    """Put a backup into a database, SQLite or PostgreSQL, in one transaction."""
+    """Put a backup, also of an older version, into a database, SQLite or PostgreSQL, in one transaction."""
     with _opened(data, database) as game:
         from refseg.apps.annotate.database.backup import restore
+        from refseg.apps.annotate.services.missing import missing_pictures
 
-        counts = restore(game.database, source, replace=replace)
+        counts = restore(game.database, source, pictures=game.settings.pictures, replace=replace)
+        missing = [str(fault) for fault in missing_pictures(game)]
     print(f"{counts['samples']:,} samples on {counts['pictures']:,} pictures by {counts['people']:,} people restored")
+    _print_missing(missing, game.settings.pictures)
+
+
+@app.command("check")
+def check(data: Data, database: Database = "") -> None:
+    """Look whether each picture's file is there and as it was stored."""
+    with _opened(data, database) as game:
+        from refseg.apps.annotate.services.missing import missing_pictures
+
+        missing = [str(fault) for fault in missing_pictures(game)]
+        folder = game.settings.pictures
+    _print_missing(missing, folder)
+    if missing:
+        raise RefsegError(f"{folder}: {len(missing)} pictures are missing or changed")
+    print(f"{folder}: every picture is there, as it was stored")
+
+
+def _print_missing(missing: list[str], folder: Path) -> None:
+    for line in missing[:SHOWN]:
+        print(line, file=sys.stderr)
+    if missing:
+        print(
+            f"{len(missing)} pictures are missing or changed in {folder}: copy them there before anybody plays "
+            "(refseg annotate check says when all are well)",
+            file=sys.stderr,
+        )
 
 
 @app.command("migrate")
@@ -170,7 +261,7 @@ def migrate(data: Data, database: Database = "") -> None:
     from refseg.apps.annotate.database.engine import Database as Engine
     from refseg.apps.annotate.database.migrate import migrate
 
-    settings.data.mkdir(parents=True, exist_ok=True)
+    settings.make_folder()
     engine = Engine(settings.url)
     before, now = migrate(engine)
     engine.close()
@@ -179,19 +270,24 @@ def migrate(data: Data, database: Database = "") -> None:
 
 AccountName = Annotated[str, arg("NAME", "of the account")]
 PasswordFile = Annotated[Path | None, opt("FILE", "read the password from a file, - for standard input (default: ask)")]
-ROLES = "roles with commas between: annotator, validator, administrator"
+ROLES = "roles with commas between: annotator, validator, editor, administrator"
 
 
 @contextmanager
 def _accounts(data: Path, database: str, verb: str) -> Iterator[Game]:
     """The game, with the errors of changes of accounts as errors of the command line."""
-    with _opened(data, database) as game:
-        from refseg.apps.annotate.errors import GameError
+    with _opened(data, database) as game, _refusals(verb):
+        yield game
 
-        try:
-            yield game
-        except GameError as error:
-            raise RefsegError(f"{error.field or verb}: {error.message}") from error
+
+@contextmanager
+def _refusals(verb: str) -> Iterator[None]:
+    from refseg.apps.annotate.errors import GameError
+
+    try:
+        yield
+    except GameError as error:
+        raise RefsegError(f"{error.field or verb}: {error.message}") from error
 
 
 @user.command("add")
@@ -241,7 +337,7 @@ def role(
 
 @user.command("password")
 def password(name: AccountName, data: Data, database: Database = "", password_file: PasswordFile = None) -> None:
-    """Set a password; the person's logins end."""
+    """Set a password; the person's logins and tokens end."""
     _change("password", name, data, database, password=_password(password_file))
 
 

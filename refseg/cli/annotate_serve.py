@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,12 +38,39 @@ Host = Annotated[str, opt("IP", "address to listen at (127.0.0.1: this machine o
 Port = Annotated[int, opt("N", "port to listen at", group=SERVER)]
 Workers = Annotated[int, opt("N", "processes that answer", check=options.at_least(1), group=SERVER)]
 RootPath = Annotated[str, opt("PATH", "path under which a proxy shows the game: /game", group=SERVER)]
-ForwardedAllowIps = Annotated[str | None, opt("IPS", "proxies that are believed about address and HTTPS", group=SERVER)]
+ForwardedAllowIps = Annotated[
+    str | None, opt("IPS", "addresses or networks of proxies that are believed about address and HTTPS", group=SERVER)
+]
 AllowedHost = Annotated[list[str] | None, opt("NAME", "answer to this host name only (repeatable)", group=SERVER)]
 SecureCookies = Annotated[bool, flag("--secure-cookies", "cookies for HTTPS only", group=SERVER)]
 Name = Annotated[str, opt("TEXT", "title of the pages", group=GAME)]
 DailyGoal = Annotated[int, opt("N", "expressions and judgements a day", group=GAME)]
 LeaseMinutes = Annotated[float, opt("M", "how long an item is held", group=GAME)]
+SecondOpinion = Annotated[
+    bool, flag("--second-opinion", "a rejected expression goes to a second validator", group=GAME)
+]
+ReturnDays = Annotated[
+    float, opt("D", "when one that waits for a second validator goes back to its author (0: never)", group=GAME)
+]
+ProposeModel = Annotated[
+    str,
+    opt(
+        "NAME",
+        "proposes masks to editors, in a process of its own (none: do without)",
+        names=options.model_names,
+        group=GAME,
+    ),
+]
+PracticeFirst = Annotated[int, opt("N", "right answers in practice before there is work", group=GAME)]
+PracticeEvery = Annotated[int, opt("N", "verdicts after which one practice answer is due (0: none)", group=GAME)]
+OidcIssuer = Annotated[str, opt("URL", "issuer of an OpenID Connect provider, for single sign-on", group=SERVER)]
+OidcClient = Annotated[
+    str, opt("ID", "this game's client id there; its secret is in REFSEG_ANNOTATE_OIDC_SECRET", group=SERVER)
+]
+OidcName = Annotated[str, opt("TEXT", "what the login page calls the provider", group=SERVER)]
+OidcRoles = Annotated[
+    str, opt("LIST", "roles of those who first come from there (none: only people added by their e-mail)", group=SERVER)
+]
 HelpModel = Annotated[str, opt("NAME", "show its answer after a submission", names=options.model_names, group=GAME)]
 
 
@@ -61,12 +91,17 @@ def make_settings(data: Path, database: str, **fields: Any) -> Settings:
 def _settings(context: typer.Context) -> Settings:
     """The settings that the options of `serve` and `demo` make; the data folder is absolute, for the workers."""
     values = context.params
-    same = ("name", "root_path", "secure_cookies", "daily_goal", "help_model")
+    same = (
+        "name", "root_path", "secure_cookies", "daily_goal", "second_opinion", "return_days", "practice_first",
+        "practice_every", "oidc_issuer", "oidc_client", "oidc_name", "help_model",
+    )  # fmt: skip
     return make_settings(
         values["data"].absolute(),
         values["database"],
         allowed_hosts=tuple(values["allowed_host"] or ()),
         lease_seconds=round(values["lease_minutes"] * 60),
+        oidc_roles=tuple(role for role in values["oidc_roles"].replace(" ", "").split(",") if role),
+        propose_model="" if values["propose_model"] == "none" else values["propose_model"],
         **{name: values[name] for name in same},
     )
 
@@ -91,6 +126,15 @@ def demo(
     name: Name = "refseg game",
     daily_goal: DailyGoal = 50,
     lease_minutes: LeaseMinutes = 15.0,
+    second_opinion: SecondOpinion = False,
+    return_days: ReturnDays = 3.0,
+    propose_model: ProposeModel = "instances",
+    practice_first: PracticeFirst = 0,
+    practice_every: PracticeEvery = 0,
+    oidc_issuer: OidcIssuer = "",
+    oidc_client: OidcClient = "",
+    oidc_name: OidcName = "single sign-on",
+    oidc_roles: OidcRoles = "",
     help_model: HelpModel = "",
 ) -> None:
     """Open a game on drawn scenes, or your pictures, with accounts to try."""
@@ -125,6 +169,15 @@ def serve(
     name: Name = "refseg game",
     daily_goal: DailyGoal = 50,
     lease_minutes: LeaseMinutes = 15.0,
+    second_opinion: SecondOpinion = False,
+    return_days: ReturnDays = 3.0,
+    propose_model: ProposeModel = "instances",
+    practice_first: PracticeFirst = 0,
+    practice_every: PracticeEvery = 0,
+    oidc_issuer: OidcIssuer = "",
+    oidc_client: OidcClient = "",
+    oidc_name: OidcName = "single sign-on",
+    oidc_roles: OidcRoles = "",
     help_model: HelpModel = "",
 ) -> None:
     """Open the game of a data folder in a browser, until it is stopped."""
@@ -143,27 +196,54 @@ def serve(
 
 def _serve(settings: Settings, host: str, port: int, workers: int, trusted: str | None) -> None:
     """Run the server in this process, or in several."""
+    check_proxies(trusted)
     import uvicorn
 
     from refseg.apps.annotate.app import VARIABLE
     from refseg.apps.annotate.settings import KEEP_ALIVE
+    from refseg.apps.serve.metrics import FOLDER
 
     settings.secret()  # made once, before the workers look for it
     os.environ[VARIABLE] = settings.to_json()
+    shared = tempfile.mkdtemp(prefix="refseg-game-") if workers > 1 else ""
+    if shared:
+        os.environ[FOLDER] = shared
     print(f"the game is at http://{host}:{port}{settings.root_path}/ (stop with Ctrl-C)", flush=True)
-    uvicorn.run(
-        "refseg.apps.annotate.app:from_environment",
-        factory=True,
-        workers=workers if workers > 1 else None,
-        host=host,
-        port=port,
-        proxy_headers=trusted is not None,
-        forwarded_allow_ips=trusted or "",
-        server_header=False,
-        log_level="warning",
-        timeout_graceful_shutdown=10,
-        timeout_keep_alive=KEEP_ALIVE,
-    )
+    try:
+        uvicorn.run(
+            "refseg.apps.annotate.app:from_environment",
+            factory=True,
+            workers=workers if workers > 1 else None,
+            host=host,
+            port=port,
+            proxy_headers=trusted is not None,
+            forwarded_allow_ips=trusted or "",
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+            timeout_keep_alive=KEEP_ALIVE,
+        )
+    finally:
+        if shared:
+            shutil.rmtree(shared, ignore_errors=True)
+
+
+def check_proxies(trusted: str | None) -> None:
+    """Raises `RefsegError` unless each trusted proxy is an address or a network.
+
+    The header X-Forwarded-For is read from its end to the first address that is not a trusted proxy's; who trusts
+    everybody believes whatever a stranger writes at its start.
+    """
+    for name in [] if trusted is None else trusted.split(","):
+        try:
+            network = ipaddress.ip_network(name.strip(), strict=False)
+        except ValueError:
+            raise RefsegError(
+                f"--forwarded-allow-ips {name.strip()!r}: the address or network of a proxy is wanted, such as "
+                "127.0.0.1 or 10.0.0.0/24"
+            ) from None
+        if not network.prefixlen:
+            raise RefsegError(f"--forwarded-allow-ips {name.strip()}: that trusts everybody; name the proxies")
 
 
 def _print_accounts(passwords: dict[str, str]) -> None:
@@ -177,12 +257,16 @@ def _warn_if_empty(game: Game) -> None:
     from sqlalchemy import func, select
 
     from refseg.apps.annotate.database.tables import Person, Picture
+    from refseg.apps.annotate.services.missing import some_missing
 
     with game.database.read() as session:
         pictures = session.scalar(select(func.count()).select_from(Picture))
         people = session.scalar(select(func.count()).select_from(Person))
+        missing = some_missing(session, game.settings)
     place = f"--data {game.settings.data}"
     if not people:
         print(f"nobody can log in yet: refseg annotate user add NAME --roles administrator {place}")
+    if missing:
+        print(f"pictures are missing, {missing[0]} among them: refseg annotate check {place}")
     if not pictures:
         print(f"there are no pictures yet: refseg annotate import SRC {place}")

@@ -6,6 +6,7 @@ the overview and the version come at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has left: not an error. Keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(f"{prefix}: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
 
 
 def overview() -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
-from refseg.cli import options
+from refseg.cli import foundation, options
 from refseg.cli.app import App
 from refseg.cli.options import arg, flag, opt
 from refseg.cli.tables import print_table
-from refseg.errors import CheckpointError, RefsegError, did_you_mean
+from refseg.errors import CheckpointError, RefsegError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,28 +28,34 @@ app = App()
 
 
 def _names() -> list[str]:
-    from refseg.models import MODELS, preset_names
+    from refseg.models import preset_names, row_names
 
-    return [*preset_names(), *(f"{key}: {row}" for key, system in MODELS.items() for row in system.ablations)]
+    return [*preset_names(), *row_names()]
 
 
 @app.command("models")
 def models(
     name: Annotated[
-        str | None, arg("NAME", "preset (rela-paper) or ablation (rela: table 4: 8x8 regions)", names=_names)
+        str | None,
+        arg("NAME", "preset (rela-paper), ablation (rela: table 4: 8x8 regions), or a network by id", names=_names),
     ] = None,
     fields: Annotated[bool, flag("--fields", "with a name: type, value and text of every field")] = False,
     cost: Annotated[bool, flag("--cost", "with a name: parameters and operations of its parts")] = False,
     size: Annotated[int | None, opt("PX", "with --cost: side of the picture in pixels (default: the preset's)")] = None,
     json: options.Json = False,
 ) -> None:
-    """List systems, presets, ablations and the weights that are here; with a name, its configuration."""
+    """List systems, presets, ablations, networks of transformers and the weights that are here; with a name, its
+    configuration."""
     if size is not None and not cost:
         raise RefsegError("--size belongs to --cost")
     if name is None:
         if cost or fields:
             raise RefsegError(f"{'--cost' if cost else '--fields'} wants the name of a preset, such as rela-mini")
         _print_all(json)
+    elif foundation.is_network(name):
+        if not cost or size is not None:
+            raise RefsegError(f"{name}: of a folder or a repository --cost alone is told, what its weights take")
+        foundation.print_size(name, json)
     elif cost:
         _print_cost(name, size, json)
     elif fields:
@@ -71,7 +77,7 @@ def _print_all(as_json: bool) -> None:
             }
             for name, system in MODELS.items()
         }
-        print(json.dumps({"systems": systems, "weights": installed}, indent=1))
+        print(json.dumps({"systems": systems, "weights": installed, "networks": foundation.families()}, indent=1))
         return
     for name, system in MODELS.items():
         print(system.title)
@@ -84,14 +90,15 @@ def _print_all(as_json: bool) -> None:
             print("  ablations:")
             for row in system.ablations:
                 print(f"    {name}: {row}")
+    foundation.print_families()
     print(f"weights that came with refseg: {', '.join(installed) or 'none'}")
 
 
 def _print_one(name: str, as_json: bool) -> None:
     from refseg.config import to_dict, to_toml
-    from refseg.models import build
+    from refseg.models import build, preset
 
-    config = _find(name)
+    config = preset(name)
     count = sum(parameter.numel() for parameter in build(config).parameters())
     if as_json:
         print(json.dumps({"name": name, "parameters": count, "config": to_dict(config)}, indent=1))
@@ -100,7 +107,9 @@ def _print_one(name: str, as_json: bool) -> None:
 
 
 def _print_fields(name: str, as_json: bool) -> None:
-    rows = list(_fields(_find(name)))
+    from refseg.models import preset
+
+    rows = list(_fields(preset(name)))
     if as_json:
         print(json.dumps([dict(zip(("name", "type", "value", "text"), row, strict=True)) for row in rows], indent=1))
         return
@@ -129,9 +138,10 @@ def _fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, Any, str]
 
 
 def _print_cost(name: str, size: int | None, as_json: bool) -> None:
+    from refseg.models import preset
     from refseg.studies.operation_counts import count_cost
 
-    cost = count_cost(_find(name), size)
+    cost = count_cost(preset(name), size)
     if as_json:
         document = {"name": name, **asdict(cost), "parameters": cost.parameters, "macs": cost.macs}
         print(json.dumps(document, indent=1))
@@ -147,17 +157,6 @@ def _print_cost(name: str, size: int | None, as_json: bool) -> None:
         print("a further expression on the same picture costs the same again")
     else:
         print(f"a further expression on the same picture: {cost.further_sentence / 1e9:.3f} G MACs")
-
-
-def _find(name: str) -> Any:
-    from refseg.models import MODELS, preset, preset_names
-
-    ablations = {f"{key}: {row}": config for key, system in MODELS.items() for row, config in system.ablations.items()}
-    if name in ablations:
-        return ablations[name]
-    if name.lower().replace("_", "-") in preset_names():
-        return preset(name)
-    raise RefsegError(f"{name!r} is neither a preset nor an ablation; {did_you_mean(name, _names())}")
 
 
 def _label(system: str, key: str) -> str:

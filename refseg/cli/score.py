@@ -105,8 +105,8 @@ def print_score(result: Score) -> None:
         ("metric", "%"),
         [(name + (" *" if name == protocol.headline else ""), percent(value)) for name, value in result.items()],
     )
-    columns = [name for name in ("gIoU", "cIoU", "Pr@0.5", "N_acc", "T_acc") if name in result]
-    for by in ("kind", "targets", "length"):
+    columns = [name for name in ("gIoU", "cIoU", "Pr@0.5", "N_acc", "T_acc", "J&F", "J", "F") if name in result]
+    for by in ("kind", "targets", "length", "annotator"):
         groups = result.breakdowns.get(by, {})
         if groups:
             print_table(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from textwrap import shorten
@@ -53,6 +54,15 @@ def segment(
         arg("IMAGE-or-EXPRESSION", "pictures, folders and patterns (what is there, or named so); expressions"),
     ],
     text: Annotated[list[str] | None, opt("EXPRESSION", "an expression, never a file", "-t", "--text")] = None,
+    phrase: Annotated[
+        list[str] | None,
+        opt(
+            "PHRASE",
+            "a part of the expression, which is then a caption, to be answered: its words, or START:STOP, its "
+            "characters; again for more",
+            "--phrase",
+        ),
+    ] = None,
     output: Annotated[Path, options.output("folder for the results")] = Path("out"),
     format: Annotated[
         str, opt("LIST", f"with commas: {', '.join(FORMATS)}", names=lambda: FORMATS, group=options.WRITING)
@@ -75,6 +85,7 @@ def segment(
         bool, flag("--resume", "leave out what the folder has, made with these settings", options.WRITING)
     ] = False,
     model: options.Model = DEFAULT_MODEL,
+    proposals: options.Proposals = None,
     threshold: options.Threshold = None,
     no_target_threshold: options.NoTargetThreshold = None,
     device: options.Device = "auto",
@@ -91,20 +102,42 @@ def segment(
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     formats = _formats(format)
-    paths, expressions = sort_words(words, output)
-    expressions = list(dict.fromkeys(clean_text(expression) for expression in [*expressions, *(text or [])]))
+    paths, given_texts = sort_words(words, output)
+    given_texts += text or []
+    expressions = list(dict.fromkeys(map(clean_text, given_texts)))
     for kind, given in (("picture", paths), ("expression", expressions)):
         if not given:
             raise RefsegError(f'no {kind} is given; write: refseg segment photo.jpg "the dog on the left"')
+    asked: dict[str, tuple[int, int]] = {}
+    if phrase:
+        if len(expressions) != 1:
+            raise RefsegError(
+                f"--phrase: phrases are parts of one caption, and {len(expressions)} expressions are given"
+            )
+        if resume:
+            raise RefsegError("--resume leaves out single answers, and phrases are read together; leave it or --phrase")
+        asked = _phrases(given_texts[0], phrase)
+        expressions = list(asked)
     options.check_folder(output)
     choose_device(device)
     thresholds = {"threshold": threshold, "no_target_threshold": no_target_threshold}
-    settings = {"model": model, **{key: "" if value is None else repr(value) for key, value in thresholds.items()}}
+    named = model if proposals is None else f"{model} over {proposals}"
+    settings = {"model": named, **{key: "" if value is None else repr(value) for key, value in thresholds.items()}}
     order = "found" if sort == "-" else sort
     held: dict[tuple[str, str], str] = {}
     with Folder(output) as folder:
-        run = _Run(folder, formats, expressions, settings, held, lines=jsonl is not None, hold=order is not None)
-        run.go(paths, (model, device, precision), thresholds, resume)
+        run = _Run(
+            folder,
+            formats,
+            expressions,
+            settings,
+            held,
+            lines=jsonl is not None,
+            hold=order is not None,
+            caption=given_texts[0],
+            phrases=asked,
+        )
+        run.go(paths, (model, device, precision, None, proposals), thresholds, resume)
         rows = folder.finish(((identity(path), text) for path in paths for text in expressions), order)
     if jsonl is None:
         _print(rows, folder)
@@ -148,6 +181,23 @@ def sort_words(words: Sequence[str], output: Path | None = None) -> tuple[list[P
         raise ImageError(f"{error}{hint}") from error
 
 
+def _phrases(caption: str, wanted: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Name -> characters of each phrase of the caption; START:STOP is one by its characters. Phrases of the same words
+    have their characters in their names."""
+    from refseg.encoders.text.phrases import locate_phrases
+
+    numbers = (re.fullmatch(r"(\d+):(\d+)", word) for word in wanted)
+    places = [
+        word if found is None else (int(found[1]), int(found[2])) for word, found in zip(wanted, numbers, strict=True)
+    ]
+    spans = list(dict.fromkeys(locate_phrases(caption, places)))
+    texts = [" ".join(caption[start:stop].split()) for start, stop in spans]
+    return {
+        text if texts.count(text) == 1 else f"{text} [{start}:{stop}]": (start, stop)
+        for text, (start, stop) in zip(texts, spans, strict=True)
+    }
+
+
 def _formats(text: str) -> list[str]:
     chosen = [entry.strip().lower() for entry in text.split(",") if entry.strip()]
     for entry in chosen:
@@ -174,12 +224,15 @@ class _Run:
     """Whether lines of JSON are printed."""
     hold: bool
     """Whether they wait."""
+    caption: str = ""
+    phrases: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Where phrases are asked: their caption, and the expressions' characters in it."""
     remarks: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def go(
         self,
         paths: Sequence[Path],
-        model: tuple[str, str, Any],
+        model: tuple[str, str, Any, None, str | None],
         thresholds: Mapping[str, float | None],
         resume: bool,
     ) -> None:
@@ -201,12 +254,7 @@ class _Run:
                 try:
                     image = read_image(path)
                     segmenter = segmenter or load(*model)
-                    answers = segmenter.encode(image).ask(
-                        missing,
-                        threshold=thresholds["threshold"],
-                        no_target_threshold=thresholds["no_target_threshold"],
-                        probabilities=not {"probabilities", "matte"}.isdisjoint(self.formats),
-                    )
+                    answers = self._ask(segmenter, image, missing, thresholds)
                 except (ImageError, MemoryError) as error:
                     self.folder.fail(path, error)
                     problems.append(str(error) or f"{path}: out of memory")
@@ -217,6 +265,26 @@ class _Run:
                     told += 1
         if problems and not self.folder.rows:
             raise ImageError("; ".join(problems[:TOLD]) + (" ..." if len(problems) > TOLD else ""))
+
+    def _ask(
+        self, segmenter: Segmenter, image: Image.Image, missing: Sequence[str], thresholds: Mapping[str, float | None]
+    ) -> list[Segmentation]:
+        encoded = segmenter.encode(image)
+        threshold, no_target = thresholds["threshold"], thresholds["no_target_threshold"]
+        maps = not {"probabilities", "matte"}.isdisjoint(self.formats)
+        if not self.phrases:
+            return encoded.ask(missing, threshold=threshold, no_target_threshold=no_target, probabilities=maps)
+        answers = encoded.ask(
+            self.caption,
+            phrases=list(self.phrases.values()),
+            threshold=threshold,
+            no_target_threshold=no_target,
+            probabilities=maps,
+        )
+        return [
+            replace(answer, text=name, extra={**answer.extra, "caption": self.caption, "characters": list(place)})
+            for answer, (name, place) in zip(answers, self.phrases.items(), strict=True)
+        ]
 
     def _missing(self, path: Path) -> list[str]:
         return [text for text in self.expressions if not self.folder.has(path, text, self.formats, self.settings)]

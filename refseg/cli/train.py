@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from refseg.cli.app import App
-from refseg.cli.options import arg, flag
+from refseg.cli.options import arg, flag, opt
 
 app = App()
 
@@ -26,22 +26,39 @@ def _fields() -> tuple[str, list[tuple[str, str]]]:
     return "fields of a recipe (--show prints a recipe with all of them)", rows
 
 
+def _models() -> list[str]:
+    from refseg.models import preset_names, row_names
+
+    return [*preset_names(), *row_names()]
+
+
+def _data() -> list[str]:
+    from refseg.evaluation.leaderboard.experiments import DATA
+
+    return list(DATA)
+
+
 @app.command("train", more=_fields)
 def train(
     recipe: Annotated[Path, arg("RECIPE", "a TOML file such as recipes/rela-mini-scenes.toml")],
     assignments: Annotated[
         list[str] | None, arg("KEY=VALUE", "fields to change: data.root=DIR training.steps=100 ...")
     ] = None,
+    preset: Annotated[
+        str | None,
+        opt("NAME", 'another model: a preset, or a row of a table ("vlt: table 4.3: 4 queries")', names=_models),
+    ] = None,
+    data: Annotated[str | None, opt("NAME", "another data set: refcoco+, refcocog-google, ...", names=_data)] = None,
     resume: Annotated[bool, flag("--resume", "go on with the run in output.folder, exactly where it stopped")] = False,
     show: Annotated[bool, flag("--show", "print the whole recipe with every field, and do not train")] = False,
 ) -> int:
-    """Train a system from a recipe.
+    """Train a system from a recipe; with --preset or --data the run's folder is called after them.
 
     Exits with 0 when all steps are done, 1 when the run could not go on, 128 + signal when it was stopped.
     """
     from refseg.training.recipe import read_recipe, recipe_to_dict
 
-    chosen = read_recipe(recipe, assignments or [])
+    chosen = read_recipe(recipe, assignments or [], preset, data)
     if show:
         from refseg.config import to_toml
 

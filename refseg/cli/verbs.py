@@ -18,6 +18,7 @@ VERBS: dict[str, Verb] = {
     "edit": Verb("refseg.cli.edit", "cut a thing out, change its background, or take it away", "use a model"),
     "label": Verb("refseg.cli.label", "label pictures with every phrase of a list", "use a model"),
     "video": Verb("refseg.cli.video", "segment what expressions refer to in a clip", "use a model"),
+    "explain": Verb("refseg.cli.explain", "draw how a model comes to its answer", "use a model"),
     "serve": Verb("refseg.cli.serve", "a page and an API that answer expressions about pictures", "use a model"),
     "serve-load": Verb("refseg.cli.serve", "measure how much a server carries", "use a model"),
     "index": Verb("refseg.cli.search", "encode a collection of pictures, to be searched", "use a model"),
@@ -35,9 +36,14 @@ VERBS: dict[str, Verb] = {
     "score": Verb("refseg.cli.score", "score saved predictions without a model", "train and measure"),
     "compare": Verb("refseg.cli.score", "compare two runs: which is better, on what, and where", "train and measure"),
     "results": Verb("refseg.cli.results", "published numbers next to measured ones", "train and measure"),
+    "tables": Verb(
+        "refseg.cli.documents", "the documents' tables and figures, and what makes each", "train and measure"
+    ),
     "data": Verb("refseg.cli.data", "check, fetch, convert, draw and paste data sets", "data sets"),
     "annotate": Verb("refseg.cli.annotate", "make a data set as a game in the browser", "data sets"),
     "benchmark": Verb("refseg.cli.studies", "time the stages of models", "studies"),
+    "oracle": Verb("refseg.cli.oracle", "score choosing alone, over annotated objects", "studies"),
+    "attention": Verb("refseg.cli.documents", "how much ReSTR looks at pixels and at words (its table 3a)", "studies"),
     "systems": Verb("refseg.cli.studies", "train the small systems side by side and compare them", "studies"),
 }
 COMPLETION = ("--install-completion", "--show-completion")

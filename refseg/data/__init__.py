@@ -29,7 +29,7 @@ def open_dataset(
 
     Args:
         root: the folder above `refcoco/`, `grefcoco/`, `images/train2014/`, or one data set's own folder; or a .jsonl
-            file of the generic format (`refseg.data.formats.jsonl`).
+            file of the generic format (`refseg.data.formats.jsonl`) or the folder that holds data.jsonl.
         dataset: "refcoco", "refcoco+", "refcocog", "grefcoco", "refclef", ...; None for the folder's only one.
         split: "train", "val", "testA", ...; None for all. "test" takes testA and testB together.
         split_by: who made the split, or the derived format, where a data set has several ("unc", "umd", "google",
@@ -42,10 +42,10 @@ def open_dataset(
     and named in the result's `problems`. Raises `DataError` when there is no such data set or split, a file is damaged,
     or nothing is usable.
     """
-    from refseg.data.formats.jsonl import is_jsonl, read_jsonl
+    from refseg.data.formats.jsonl import jsonl_file, read_jsonl
 
-    if is_jsonl(root):
-        return read_jsonl(root, split, need_pictures=need_pictures, name=dataset)
+    if (lines := jsonl_file(root)) is not None:
+        return read_jsonl(lines, split, need_pictures=need_pictures, name=dataset)
     from refseg.data.catalog import choose, open_samples
     from refseg.data.source import ReadOptions
 

@@ -18,7 +18,7 @@ from refseg import __version__
 from refseg.data.sample import Problem, Sample
 from refseg.data.table import FORMAT, TableBuilder, load_table, save_table
 from refseg.errors import DataError, RefsegError
-from refseg.files import cache_folder
+from refseg.files import DAY, cache_folder, remove_leftovers
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def cached(
     if path is not None and len(table):
         try:
             save_table(table, problems, path)
+            remove_leftovers(path.parent, older_than=DAY)
         except (OSError, RefsegError) as error:
             _LOG.info("the index is not cached: %s", error)
     return table, problems

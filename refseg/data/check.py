@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data.catalog import open_samples, published, require_datasets
+from refseg.data.convert import detect, read_any
 from refseg.data.formats.clips import FrameSamples
-from refseg.data.formats.jsonl import JsonLines, is_jsonl
+from refseg.data.formats.jsonl import JsonLines, jsonl_file
 from refseg.data.images import image_size, read_image
 from refseg.data.sample import Problem, Sample
 from refseg.data.source import DatasetFiles, ReadOptions, Referent
@@ -80,14 +81,14 @@ class Report:
 
 
 def check(root: str | os.PathLike[str], *, deep: bool = False) -> Report:
-    """Check every data set under `root`, or a .jsonl file of the generic format.
+    """Check every data set under `root`, a .jsonl file of the generic format, or a folder that `refseg data convert`
+    wrote for another tool.
 
     The headers of all pictures that an expression needs are read and their sizes compared; with `deep` every picture
     and every outline is decoded as well. Raises `DataError` when there is no data set at all.
     """
     pictures: dict[tuple[Path, tuple[int, int]], str] = {}
-    if is_jsonl(root):
-        path = Path(root)
+    if (path := jsonl_file(root)) is not None:
         report = DatasetReport(path.stem, "jsonl", str(path))
         try:
             lines = JsonLines(path, need_pictures=False, name=path.stem)
@@ -96,7 +97,23 @@ def check(root: str | os.PathLike[str], *, deep: bool = False) -> Report:
         except RefsegError as error:
             report.error = str(error)
         return Report(str(root), [report])
+    folder = Path(root)
+    if folder.is_dir() and (kind := detect(folder)) != "published":
+        return Report(str(root), [_check_converted(folder, kind, pictures, deep)])
     return Report(str(root), [_check_dataset(files, pictures, deep) for files in require_datasets(root)])
+
+
+def _check_converted(
+    folder: Path, kind: str, pictures: dict[tuple[Path, tuple[int, int]], str], deep: bool
+) -> DatasetReport:
+    report = DatasetReport(folder.resolve().name, kind, str(folder))
+    try:
+        dataset = read_any(folder)
+        report.problems = list(dataset.problems)
+        _Tally(report, pictures, deep).count(dataset)
+    except RefsegError as error:
+        report.error = str(error)
+    return report
 
 
 def _check_dataset(files: DatasetFiles, pictures: dict[tuple[Path, tuple[int, int]], str], deep: bool) -> DatasetReport:
@@ -149,7 +166,8 @@ def _count_referents(report: DatasetReport, referents: list[Referent]) -> None:
     for referent in referents:
         counts = report.splits.setdefault(referent.split, Counts())
         counts.expressions += len(referent.sentences)
-        _count_targets(counts, len(referent.ann_ids), len(referent.sentences))
+        if not referent.hidden:
+            _count_targets(counts, len(referent.ann_ids), len(referent.sentences))
         if referent.sentences:
             counts.referents += 1
             pictures.setdefault(referent.split, set()).add(referent.image_id)

@@ -272,7 +272,7 @@ def _mark(part: Path) -> Path:
 def _read_mark(part: Path) -> dict[str, str]:
     try:
         content = json.loads(_mark(part).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

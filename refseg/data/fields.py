@@ -5,6 +5,7 @@ The message says what is wrong in words; the reader adds file, index and id.
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import numpy as np
 from refseg.data.masks import SegmentationSource, clean_segmentation
 from refseg.data.sample import Problem
 
+NOT_UNICODE = "half of a surrogate pair stands alone, which is no text"
 Box = tuple[float, float, float, float]
 Result = TypeVar("Result")
 
@@ -32,9 +34,14 @@ def integer(value: Any, name: str) -> int:
     return value
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair alone, which JSON can hold and no file of text can."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def sentence(value: Any, name: str) -> str:
     """Text with at least one word, white space made single."""
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or not is_unicode(value):
         raise ValueError(f"{name} is text with at least one word, not {_shown(value)}")
     return " ".join(value.split())
 
@@ -160,6 +167,10 @@ class Missing:
             problems.append(Problem("missing_picture", f"picture {picture}", "was not found", lost))
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = _SHORT.repr(value)  # never all of it: a pickle can hold its own parts over and over
     return text if len(text) <= 60 else text[:57] + "..."

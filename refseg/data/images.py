@@ -36,6 +36,8 @@ _SUFFIXES = (
 SUFFIXES = frozenset(_SUFFIXES.split())
 """What the files of a folder that are pictures end with."""
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+FILENAME = "refseg_filename"
+"""Key of a picture's `info` with the path that it was read from, where it comes from a file."""
 ADDRESS = re.compile(r"(?:https?|ftp):/", re.IGNORECASE)
 PATTERN = re.compile(r"[*?\[]")
 
@@ -60,17 +62,25 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, rotate: boo
         ImageError: missing, a folder, not a picture, truncated, empty or too large; the message names the source.
     """
     if isinstance(source, Image.Image):
-        return _finish(source, "the picture", max_pixels, rotate)
+        name = source.info.get(FILENAME) or getattr(source, "filename", "")
+        return _named(_finish(source, "the picture", max_pixels, rotate), name)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         with _open(path) as handle:
-            return _decode(handle, str(path), max_pixels, rotate)
+            return _named(_decode(handle, str(path), max_pixels, rotate), path)
     if isinstance(source, (bytes, bytearray)):
         return _decode(io.BytesIO(bytes(source)), f"the picture of {len(source)} bytes", max_pixels, rotate)
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
         return _decode(source, name if name and isinstance(name, str) else "the open file", max_pixels, rotate)
     return _from_array(source, max_pixels)
+
+
+def _named(picture: Image.Image, path: object) -> Image.Image:
+    """The picture with the path that it was read from, where there is one."""
+    if isinstance(path, (str, os.PathLike)) and os.fspath(path):
+        picture.info[FILENAME] = os.fspath(path)
+    return picture
 
 
 def find_pictures(

@@ -47,7 +47,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """JSON at `path`, whole or not at all."""
-    write_bytes(path, json.dumps(content, ensure_ascii=False, allow_nan=False).encode())
+    write_bytes(path, json.dumps(content, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace"))
 
 
 def stream_list(path: str | os.PathLike[str]) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import repr
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def check_size(rle: dict[str, Any], size: tuple[int, int] | None) -> tuple[int, 
         raise DataError('a mask is run-length encoded as {"size": [H, W], "counts": ...}')
     found = rle["size"]
     if not isinstance(found, (list, tuple)) or len(found) != 2 or not all(isinstance(v, int) and v > 0 for v in found):
-        raise DataError(f"the size of a mask is [height, width], two positive integers, not {found!r}")
+        raise DataError(f"the size of a mask is [height, width], two positive integers, not {repr(found)}")
     if found[0] * found[1] > MAX_PIXELS:
         raise DataError(f"a mask of {found[0]} x {found[1]} has more than {MAX_PIXELS:,} pixels, the limit")
     if size is not None and tuple(found) != tuple(size):

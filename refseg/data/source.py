@@ -37,13 +37,17 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Referent:
-    """What a few expressions refer to: objects of one picture by number, none for expressions without target."""
+    """What a few expressions refer to: objects of one picture by number, none for expressions without target.
+
+    `hidden`: the file does not say (the test set of a benchmark); `ann_ids` is then empty, too.
+    """
 
     ref_id: int
     image_id: int
     ann_ids: tuple[int, ...]
     split: str
     sentences: tuple[Sentence, ...]
+    hidden: bool = False
 
 
 @dataclass(frozen=True)

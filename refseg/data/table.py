@@ -8,8 +8,9 @@ and `save_table`, `load_table` keep them in a safetensors file.
 from __future__ import annotations
 
 import json
+import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from refseg.data.sample import Instance, Phrase, Problem, Sample
 from refseg.errors import DataError
 from refseg.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 
 # How an object's outline is kept: column `outline_kind`.
 _NONE, _POLYGONS, _ENCODING, _FILE = range(4)
@@ -264,7 +265,7 @@ class SampleTable(Sequence[Sample]):
 
 
 def save_table(table: SampleTable, problems: Sequence[Problem], path: Path) -> None:
-    """Write table and problems to a safetensors file, whole or not at all."""
+    """Write table and problems to a safetensors file with a checksum, whole or not at all."""
     from safetensors.numpy import save_file
 
     metadata = {
@@ -272,6 +273,7 @@ def save_table(table: SampleTable, problems: Sequence[Problem], path: Path) -> N
         "dataset": table.dataset,
         "problems": json.dumps([asdict(problem) for problem in problems]),
     }
+    metadata["crc32"] = str(_checksum(table.arrays, metadata))
     with replacing(path) as temporary:
         save_file(table.arrays, temporary, metadata=metadata)
 
@@ -286,12 +288,24 @@ def load_table(path: Path) -> tuple[SampleTable, list[Problem]]:
             if metadata.get("format") != str(FORMAT):
                 raise DataError(f"{path}: not a table of samples of format {FORMAT}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        if metadata.get("crc32") != str(_checksum(arrays, metadata)):
+            raise DataError(f"{path}: damaged, its checksum is another one")
         problems = [Problem(**record) for record in json.loads(metadata["problems"])]
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"{path}: not a readable table of samples ({type(error).__name__}: {error})") from error
     return SampleTable(metadata.get("dataset", ""), arrays), problems
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> int:
+    """CRC-32 of what the table is and of all its columns: against bytes that changed by themselves, not by intent."""
+    found = zlib.crc32(json.dumps([metadata["dataset"], metadata["problems"]]).encode())
+    for name in sorted(arrays):
+        column = np.ascontiguousarray(arrays[name])
+        found = zlib.crc32(f"{name} {column.dtype} {column.shape}".encode(), found)
+        found = zlib.crc32(column.view(np.uint8).data, found)
+    return found
 
 
 def _bounds(ends: NDArray[Any], index: int) -> tuple[int, int]:

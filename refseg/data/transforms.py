@@ -1,10 +1,11 @@
 """Placing pictures and masks on a network's input. The only file that resizes on the way in; `Geometry` is its record.
 
-Three ways, by `InputConfig.resize`:
+Four ways, by `InputConfig.resize`:
 - warp: stretched to size x size, the aspect ratio lost (ReLA, LAVT, the Swin systems);
 - letterbox: the longer side becomes `size`, the picture stands in the middle of a padded square (LTS, ISFP, VLT, M3Att
   on DarkNet; ReSTR);
-- longest: the longer side becomes `size`, padding at the right and the bottom up to a multiple of `divisor` (RefTR).
+- longest: the longer side becomes `size`, padding at the right and the bottom up to a multiple of `divisor` (RefTR);
+- shrink: as longest, but a picture that is smaller keeps its size (networks of transformers, which place it again).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def geometry_of(size: tuple[int, int], config: InputConfig) -> Geometry:
         inner, outer, offset = (config.size, config.size), (config.size, config.size), (0.0, 0.0)
     else:
         scale = config.size / max(height, width)
+        if config.resize == "shrink":
+            scale = min(1.0, scale)
         inner = (max(1, round(height * scale)), max(1, round(width * scale)))
         if config.resize == "letterbox":
             outer = (config.size, config.size)

@@ -9,8 +9,20 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from refseg.encoders.text import bert, glove_transformer, recurrent, transformer
-from refseg.encoders.vision import darknet, darknet_weights, mobilenet, resnet, shufflenet, swin, vit
+from refseg.encoders.text import bert, clip, glove_transformer, recurrent, transformer
+from refseg.encoders.text import towers as text_towers
+from refseg.encoders.vision import (
+    clip_resnet,
+    darknet,
+    darknet_weights,
+    mobilenet,
+    resnet,
+    shufflenet,
+    swin,
+    towers,
+    video_swin,
+    vit,
+)
 from refseg.errors import ConfigError
 from refseg.state_dicts import read_state
 from refseg.types import TextEncoder, VisionEncoder
@@ -37,8 +49,21 @@ VISION: dict[type, Encoder] = {
         lambda path, _: swin.from_transformers(read_state(path)),
         fresh=("norm0.", "norm1.", "norm2.", "norm3."),
     ),
+    video_swin.VideoSwinConfig: Encoder(
+        video_swin.VideoSwin, video_swin.read_video_swin, fresh=("norm0.", "norm1.", "norm2.", "norm3.")
+    ),
     resnet.ResNetConfig: Encoder(resnet.ResNet, lambda path, _: resnet.from_transformers(read_state(path))),
+    clip_resnet.ClipResNetConfig: Encoder(
+        clip_resnet.ClipResNet,
+        lambda path, _: clip_resnet.from_openai(read_state(path)),
+        fresh=("pool.connect.",),
+    ),
     vit.ViTConfig: Encoder(vit.ViT, lambda path, _: vit.from_transformers(read_state(path))),
+    towers.VisionTowerConfig: Encoder(
+        towers.VisionTower,
+        lambda path, encoder: towers.from_transformers(read_state(path), encoder),
+        fresh=("pyramid.",),
+    ),
     darknet.DarkNetConfig: Encoder(darknet.DarkNet, darknet_weights.read_darknet),
     shufflenet.ShuffleNetConfig: Encoder(
         shufflenet.ShuffleNet, lambda path, encoder: shufflenet.from_nanodet(read_state(path), encoder.config)
@@ -51,6 +76,10 @@ TEXT: dict[type, Encoder] = {
     bert.BertTextConfig: Encoder(
         bert.Bert, lambda path, _: bert.from_transformers(read_state(path)), spare=("bert.pooler.",)
     ),
+    text_towers.TextTowerConfig: Encoder(
+        text_towers.TextTower, lambda path, encoder: text_towers.from_transformers(read_state(path), encoder)
+    ),
+    clip.ClipTextConfig: Encoder(clip.ClipText, lambda path, encoder: clip.from_openai(read_state(path), encoder)),
     transformer.WordTransformerConfig: Encoder(transformer.WordTransformer),
     glove_transformer.GloveTransformerConfig: Encoder(glove_transformer.GloveTransformer),
     recurrent.RecurrentTextConfig: Encoder(recurrent.RecurrentText),

@@ -18,7 +18,8 @@ from refseg.data.sample import Sample
 from refseg.errors import DataError, RefsegError
 from refseg.evaluation.evaluate import evaluate_protocols
 from refseg.files import write_text
-from refseg.inference.checkpoint import CONFIG, read_config
+from refseg.inference.checkpoint import read_config
+from refseg.inference.locate import CONFIG
 from refseg.metrics import get_protocol
 from refseg.metrics.counts import Row
 from refseg.metrics.referring import rescore

@@ -20,11 +20,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from refseg.data.masks import bounding_box
 from refseg.data.sample import Sample
 from refseg.data.transforms import place_objects
 from refseg.errors import DataError
 from refseg.geometry import Geometry, InputConfig
-from refseg.inference.postprocess import postprocess
+from refseg.inference.postprocess import check_numbers, corners_of, postprocess
 from refseg.metrics.protocols import Protocol
 from refseg.types import Output
 
@@ -53,7 +54,8 @@ def predict(
     if protocol.name == "native":
         # What people get. The no-target decision is applied when counting and may not clear the mask here.
         texts = [""] * len(geometries)
-        segmentations = postprocess(output, geometries, texts, protocol.threshold, 1.0, input_size=size)
+        whole = replace(output, instances=None)  # whose masks are not wanted one by one
+        segmentations = postprocess(whole, geometries, texts, protocol.threshold, 1.0, input_size=size)
         decisions = [
             answer.no_target or (heads is not None and answer.no_target_score > protocol.no_target_threshold)
             for answer in segmentations
@@ -63,18 +65,19 @@ def predict(
                 answer.mask,
                 none,
                 answer.no_target_score,
-                answer.boxes if output.boxes is not None else None,
+                _boxes(output, index, geometries[index], none=answer.no_target),
                 _point(_located(output)[index], geometries[index], size, protocol),
             )
             for index, (answer, none) in enumerate(zip(segmentations, decisions, strict=True))
         ]
+    check_numbers(output)
     answers = []
     for index, geometry in enumerate(geometries):
         logits = output.mask_logits[index].float()
         score = None if heads is None else float(heads[index].double().sigmoid())
         none = None if score is None else score > protocol.no_target_threshold
         mask = foreground(logits, geometry, protocol, size)
-        boxes = None if output.boxes is None else _corners(output.boxes[index], geometry)
+        boxes = _boxes(output, index, geometry)
         point = _point(_located(output)[index].float(), geometry, size, protocol)
         answers.append(Prediction(mask, none, score, boxes, point))
     return answers
@@ -100,15 +103,53 @@ def answered_boxes(output: Output, index: int, geometry: Geometry, protocol: Pro
     none = output.no_target_logits
     if none is not None and float(none[index].double().sigmoid()) > protocol.no_target_threshold:
         boxes = boxes[:0]
-    return _corners(boxes.float().cpu(), geometry)
+    return corners_of(boxes, geometry)
+
+
+def best_boxes(output: Output, index: int, geometry: Geometry, size: tuple[int, int]) -> Float[np.ndarray, "K 4"]:
+    """The boxes of what an expression means, best first, xyxy in pixels of the picture, whatever the model says of no
+    target: those of its instances, the one beside its mask, or where it gives masks alone the one around its mask (none
+    where that is empty). `size` (height, width) is what the network saw."""
+    boxes = _boxes(output, index, geometry)
+    if boxes is not None:
+        return boxes
+    mask = Output(output.mask_logits[index : index + 1])
+    answer = postprocess(mask, [geometry], [""], input_size=size, minimum_area=1)[0]
+    return np.zeros((0, 4)) if answer.no_target else np.array([bounding_box(answer.mask)], dtype=np.float64)
+
+
+def _boxes(output: Output, index: int, geometry: Geometry, none: bool = False) -> Float[np.ndarray, "K 4"] | None:
+    """The boxes that a model gives, none where it says `none`; None where it gives no boxes at all."""
+    if output.boxes is None and output.instances is None:
+        return None
+    boxes = output.boxes[index] if output.boxes is not None else output.instances.boxes[index]  # type: ignore[union-attr]
+    return corners_of(boxes[:0] if none else boxes, geometry)
 
 
 def foreground(
     logits: Float[Tensor, "h w"], geometry: Geometry, protocol: Protocol, size: tuple[int, int]
 ) -> Bool[np.ndarray, "H W"]:
-    """The mask that a protocol's source would cut from `logits`, at the protocol's resolution.
+    """The mask that a protocol's source would cut from `logits`, at the protocol's resolution."""
+    values = enlarged(logits, geometry, protocol, size)
+    chosen = values >= level_of(protocol) if protocol.inclusive else values > level_of(protocol)
+    return chosen.numpy()
 
-    The map is enlarged to the network's input, cropped to the picture, and for "original" enlarged again to it.
+
+def level_of(protocol: Protocol) -> float:
+    """The threshold for what `enlarged` gives."""
+    level = protocol.threshold
+    if protocol.resized == "probabilities":
+        return level
+    # The logit of the threshold, rather than the probability of the logits: exact where the sigmoid saturates.
+    return math.log(level / (1 - level)) if 0 < level < 1 else math.copysign(math.inf, level - 0.5)
+
+
+def enlarged(
+    logits: Float[Tensor, "h w"], geometry: Geometry, protocol: Protocol, size: tuple[int, int]
+) -> Float[Tensor, "H W"]:
+    """A map of logits at the protocol's resolution, as logits or probabilities (`Protocol.resized`).
+
+    It is enlarged to the network's input `size`, cropped to the picture, and for "original" enlarged again to it.
     """
     values = logits.float()[None, None]
     if protocol.resized == "probabilities":
@@ -123,12 +164,7 @@ def foreground(
         values = _affine(values, geometry)
     else:
         values = enlarge(values[..., top:bottom, left:right], size=geometry.original_size)
-    level = protocol.threshold
-    if protocol.resized == "logits":
-        # The logit of the threshold, rather than the probability of the logits: exact where the sigmoid saturates.
-        level = math.log(level / (1 - level)) if 0 < level < 1 else math.copysign(math.inf, level - 0.5)
-    chosen = values >= level if protocol.inclusive else values > level
-    return chosen[0, 0].numpy()
+    return values[0, 0]
 
 
 def _affine(values: Float[Tensor, "1 1 H W"], geometry: Geometry) -> Float[Tensor, "1 1 h w"]:
@@ -163,12 +199,6 @@ def _point(
     else:
         point, limit = point - np.array([left, top]), (bottom - top, right - left)
     return min(max(int(point[0]), 0), limit[1] - 1), min(max(int(point[1]), 0), limit[0] - 1)
-
-
-def _corners(boxes: Float[Tensor, "P 4"], geometry: Geometry) -> Float[np.ndarray, "P 4"]:
-    centre, extent = boxes[:, :2].double().numpy(), boxes[:, 2:].double().numpy()
-    size = np.array([geometry.original_size[1], geometry.original_size[0]] * 2, dtype=np.float64)
-    return np.concatenate([centre - extent / 2, centre + extent / 2], axis=1) * size
 
 
 def target_mask(sample: Sample, geometry: Geometry, protocol: Protocol, config: InputConfig) -> Bool[np.ndarray, "H W"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,11 +110,13 @@ def write_score(result: Score, path: str | os.PathLike[str], **more: Any) -> Pat
 def protocol_table(scores: Sequence[Score]) -> str:
     """Scores of the same predictions under several protocols, as a Markdown table in percent."""
     names = ["cIoU", "gIoU", "mIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9", "N_acc", "T_acc"]
+    if any(name not in entry for entry in scores for name in names):  # protocols of boxes have other metrics
+        names = list(dict.fromkeys(name for entry in scores for name in entry))
     lines = ["| protocol | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for entry in scores:
         cells = [
-            f"**{100 * entry[name]:.2f}**" if name == entry.protocol.headline else f"{100 * entry[name]:.2f}"
-            for name in names
+            f"**{100 * value:.2f}**" if name == entry.protocol.headline else f"{100 * value:.2f}"
+            for name, value in ((name, entry.get(name, math.nan)) for name in names)
         ]
         lines.append(f"| {entry.protocol.name} | " + " | ".join(cells).replace("nan", "-") + " |")
     return "\n".join(lines)

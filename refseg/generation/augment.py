@@ -1,13 +1,15 @@
-"""Augmentation that keeps expressions true: flips, crops and colours of pictures, paraphrases and negatives.
+"""Augmentation that keeps expressions true: flips, crops, affine maps and colours of pictures, paraphrases, negatives.
 
-    samples of one picture -> paraphrase -> crop around all objects -> flip (left is right) -> colour jitter -> samples
+    samples of one picture -> paraphrase -> crop around all objects -> flip (left is right) -> affine -> colours
 
 A crop never leaves out an object that some expression of the picture is about, and no object changes its half of the
-picture. Colours stay where an expression names one.
+picture. `color_jitter` leaves colours where an expression names one. Boxes, outlines and the objects of phrases move
+with the picture; objects of which only the box is known keep a box. Where nothing moves, they stay as annotated.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -18,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from refseg.config import Config, Probability
+from refseg.config import Config, DropRate, NonNegativeFloat, Probability
 from refseg.data.masks import bounding_box
-from refseg.data.sample import Sample
+from refseg.data.sample import Instance, Sample
 from refseg.generation.language.lexicon import RARE, TOKENS, look_alikes, normal_name
 from refseg.generation.language.paraphrase import mirror_words, paraphrase
+from refseg.generation.moves import Affine, Box, Crop, Flip, Move, scale_colours
 from refseg.palette import COLOR_WORDS as BASIC_COLORS
 
 _TRIES = 6
@@ -48,6 +51,20 @@ class AugmentConfig(Config):
     "share of expressions whose noun becomes that of something that is not in the picture: without target"
     negative_nonsense: Probability = 0.0
     "share of expressions that become words without sense, or too vague to refer to anything: without target"
+    intensity: Probability = 0.0
+    "every picture's value (of hue, saturation, value) times 1 plus or minus up to this much; RefTR's code: 0.5"
+    saturation: Probability = 0.0
+    "the same of its saturation; RefTR's paper has it, its published code draws the number and does not use it"
+    affine: Probability = 0.0
+    "share of pictures that are turned, moved, scaled and slanted a little; RefTR's paper has it, its code left it out"
+    affine_degrees: NonNegativeFloat = 5.0
+    "most degrees that an affine map turns by; this and the next three are FAOA's, whose augmentation RefTR takes"
+    affine_translate: Probability = 0.1
+    "most that it moves by, of the picture's sides"
+    affine_scale: DropRate = 0.1
+    "most that it enlarges or shrinks by"
+    affine_shear: NonNegativeFloat = 2.0
+    "most degrees that it slants by, along either axis"
 
     def __bool__(self) -> bool:
         return self != AugmentConfig()
@@ -67,40 +84,66 @@ class Augmenter:
         texts = [self._say(sample, every, rng) for sample in chosen]
         config = self.config
         flip, crop, jitter = (rng.random() < share for share in (config.hflip, config.random_crop, config.color_jitter))
-        if not (flip or crop or jitter):
-            return [replace(sample, **changes) for sample, changes in zip(chosen, texts, strict=True)]
+        slant = bool(config.affine) and rng.random() < config.affine
+        coloured = jitter or config.intensity or config.saturation
+        if not (flip or crop or slant or coloured):
+            return [_said(sample, changes) for sample, changes in zip(chosen, texts, strict=True)]
         picture = np.asarray(chosen[0].read_image())
-        shown = {item.ann_id: item for sample in chosen for item in (*sample.objects, *sample.surroundings)}
-        masks = {key: item.mask(chosen[0].size) for key, item in shown.items()}
-        if crop:
-            boxes = {item.ann_id: item.bbox for sample in every for item in sample.objects}
-            frame = self._frame(picture.shape[:2], list(boxes.values()), rng)
-            if frame is not None:
-                picture = _cut(picture, frame, tuple(int(v) for v in picture.mean(axis=(0, 1))))
-                masks = {key: _cut(mask, frame, False) for key, mask in masks.items()}
+        moves: list[Move] = []
+        boxes = list({item.ann_id: item.bbox for sample in every for item in sample.objects}.values())
+        size = (picture.shape[0], picture.shape[1])
+        if crop and (frame := self._frame(size, boxes, rng)) is not None:
+            moves.append(Crop(size, frame))
         if flip:
-            picture = picture[:, ::-1]
-            masks = {key: mask[:, ::-1] for key, mask in masks.items()}
+            moves.append(Flip(moves[-1].size if moves else size))
+        if slant:
+            for move in moves:
+                boxes = [move.box(box) for box in boxes]
+            affine = self._affine(moves[-1].size if moves else size, boxes, rng)
+            moves += [] if affine is None else [affine]
+        for move in moves:
+            picture = move.picture(picture)
         if jitter:
             named = any(not COLOR_WORDS.isdisjoint(changes["text"].split()) for changes in texts)
             picture = _jittered(picture, rng, named)
+        if config.intensity or config.saturation:
+            picture = scale_colours(picture, *self._factors(rng))
         picture = np.ascontiguousarray(picture)
-        size = (picture.shape[0], picture.shape[1])
-        boxes_now = {key: bounding_box(mask) for key, mask in masks.items()}
-        around = tuple(
-            replace(item, segmentation=masks[item.ann_id], bbox=boxes_now[item.ann_id])
-            for item in chosen[0].surroundings
-        )
+        mover = _Mover(size, moves)
+        shown: dict[str, Any] = {"image": picture, "size": mover.new_size, "image_path": None, "stored": None}
+        around = tuple(mover.item(item) for item in chosen[0].surroundings)
         result = []
         for sample, changes in zip(chosen, texts, strict=True):
-            text = mirror_words(changes["text"]) if flip else changes["text"]
-            objects = tuple(
-                replace(item, segmentation=masks[item.ann_id], bbox=boxes_now[item.ann_id])
-                for item in changes.get("objects", sample.objects)
+            changed = _said(sample, changes)
+            if flip:
+                changed = mirrored(changed)
+            objects = tuple(mover.item(item) for item in changed.objects)
+            phrases = tuple(
+                replace(phrase, objects=tuple(mover.item(item) for item in phrase.objects))
+                for phrase in changed.phrases
             )
-            moved = {"objects": objects, "text": text, "image": picture, "size": size, "image_path": None}
-            result.append(replace(sample, **{**changes, **moved}, stored=None, surroundings=around, phrases=()))
+            result.append(replace(changed, objects=objects, phrases=phrases, surroundings=around, **shown))
         return result
+
+    def _factors(self, rng: random.Random) -> tuple[float, float]:
+        """Of saturation and value, drawn in the published code's order."""
+        config = self.config
+        return tuple(1 + share * rng.uniform(-1, 1) for share in (config.saturation, config.intensity))  # type: ignore[return-value]
+
+    def _affine(self, size: tuple[int, int], boxes: Sequence[Box], rng: random.Random) -> Affine | None:
+        """An affine map that keeps the middle and half the area of every box inside; None where none is found."""
+        config, (height, width) = self.config, size
+        for _ in range(_TRIES):
+            turn, *slants = (
+                math.radians(rng.uniform(-most, most))
+                for most in (config.affine_degrees, config.affine_shear, config.affine_shear)
+            )
+            scale = 1 + rng.uniform(-config.affine_scale, config.affine_scale)
+            shift = [rng.uniform(-1, 1) * config.affine_translate * side for side in (width, height)]
+            affine = Affine.about_the_middle(size, turn, scale, (slants[0], slants[1]), (shift[0], shift[1]))
+            if all(affine.keeps(box) for box in boxes):
+                return affine
+        return None
 
     def _say(self, sample: Sample, every: Sequence[Sample], rng: random.Random) -> dict[str, Any]:
         """The fields of a sample that its new wording changes."""
@@ -187,23 +230,59 @@ class Augmenter:
         return None
 
 
+def _said(sample: Sample, changes: dict[str, Any]) -> Sample:
+    """The sample in its new wording, whose characters are not those of its phrases any more."""
+    same = changes["text"] == sample.text and "objects" not in changes
+    return replace(sample, **changes, phrases=sample.phrases if same else ())
+
+
+def mirrored(sample: Sample) -> Sample:
+    """The sample with left and right exchanged in its expression, and phrases where their words stand then."""
+    text = mirror_words(sample.text)
+
+    def at(place: int) -> int:  # no word crosses a phrase's border
+        return len(mirror_words(sample.text[:place]))
+
+    phrases = tuple(
+        replace(phrase, text=mirror_words(phrase.text), start=at(phrase.start), stop=at(phrase.stop))
+        for phrase in sample.phrases
+    )
+    return replace(sample, text=text, phrases=phrases)
+
+
+class _Mover:
+    """Objects carried through the changes of a picture of (height, width), each once."""
+
+    def __init__(self, size: tuple[int, int], moves: Sequence[Move]) -> None:
+        self.size, self.moves = size, moves
+        self.new_size = moves[-1].size if moves else size
+        self._moved: dict[tuple[int, Box], Instance] = {}
+
+    def item(self, item: Instance) -> Instance:
+        """The object where it is now: its mask if it has an outline, with the box around it, or else its box alone."""
+        if not self.moves:
+            return item
+        key = (item.ann_id, item.bbox)
+        if key not in self._moved:
+            if item.segmentation is None:
+                box = item.bbox
+                for move in self.moves:
+                    box = move.box(box)
+                self._moved[key] = replace(item, bbox=box)
+            else:
+                mask = item.mask(self.size)
+                for move in self.moves:
+                    mask = move.mask(mask)
+                self._moved[key] = replace(item, segmentation=mask, bbox=bounding_box(mask))
+        return self._moved[key]
+
+
 COLOR_WORDS = frozenset((*BASIC_COLORS, "blond", "golden", "dark", "light", "silver"))
 
 
 def _side(place: float, length: float) -> int:
     offset = place / length - 0.5
     return 0 if abs(offset) < _HALF_MARGIN else int(np.sign(offset))
-
-
-def _cut(array: NDArray[Any], frame: tuple[int, int, int, int], filling: Any) -> NDArray[Any]:
-    """The window of a picture or mask; what lies outside is filled."""
-    left, top, right, bottom = frame
-    height, width = array.shape[:2]
-    result = np.empty((bottom - top, right - left, *array.shape[2:]), dtype=array.dtype)
-    result[:] = filling
-    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    result[y0 - top : y1 - top, x0 - left : x1 - left] = array[y0:y1, x0:x1]
-    return result
 
 
 def _jittered(picture: NDArray[np.uint8], rng: random.Random, named: bool) -> NDArray[np.uint8]:

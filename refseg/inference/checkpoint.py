@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,14 @@ from torch import Tensor, nn
 from refseg import __version__
 from refseg.encoders.text.tokenizer import Tokenizer, load_tokenizer
 from refseg.errors import CheckpointError, ConfigError
-from refseg.files import recover_folder, replacing_folder
-from refseg.state_dicts import load_weights, read_tensors
+from refseg.files import digest, replacing_folder
+from refseg.inference.foundation import foundation_sources, load_foundation
+from refseg.inference.locate import CONFIG, MODEL_TYPE, WEIGHTS, locate_model
+from refseg.state_dicts import listed, load_weights, not_finite, read_tensors, write_tensors
 
 FORMAT = 1
-MODEL_TYPE = "refseg"
-"""What the library transformers tells models apart by (`refseg.hf`)."""
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-_LEFT = ["pytorch_model*"]
-_DOWNLOADED = ["*.json", "*.safetensors", "*.txt", "*.onnx", "*.xml", "*.bin"]
-PACKAGED = Path(__file__).parents[1] / "weights"
-_REVISION = re.compile(r"[\w./-]+").fullmatch
-"""Of a hub id "owner/name@revision": a branch, a tag or a commit."""
+SUMS = "sha256"
+"""The table of config.json that holds the checksums of the files beside it."""
 
 
 def save_model(
@@ -60,22 +55,26 @@ def write_model(
     half: bool = False,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Put the files of a model into `folder`, which exists; `save_model` leaves nothing half-written."""
-    from safetensors.torch import save_file
+    """Put the files of a model into `folder`, which exists; `save_model` leaves nothing half-written.
 
+    Raises `CheckpointError` for weights that are not finite numbers.
+    """
     tensors = {}
     for name, value in (model.state_dict() if state is None else state).items():
         narrow = half and value.is_floating_point()
         # A copy each: safetensors refuses tensors that share memory, such as tied embeddings.
         tensors[name] = value.detach().to("cpu", torch.float16 if narrow else value.dtype, copy=True).contiguous()
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    if strange := not_finite(tensors):
+        raise CheckpointError(f"the model is not saved: these weights are not finite numbers: {listed(strange)}")
+    write_tensors(folder / WEIGHTS, tensors)
     if tokenizer is not None:
         tokenizer.save(folder)
     write_config(folder, model.config, info)
 
 
 def write_config(folder: Path, config: Any, info: Mapping[str, Any] | None = None) -> None:
-    """Write config.json alone: a model's configuration and its maker's `info`."""
+    """Write config.json alone: a model's configuration, its maker's `info`, and the SHA-256 of every file that is there
+    already, which `check_files` compares."""
     from refseg.models import config_to_dict
 
     values = dict(config_to_dict(config))
@@ -86,6 +85,7 @@ def write_config(folder: Path, config: Any, info: Mapping[str, Any] | None = Non
         "config": values,
         "info": dict(info or {}),
         "model_type": MODEL_TYPE,
+        SUMS: {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != CONFIG},
     }
     (folder / CONFIG).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -100,52 +100,21 @@ def load_model(
     """
     from refseg.models import build
 
+    if sources := foundation_sources(name):
+        network, words, info = load_foundation(*sources)
+        return network.to(device), words, info
     folder = locate_model(name)
     document = read_config(folder)
+    check_files(folder, document)
     model = build(config_of(folder, document))
     load_weights(model, read_tensors(folder / WEIGHTS), f"{folder / WEIGHTS}")
     return model.to(device).eval(), load_tokenizer(folder), document["info"]
 
 
-def locate_model(name: str | os.PathLike[str]) -> Path:
-    """The folder of a model: a local folder, a name that ships with the package, or a hub id (downloaded once)."""
-    if not isinstance(name, (str, os.PathLike)):
-        raise CheckpointError(f"a model is the name of packaged weights, a folder or a hub id, not {name!r}")
-    if not os.fspath(name):
-        raise CheckpointError("the model's name is empty; give the name of packaged weights, a folder or a hub id")
-    folder = Path(name)
-    recover_folder(folder)
-    if folder.is_dir():
-        return folder
-    if folder.is_file():
-        raise CheckpointError(f"{folder} is a file; a model is a folder with {CONFIG} and {WEIGHTS}")
-    text = os.fspath(name)
-    if re.fullmatch(r"[\w.-]+", text) and (PACKAGED / text).is_dir():
-        return PACKAGED / text
-    hub_id, at, revision = text.partition("@")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id) and not hub_id.startswith(".") and (not at or _REVISION(revision)):
-        return _download(hub_id, revision or None)
-    shipped = sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()) if PACKAGED.is_dir() else []
-    _check_preset(text, shipped)
-    raise CheckpointError(
-        f"{text}: no such model folder; give a folder, a hub id (owner/name or owner/name@revision)"
-        + (f" or a name that ships with refseg: {', '.join(shipped)}" if shipped else "")
-    )
-
-
-def _check_preset(name: str, shipped: list[str]) -> None:
-    """Raises `CheckpointError` where the name is a preset's, which is a configuration without weights."""
-    from refseg.models import preset_names
-    from refseg.official import SYSTEMS
-
-    if name not in preset_names():
-        return
-    system = name.partition("-")[0]
-    imported = f"turn the authors' checkpoint into one with `refseg import {system} FILE -o FOLDER`, or "
-    raise CheckpointError(
-        f"{name} is a preset, a configuration without weights; {imported if system in SYSTEMS else ''}train a model "
-        f"folder with `refseg train`, and give the folder; weights that ship with refseg: {', '.join(shipped)}"
-    )
+def check_model(name: str | os.PathLike[str]) -> None:
+    """Raises `CheckpointError` where a model is not there, without reading its weights."""
+    if not foundation_sources(name):
+        read_config(locate_model(name))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -155,14 +124,37 @@ def read_config(folder: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); a model folder holds {CONFIG}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(document, dict) or not {"format", "system", "config"} <= document.keys():
         raise CheckpointError(f"{path}: not the configuration of a refseg model (format, system and config are wanted)")
     if document["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {document['format']!r}; this version of refseg reads format {FORMAT}")
     document.setdefault("info", {})
+    tables = ("config", "info", SUMS)
+    if strange := [name for name in tables if not isinstance(document.get(name, {}), dict)]:
+        raise CheckpointError(f"{path}: {strange[0]} is a table of fields, not {type(document[strange[0]]).__name__}")
     return document
+
+
+def check_files(folder: Path, document: Mapping[str, Any], *, tensors: tuple[str, ...] = (WEIGHTS,)) -> None:
+    """Compare a model folder's files with the checksums in its config.json; folders of earlier versions have none.
+
+    Of the files of tensors only those named `tensors` are read, since a checkpoint has some that a model does not need.
+    Raises `CheckpointError` for a file that is not as it was written.
+    """
+    for name, wanted in document.get(SUMS, {}).items():
+        path = folder / Path(str(name)).name
+        if (path.suffix == ".safetensors" and name not in tensors) or not path.is_file():
+            continue
+        try:
+            found = digest(path)
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+        if found != wanted:
+            raise CheckpointError(
+                f"{path}: damaged or changed, its SHA-256 is not the one in {CONFIG}; get or copy the folder again"
+            )
 
 
 def config_of(folder: Path, document: Mapping[str, Any]) -> Any:
@@ -176,19 +168,5 @@ def config_of(folder: Path, document: Mapping[str, Any]) -> Any:
         )
     try:
         return config_from_dict({"system": system, **document["config"]})
-    except ConfigError as error:
+    except (ConfigError, RecursionError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-
-
-def _download(hub_id: str, revision: str | None = None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=_DOWNLOADED, ignore_patterns=_LEFT))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{hub_id}{f'@{revision}' if revision else ''}: no such folder here, and it cannot be had from the hub "
-            f"({reason}); check the name and the connection, or give a local folder"
-        ) from error

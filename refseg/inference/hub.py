@@ -18,6 +18,7 @@ from refseg.encoders.text.tokenizer import Tokenizer
 from refseg.errors import RefsegError
 from refseg.files import replacing_folder
 from refseg.inference.checkpoint import write_model
+from refseg.models.foundation.base import FoundationModel
 
 __all__ = ["CARD", "model_card", "push_to_hub", "save_pretrained"]
 
@@ -37,6 +38,8 @@ def save_pretrained(
 
     Raises `RefsegError` for an exported model (its folder is complete as it is) and where nothing can be written.
     """
+    if isinstance(model, FoundationModel):
+        raise RefsegError("a network of transformers is not saved here: copy its own folder, or name its repository")
     if not any(True for _ in model.parameters()):
         raise RefsegError("an exported model has no weights to save; copy the folder that it was loaded from")
     target = Path(folder)
@@ -127,6 +130,7 @@ def _input(config: Any) -> str:
         "warp": "stretched to {0} x {0} pixels",
         "letterbox": "in the middle of {0} x {0} pixels",
         "longest": "{0} pixels on the longer side",
+        "shrink": "as it is, up to {0} pixels on the longer side",
     }
     return ways[config.resize].format(config.size)
 

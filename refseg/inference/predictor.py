@@ -6,6 +6,8 @@
 >>> segmenter(["a.jpg", "b.jpg"], ["the cat", "the dog"])[1][0]     # lists in, lists out: [image][expression]
 >>> street = segmenter.encode("street.jpg")                         # the image is encoded once ...
 >>> street.ask("the red car").save("car.png")                       # ... and asked as often as you like
+>>> segmenter("photo.jpg", "a man beside a dog", phrases=["a man", "a dog"])[1].boxes     # a box and mask a phrase
+>>> segmenter.explain("photo.jpg", "two players on the left").sheet().save("explained.png")
 """
 
 from __future__ import annotations
@@ -27,14 +29,19 @@ from typing_extensions import Unpack
 
 from refseg.data.images import read_image
 from refseg.data.transforms import place_image
-from refseg.encoders.text.tokenizer import Reading, Tokenizer, read_sentence
+from refseg.encoders.text.phrases import Place, locate_phrases
+from refseg.encoders.text.tokenizer import Reading, Tokenizer, read_sentence, token_names
 from refseg.errors import RefsegError
 from refseg.geometry import Geometry
 from refseg.inference import DEFAULT_MODEL
-from refseg.inference.checkpoint import PACKAGED, load_model, locate_model
+from refseg.inference.checkpoint import load_model
+from refseg.inference.explain import Explanation, explain_output
 from refseg.inference.frames import DEFAULT_FPS
 from refseg.inference.hub import push_to_hub, save_pretrained
+from refseg.inference.locate import PACKAGED, locate_model, split_sources
+from refseg.inference.phrases import decode_phrases, phrase_answers
 from refseg.inference.postprocess import check_probability, postprocess
+from refseg.inference.proposals import Proposals, is_detections, over_proposals
 from refseg.inference.runtime.exported import is_exported, load_exported
 from refseg.inference.runtime.graphs import Runtime
 from refseg.inference.segmentation import Segmentation
@@ -58,25 +65,36 @@ def load(
     device: str | torch.device = "auto",
     precision: Precision = "float32",
     runtime: Runtime | Literal["torch"] | None = None,
+    proposals: Proposals | None = None,
 ) -> Segmenter:
     """A `Segmenter` from a model folder, the name of packaged weights (`list_models()`), or a hub id ("owner/name", or
     "owner/name@revision" with a branch, tag or commit).
 
     `device` is "auto" (a CUDA GPU, else Apple's, else the CPU), "cpu", "cuda", "cuda:1" or "mps". `runtime` says what
     runs the networks of a folder that `refseg export` wrote: "onnxruntime" or "openvino", on the CPU in float32; None
-    takes the one that the folder was made for, torch for other folders. Raises `RefsegError` when the device or the
-    runtime is not there, `CheckpointError` when the model is not, or its files are damaged.
+    takes the one that the folder was made for, torch for other folders. `proposals` has the system `instances` choose
+    among another model's instances ("facebook/sam3"), or those of a .json file of detections
+    (`refseg.inference.detections`). Raises `RefsegError` when the device or the runtime is not there, or the model does
+    not choose among instances, `CheckpointError` when the model is not there, or its files are damaged.
     """
     chosen = choose_device(device)  # before the weights are read: a wrong name should not cost that time
-    if runtime not in (None, "torch") or (runtime is None and is_exported(locate_model(model))):
+    alone = len(split_sources(model)) == 1
+    if runtime not in (None, "torch") or (runtime is None and alone and is_exported(locate_model(model))):
         if device != "auto" and chosen.type != "cpu":
             raise RefsegError(f"device {str(device)!r}: exported models run on the CPU; use 'cpu' or 'auto'")
         if precision != "float32":
             raise RefsegError(f"precision {precision!r}: exported models compute in float32")
+        if proposals is not None:
+            raise RefsegError("proposals: exported models have their own detector; give the folder that was exported")
         kind = cast(Runtime | None, runtime)
         return Segmenter(*load_exported(locate_model(model), kind), device="cpu")
     network, tokenizer, info = load_model(model)
     store_in(network, check_precision(precision))
+    if proposals is not None:
+        if isinstance(proposals, (str, os.PathLike)):
+            stored = is_detections(proposals)
+            proposals = Path(proposals) if stored else cast(Any, load(proposals, device, precision).model)
+        network = over_proposals(network, proposals)
     return Segmenter(network, tokenizer, info, device=str(chosen), precision=precision)
 
 
@@ -158,6 +176,8 @@ class _Placed:
     image: torch.Tensor
     pixel_mask: torch.Tensor
     geometry: Geometry
+    picture: Image.Image | None = None
+    """The original, kept for models that read it."""
 
 
 @dataclass(frozen=True)
@@ -221,11 +241,16 @@ class Segmenter:
     def __call__(
         self, images: Sequence[ImageLike], texts: Sequence[str], **options: Unpack[AskOptions]
     ) -> list[list[Segmentation]]: ...
+    @overload
+    def __call__(
+        self, images: ImageLike, texts: str, *, phrases: Sequence[Place], **options: Unpack[AskOptions]
+    ) -> list[Segmentation]: ...
     def __call__(
         self,
         images: ImageLike | Sequence[ImageLike],
         texts: str | Sequence[str],
         *,
+        phrases: Sequence[Place] | None = None,
         threshold: float | None = None,
         no_target_threshold: float | None = None,
         batch_size: int = 16,
@@ -236,11 +261,23 @@ class Segmenter:
         One image and one text give a `Segmentation`; a list (of images: also a tuple or an array (N, H, W, 3)) on one
         side gives a list; lists on both sides give a list for each image of the answers to each expression.
 
+        With `phrases` of one caption about one image: a list with an answer a phrase, as `EncodedImage.ask`.
+
         `answer.extra["remarks"]` says where an expression was cut and which words the model does not know; one of which
         it knows no word is answered with none. Raises `ImageError` for what is no image, `RefsegError` for empty
         expressions and options out of range.
         """
         several_images, several_texts = _is_list_of_images(images), not isinstance(texts, str)
+        if phrases is not None:
+            if several_images:
+                raise RefsegError("phrases belong to one caption about one picture; call once a picture")
+            options: AskOptions = {
+                "threshold": threshold,
+                "no_target_threshold": no_target_threshold,
+                "batch_size": batch_size,
+                "probabilities": probabilities,
+            }
+            return self.encode(cast(ImageLike, images)).ask(cast(str, texts), phrases=phrases, **options)
         thresholds = self._thresholds(threshold, no_target_threshold)
         with self._inference():
             expressions = self._expressions(texts)
@@ -256,6 +293,25 @@ class Segmenter:
         picture = read_image(image)
         with self._inference():
             return EncodedImage(self, picture, self._encode([self._place(picture)]))
+
+    def explain(
+        self,
+        image: ImageLike,
+        text: str,
+        *,
+        threshold: float | None = None,
+        no_target_threshold: float | None = None,
+    ) -> Explanation:
+        """The answer, and all that the system can show of the way to it: attention, minimap, responses, choices, as
+        far as it has them (`Output.maps`). Raises as calling does."""
+        picture = read_image(image)
+        thresholds = self._thresholds(threshold, no_target_threshold)
+        with self._inference():
+            encoded, expressions = self._encode([self._place(picture)]), self._expressions(text)
+            output = self._forward(encoded, expressions, [(0, 0)])
+            (answer,) = self._answers(output, encoded, expressions, [(0, 0)], thresholds, True)
+            words = token_names(self.tokenizer, expressions.texts[0])
+            return explain_output(output, 0, picture, answer, words, encoded.placed[0].geometry)
 
     def stream(
         self,
@@ -400,12 +456,18 @@ class Segmenter:
         return stack
 
     def _place(self, picture: Image.Image) -> _Placed:
-        return _Placed(*place_image(picture, self._network.config.input))
+        original = picture if getattr(self.model, "reads_pictures", False) else None
+        return _Placed(*place_image(picture, self._network.config.input), original)
 
     def _encode(self, placed: Sequence[_Placed]) -> _Images:
         images = torch.stack([entry.image for entry in placed]).to(self.device)
         pixel_mask = torch.stack([entry.pixel_mask for entry in placed]).to(self.device)
-        state = self._network.encode_image(images, pixel_mask) if self.late_fusion else None
+        pictures = [entry.picture for entry in placed if entry.picture is not None]
+        more = {"pictures": pictures} if pictures else {}
+        state = None
+        if self.late_fusion:
+            encode: Any = self._network.encode_image
+            state = encode(images, pixel_mask, **more)
         return _Images(placed, images, pixel_mask, state)
 
     def _expressions(self, texts: str | Sequence[str]) -> _Expressions:
@@ -458,16 +520,56 @@ class Segmenter:
         answers: list[Segmentation] = []
         for start in range(0, len(pairs), batch_size):
             chosen = pairs[start : start + batch_size]
-            answers += postprocess(
-                self._forward(images, expressions, chosen),
-                [images.placed[image].geometry for image, _ in chosen],
-                [expressions.texts[text] for _, text in chosen],
-                thresholds.mask,
-                thresholds.no_target,
-                input_size=(images.images.shape[-2], images.images.shape[-1]),
-                probabilities=probabilities,
-            )
+            output = self._forward(images, expressions, chosen)
+            answers += self._answers(output, images, expressions, chosen, thresholds, probabilities)
+        return answers
+
+    def _answers(
+        self,
+        output: Output,
+        images: _Images,
+        expressions: _Expressions,
+        pairs: Sequence[tuple[int, int]],
+        thresholds: Thresholds,
+        probabilities: bool,
+    ) -> list[Segmentation]:
+        answers = postprocess(
+            output,
+            [images.placed[image].geometry for image, _ in pairs],
+            [expressions.texts[text] for _, text in pairs],
+            thresholds.mask,
+            thresholds.no_target,
+            input_size=(images.images.shape[-2], images.images.shape[-1]),
+            probabilities=probabilities,
+        )
         return [_with_remarks(answer, read_sentence(self.tokenizer, answer.text)) for answer in answers]
+
+    def _ask_phrases(
+        self,
+        images: _Images,
+        caption: str,
+        phrases: Sequence[Place],
+        thresholds: Thresholds,
+        batch_size: int,
+        probabilities: bool,
+    ) -> list[Segmentation]:
+        """An answer a phrase of the caption about the only image."""
+        clean_text(caption)  # for its errors alone: it moves characters, which phrases are told by
+        caption = caption.encode("utf-8", "replace").decode("utf-8")
+        spans = locate_phrases(caption, phrases)
+        texts = [clean_text(caption[start:stop]) for start, stop in spans]
+        if not self._network.needs.reads_phrases:
+            expressions = self._expressions(texts)
+            pairs = [(0, number) for number in range(len(texts))]
+            return self._decode(images, expressions, pairs, thresholds, batch_size, probabilities)
+        size = (images.images.shape[-2], images.images.shape[-1])
+        answers: list[Segmentation] = []
+        seen = images.images, images.pixel_mask, images.state
+        for output in decode_phrases(self._network, self.tokenizer, *seen, caption, spans):
+            part = texts[len(answers) : len(answers) + len(output.mask_logits)]
+            geometry = images.placed[0].geometry
+            answers += phrase_answers(output, geometry, part, thresholds.mask, size, probabilities)
+        return answers
 
     def _forward(self, images: _Images, expressions: _Expressions, pairs: Sequence[tuple[int, int]]) -> Output:
         image_index, text_index = torch.tensor(pairs, device=self.device).unbind(dim=1)
@@ -492,20 +594,35 @@ class EncodedImage:
     def ask(self, texts: str, **options: Unpack[AskOptions]) -> Segmentation: ...  # type: ignore[overload-overlap]
     @overload
     def ask(self, texts: Sequence[str], **options: Unpack[AskOptions]) -> list[Segmentation]: ...
+    @overload
+    def ask(self, texts: str, *, phrases: Sequence[Place], **options: Unpack[AskOptions]) -> list[Segmentation]: ...
     def ask(
         self,
         texts: str | Sequence[str],
         *,
+        phrases: Sequence[Place] | None = None,
         threshold: float | None = None,
         no_target_threshold: float | None = None,
         batch_size: int = 16,
         probabilities: bool = False,
     ) -> Segmentation | list[Segmentation]:
-        """The answer to one expression, or a list of them for a list of expressions; options as in `AskOptions`."""
+        """The answer to one expression, or a list of them for a list of expressions; options as in `AskOptions`.
+
+        With `phrases` the expression is a caption, and there is an answer for each of its phrases: by their characters
+        (start, stop), stop exclusive, or as text, which stands where it occurs first, and named again where it occurs
+        again. A system that reads phrases in their caption (RefTR) decodes up to 16 of them together, and gives each
+        one box and one mask and never none. Any other system is asked each phrase as an expression of its own: the
+        caption decides only where the phrase is. Raises `RefsegError` for a phrase that is not in the caption and for
+        characters beyond it.
+        """
         _check_batch_size(batch_size)
         segmenter = self.segmenter
         thresholds = segmenter._thresholds(threshold, no_target_threshold)
         with segmenter._inference():
+            if phrases is not None:
+                if not isinstance(texts, str):
+                    raise RefsegError("phrases are parts of one caption: give one string")
+                return segmenter._ask_phrases(self._encoded, texts, phrases, thresholds, batch_size, probabilities)
             expressions = segmenter._expressions(texts)
             pairs = [(0, text) for text in range(len(expressions.texts))]
             answers = segmenter._decode(self._encoded, expressions, pairs, thresholds, batch_size, probabilities)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -69,6 +69,9 @@ class ChoosesInstances(Protocol):
 @runtime_checkable
 class AnswersClips(Protocol):
     """A model that answers one expression in all frames of a clip at once."""
+
+    def encode_clip(self, images: Float[Tensor, "F 3 H W"], pixel_mask: Bool[Tensor, "F H W"]) -> Any:
+        """What no expression changes of a clip's frames, seen together: a state for `decode_clip`."""
 
     def decode_clip(self, state: Any, text: TextFeatures) -> Output:
         """One answer a frame; `state` holds the frames."""
@@ -318,19 +321,25 @@ class _Parts:
             return
         model: Any = self.segmenter.model
         with self.segmenter._inference():
-            images = self.segmenter._encode([self.segmenter._place(frame.image) for frame in frames])
+            placed = [self.segmenter._place(frame.image) for frame in frames]
+            images, pixel_mask = (
+                torch.stack(parts).to(self.segmenter.device)
+                for parts in ([entry.image for entry in placed], [entry.pixel_mask for entry in placed])
+            )
+            state = model.encode_clip(images, pixel_mask)
             answers = []
             for place, text in enumerate(self.texts):
                 assert self.features is not None
-                output = model.decode_clip(images.state, self.features.select(torch.tensor([place])))
+                rows = torch.tensor([place], device=images.device)
+                output = model.decode_clip(state, self.features.select(rows))
                 answers.append(
                     postprocess(
                         output,
-                        [placed.geometry for placed in images.placed],
+                        [entry.geometry for entry in placed],
                         [text] * len(frames),
                         self.thresholds.mask,
                         self.thresholds.no_target,
-                        input_size=(images.images.shape[-2], images.images.shape[-1]),
+                        input_size=(images.shape[-2], images.shape[-1]),
                         probabilities=True,
                     )
                 )

@@ -150,7 +150,7 @@ def _paint(canvas: Image.Image, answer: Segmentation, opacity: float) -> Image.I
     pixels[edge] = colours[edge]
     painted = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(painted)
-    font = _font(_letter_height(canvas.size))
+    font = font_of(letter_height(canvas.size))
     for index, box in enumerate(boxes):
         _draw_box(draw, box, COLOURS[index % len(COLOURS)], line, painted.size)
         if len(boxes) > 1:
@@ -226,20 +226,20 @@ def _draw_number(
     draw.text((left + pad - extent[0], top + pad - extent[1]), number, fill=(0, 0, 0), font=font)
 
 
-def _letter_height(size: tuple[int, int]) -> int:
+def letter_height(size: tuple[int, int]) -> int:
     """Pixels of a letter for a drawing of (width, height): about thirty letters of caption in a line, and never a
     height that would cover a flat picture."""
     return max(14, round(min(size[0] / 28, size[1] / 9)))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
 def _caption(answer: Segmentation, size: tuple[int, int]) -> Image.Image:
     """A band as wide as the drawing: the expression in quotation marks, then the summary with its numbers."""
-    width, letters = size[0], _letter_height(size)
-    font = _font(letters)
+    width, letters = size[0], letter_height(size)
+    font = font_of(letters)
     pad = max(6, letters // 2)
     summary_line = (
         f"none: nothing in the picture matches (p = {answer.no_target_score:.2f})"
@@ -247,8 +247,8 @@ def _caption(answer: Segmentation, size: tuple[int, int]) -> Image.Image:
         else f"{summary(answer)}, score {answer.score:.2f}, p(none) = {answer.no_target_score:.2f}"
     )
     # More letters than this never fit, and measuring them would take its time.
-    lines = _wrap(f"“{answer.text[:2000]}”", font, width - 2 * pad)
-    summary_lines = _wrap(summary_line, font, width - 2 * pad)
+    lines = wrap(f"“{answer.text[:2000]}”", font, width - 2 * pad)
+    summary_lines = wrap(summary_line, font, width - 2 * pad)
     spacing = round(letters * 1.35)
     band = Image.new(
         "RGB", (width, 2 * pad + spacing * (len(lines) + len(summary_lines))), BAND_NONE if answer.no_target else BAND
@@ -260,7 +260,7 @@ def _caption(answer: Segmentation, size: tuple[int, int]) -> Image.Image:
     return band
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int = 4) -> list[str]:
+def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int = 4) -> list[str]:
     """The text in lines no wider than `width` pixels, at most `most` of them; what is left out ends in an ellipsis."""
     lines: list[str] = []
     current = ""

@@ -12,11 +12,13 @@ from refseg.metrics.counts import Row, count_masks
 from refseg.metrics.inputs import RecordsError
 from refseg.metrics.protocols import PROTOCOLS, Protocol, get_protocol
 from refseg.metrics.referring import Accumulator, rescore
-from refseg.metrics.scoring import Score, score
+from refseg.metrics.scoring import OWN_METRICS, Metric, Score, score, score_names
 
 __all__ = [
+    "OWN_METRICS",
     "PROTOCOLS",
     "Accumulator",
+    "Metric",
     "Protocol",
     "RecordsError",
     "Row",
@@ -27,4 +29,5 @@ __all__ = [
     "get_protocol",
     "rescore",
     "score",
+    "score_names",
 ]

@@ -35,13 +35,19 @@ def join_frames(predictions: list[Located], targets: list[Located], add: Add) ->
         frames_of = [
             Located(
                 next(iter(frames.values())).where,
-                {"id": video, "masks": [entry.value["mask"] for entry in frames.values()]},
+                {**_about(frames), "id": video, "masks": [entry.value["mask"] for entry in frames.values()]},
             )
             for video, frames in side.items()
             if frames
         ]
         joined.append(whole + frames_of)
     return joined[0], joined[1]
+
+
+def _about(frames: dict[str, Located]) -> dict[str, Any]:
+    """What every frame of a clip says of it: its video, and who wrote the sentence."""
+    fields = next(iter(frames.values())).value
+    return {name: fields[name] for name in ("picture", "kind", "protocol") if fields.get(name) is not None}
 
 
 def _is_frame(entry: Located) -> bool:

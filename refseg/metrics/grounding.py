@@ -5,9 +5,10 @@ Boxes are xyxy in pixels (or any one unit), K x 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -145,6 +146,57 @@ def grec_metrics(rows: Sequence[BoxRow], protocol: str | Protocol = "grec") -> d
     }
 
 
+RANKS = (1, 5, 10)
+"""How many best boxes of a phrase may hold the right one, for its recall at each."""
+
+
+@dataclass(frozen=True)
+class PhraseRow:
+    """One phrase, or one expression asked for a single box: the best IoU of its first 1, 5 and 10 boxes with its target
+    by the protocol's `phrase_boxes`; None where it has no target box."""
+
+    id: str
+    overlaps: tuple[float, ...] | None
+
+    def found(self, protocol: Protocol) -> dict[int, bool] | None:
+        """Whether one of the first k boxes is right, by k."""
+        if self.overlaps is None:
+            return None
+        level, strict = protocol.overlap_level, protocol.strict
+        right = [overlap > level if strict else overlap >= level for overlap in self.overlaps]
+        return dict(zip(RANKS, right, strict=True))
+
+    def to_dict(self, protocol: Protocol) -> dict[str, Any]:
+        """Plain JSON values: the metrics of this phrase alone."""
+        return {"id": self.id, **phrase_metrics([self], protocol)}
+
+
+def count_phrase(identity: str, boxes: Any, targets: Any, protocol: str | Protocol) -> PhraseRow:
+    """One phrase: `boxes` (K, 4) best first, `targets` (M, 4), both xyxy."""
+    protocol = get_protocol(protocol)
+    target = as_boxes(targets)
+    if not len(target):
+        return PhraseRow(identity, None)
+    if protocol.phrase_boxes == "merged":
+        target = np.concatenate([target[:, :2].min(0), target[:, 2:].max(0)])[None]
+    overlaps = box_iou(as_boxes(boxes), target).max(axis=1, initial=0.0)
+    return PhraseRow(identity, tuple(float(overlaps[:rank].max(initial=0.0)) for rank in RANKS))
+
+
+def phrase_metrics(rows: Sequence[PhraseRow], protocol: str | Protocol) -> dict[str, float]:
+    """Over the phrases that have a target box: Recall@1, 5 and 10, or of a protocol of single boxes Acc@0.5 and
+    box_mIoU, the mean IoU of the first box; nan where no phrase has one."""
+    protocol = get_protocol(protocol)
+    counted = [row for row in rows if row.overlaps is not None]
+    total = len(counted)
+    found = [row.found(protocol) or {} for row in counted]
+    shares = {rank: sum(each[rank] for each in found) / total if total else math.nan for rank in RANKS}
+    mean = math.fsum(row.overlaps[0] for row in counted if row.overlaps) / total if total else math.nan
+    if protocol.task == "box":
+        return {f"Acc@{protocol.overlap_level:.2g}": shares[1], "box_mIoU": mean}
+    return {f"Recall@{rank}": share for rank, share in shares.items()}
+
+
 def best_box_iou(boxes: Any, scores: Any, targets: Any) -> float | None:
     """IoU of the best-scored box (the first, where there are no scores) with the only target; None without one.
 
@@ -158,37 +210,3 @@ def best_box_iou(boxes: Any, scores: Any, targets: Any) -> float | None:
         return 0.0
     best = int(np.argmax(np.asarray(scores, dtype=np.float64))) if scores is not None else 0
     return float(box_iou(predicted[best : best + 1], target)[0, 0])
-
-
-def phrase_recall(
-    predictions: Sequence[Any],
-    targets: Sequence[Any],
-    ranks: Sequence[int] = (1, 5, 10),
-    boxes: Literal["any", "merged"] = "any",
-    level: float = 0.5,
-    strict: bool = False,
-) -> dict[str, float]:
-    """Recall@k of phrase grounding on Flickr30k Entities: a phrase is found when one of its k best boxes overlaps.
-
-    Args:
-        predictions: per phrase (K, 4) boxes, best first.
-        targets: per phrase (M, 4) boxes; a phrase without one is left out, as the data set's protocol does.
-        boxes: "any" compares with each of the phrase's boxes (Kamath et al., MDETR, 2021); "merged" with the one box
-            around them all (Plummer et al.).
-        level: least IoU; with `strict` an IoU of exactly this much is not enough, as in RefTR's code.
-    """
-    if len(predictions) != len(targets):
-        raise DataError(f"{len(predictions)} phrases are predicted, but {len(targets)} are target")
-    found, total = dict.fromkeys(ranks, 0), 0
-    for predicted, wanted in zip(predictions, targets, strict=True):
-        target = as_boxes(wanted)
-        if not len(target):
-            continue
-        total += 1
-        if boxes == "merged":
-            target = np.concatenate([target[:, :2].min(0), target[:, 2:].max(0)])[None]
-        overlaps = box_iou(as_boxes(predicted), target).max(axis=1, initial=0.0)
-        for rank in ranks:
-            best = overlaps[:rank].max(initial=-1.0)
-            found[rank] += bool(best > level if strict else best >= level)
-    return {f"Recall@{rank}": count / total if total else float("nan") for rank, count in found.items()}

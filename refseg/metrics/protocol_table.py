@@ -105,20 +105,25 @@ def fill(page: str, marker: str, content: str) -> str:
 def _mask(entry: Protocol) -> str:
     if entry.task == "boxes":
         return f"boxes of score ≥ {entry.score_threshold}"
-    if entry.task == "phrases":
-        return "boxes, best first"
-    if entry.task == "video":
-        return "given"
+    if entry.task in ("phrases", "box"):
+        return "boxes, best first" if entry.task == "phrases" else "the best box"
     sign = "≥" if entry.inclusive else ">"
-    return f"p {sign} {entry.threshold}, {entry.resized} resized, {entry.interpolation}"
+    merged = ", the likeliest object a pixel" if entry.objects == "merged" else ""
+    return f"p {sign} {entry.threshold}, {entry.resized} resized, {entry.interpolation}{merged}"
 
 
 def _resolution(entry: Protocol) -> str:
     if entry.task == "boxes":
         return f"{entry.box_overlap} IoU ≥ {entry.overlap_level}"
-    if entry.task == "phrases":
-        wanted = "any box of the phrase" if entry.phrase_boxes == "any" else "the box around the phrase's boxes"
+    if entry.task in ("phrases", "box"):
+        whose = "phrase" if entry.task == "phrases" else "expression"
+        wanted = f"any box of the {whose}" if entry.phrase_boxes == "any" else f"the box around the {whose}'s boxes"
         return f"{wanted}, IoU {'>' if entry.strict else '≥'} {entry.overlap_level}"
+    if entry.task == "video":
+        skipped = (
+            "" if entry.skipped_frames == (0, 0) else ", without {} first and {} last".format(*entry.skipped_frames)
+        )
+        return f"the picture's size, frame by frame{skipped}" + ("; the best answer" if entry.match_objects else "")
     if entry.resolution == "original":
         return "the picture's size"
     return "the network's input, targets " + ("from outlines" if entry.target == "polygons" else "by nearest")
@@ -127,7 +132,7 @@ def _resolution(entry: Protocol) -> str:
 def _none(entry: Protocol) -> str:
     if entry.task == "boxes":
         return "no box kept"
-    if entry.task in ("phrases", "video"):
+    if entry.task in ("phrases", "box"):
         return "-"
     who = f"under {entry.minimum_pixels} px" if entry.no_target_rule == "pixels" else "the prediction's own flag"
     what = {"mask": "clears the mask", "intersection": "zeroes I, keeps U", "none": "clears nothing"}[entry.gating]
@@ -174,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _read_json(path: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from error
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from refseg.errors import ConfigError, did_you_mean
+from refseg.plugins import Table
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -28,7 +29,8 @@ class Protocol:
     """How predictions become numbers.
 
     name, title, source: what it is called, in words, and the paper or code (with commit) that it reproduces.
-    task: what is compared: "masks", "boxes" (GREC), "phrases" (Flickr30k Entities) or "video" (DAVIS).
+    task: what is compared: "masks", "boxes" (all of an expression, GREC), "box" (the best one, REC), "phrases" (the
+        best ones of a caption's phrases, Flickr30k Entities) or "video" (DAVIS).
     headline: the metric that the source prints first.
 
     Making a mask from probabilities:
@@ -61,14 +63,19 @@ class Protocol:
         N_acc undefined.
     score_threshold, box_overlap, overlap_level: GREC: a box is kept from this score on; boxes are matched by
         "generalized" or "plain" IoU, at least this much.
-    phrase_boxes: phrases of several boxes: "any" of them, or the one box around them, "merged", is to be found.
+    phrase_boxes: targets of several boxes, of a phrase or under REC: "any" of them, or the one box around them,
+        "merged", is to be found.
     skipped_frames: video: frames left out at the start and the end of a clip; boundary_tolerance: of the diagonal.
+    objects: video: masks of one annotator's expressions about a video stay "apart", or are "merged": a pixel belongs to
+        the one with the largest probability above the threshold.
+    match_objects: video: each target is compared with the best answer to any of that annotator's expressions.
+    average: video: over all "expressions", or over "annotators", whose expressions are averaged before.
     """
 
     name: str
     title: str
     source: str
-    task: Literal["masks", "boxes", "phrases", "video"] = "masks"
+    task: Literal["masks", "boxes", "box", "phrases", "video"] = "masks"
     headline: str = "cIoU"
     threshold: float = 0.5
     inclusive: bool = False
@@ -96,6 +103,9 @@ class Protocol:
     phrase_boxes: Literal["any", "merged"] = "any"
     skipped_frames: tuple[int, int] = (0, 0)
     boundary_tolerance: float = 0.008
+    objects: Literal["apart", "merged"] = "apart"
+    match_objects: bool = False
+    average: Literal["expressions", "annotators"] = "expressions"
 
     def __post_init__(self) -> None:
         for name in ("threshold", "no_target_threshold", "score_threshold"):
@@ -117,7 +127,7 @@ class Protocol:
 
     def same_masks(self, other: Protocol) -> bool:
         """Whether predictions made for `other` are the ones that this protocol wants (only the counting differs)."""
-        names = ("task", "threshold", "inclusive", "resolution", "interpolation", "resized")
+        names = ("task", "threshold", "inclusive", "resolution", "interpolation", "resized", "objects")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
@@ -139,6 +149,8 @@ _MCN = {
     "precision_levels": _NUMPY_LEVELS,
     "strict": True,
 }
+
+_VIDEO = {"task": "video", "headline": "J&F", "empty_union": 1.0, "gating": "mask"}
 
 _TABLE = (
     Protocol(
@@ -248,6 +260,16 @@ _TABLE = (
         accuracy_without_no_target=0.0,
     ),
     Protocol(
+        "rec",
+        "REC: share of expressions whose one box has IoU > 0.5 with the target's (the box around several); of a system "
+        "that gives masks alone, the box around its mask",
+        "Yu et al.: MAttNet, CVPR 2018; Li, Sigal: Referring Transformer, NeurIPS 2021, section 4.3",
+        task="box",
+        headline="Acc@0.5",
+        strict=True,
+        phrase_boxes="merged",
+    ),
+    Protocol(
         "flickr30k",
         "Flickr30k Entities: share of phrases of which one of the k best boxes has IoU >= 0.5 with any of their boxes",
         "Kamath et al.: MDETR, ICCV 2021, any-box",
@@ -267,16 +289,44 @@ _TABLE = (
     ),
     Protocol(
         "davis",
-        "DAVIS: region similarity J and contour accuracy F, first and last frame left out",
+        "DAVIS: region similarity J and contour accuracy F, first and last frame left out, the mean over annotators; "
+        "an annotator's objects are merged",
         "Perazzi et al.: DAVIS, CVPR 2016; davisvideochallenge/davis2017-evaluation@30b698a, semi-supervised",
-        task="video",
-        headline="J&F",
-        empty_union=1.0,
         skipped_frames=(1, 1),
+        objects="merged",
+        average="annotators",
+        **_VIDEO,  # type: ignore[arg-type]
+    ),
+    Protocol(
+        "ref-davis17",
+        "Ref-DAVIS17 as ReferFormer's code has it scored: every frame, each object against the answer that fits it "
+        "best, the mean over annotators; an annotator's objects are merged",
+        "Wu et al.: ReferFormer, CVPR 2022; wjn922/ReferFormer@9a2d4f6, inference_davis.py and eval_davis.py; "
+        "davisvideochallenge/davis2017-evaluation@30b698a, unsupervised",
+        objects="merged",
+        match_objects=True,
+        average="annotators",
+        **_VIDEO,  # type: ignore[arg-type]
+    ),
+    Protocol(
+        "youtube-vos",
+        "Ref-YouTube-VOS: J and F over every annotated frame, the mean over expressions (the server's code is not "
+        "public)",
+        "Seo et al.: URVOS, ECCV 2020",
+        **_VIDEO,  # type: ignore[arg-type]
+    ),
+    Protocol(
+        "mevis",
+        "MeViS: J and F over every frame, the mean over expressions; nothing in both masks counts 1",
+        "Ding et al.: MeViS, ICCV 2023; henghuiding/MeViS@7869f22, tools/eval_mevis.py",
+        **_VIDEO,  # type: ignore[arg-type]
     ),
 )
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _TABLE}
+PROTOCOLS: dict[str, Protocol] = Table(
+    {protocol.name: protocol for protocol in _TABLE}, "refseg.protocols", lambda thing: isinstance(thing, Protocol)
+)
+"""The protocols by name: those above, and those of other packages (`refseg.plugins`)."""
 
 
 def get_protocol(protocol: str | Protocol) -> Protocol:

@@ -110,7 +110,10 @@ class Checker:
             try:
                 if not isinstance(name, str):
                     raise DataError(f"{name!r} is not a protocol")
-                fits = get_protocol(name).same_masks(self.protocol)
+                made_for = get_protocol(name)
+                # Answers to single frames may be counted as clips.
+                alone = made_for.task == "masks" and self.protocol.task == "video"
+                fits = alone or made_for.same_masks(self.protocol)
             except RefsegError as error:
                 self.add(entry.where, identity, str(error))
                 continue
@@ -150,13 +153,13 @@ class Checker:
     def _check_target(self, entry: Located, identity: str, fields: Mapping[str, Any], result: dict[str, Any]) -> None:
         mask = result.get("mask")
         if result["no_target"] is None:
-            if self.protocol.task in ("boxes", "phrases"):
+            if self.protocol.task in ("boxes", "box", "phrases"):
                 result["no_target"] = result["boxes"] is not None and not len(result["boxes"])
             else:
                 result["no_target"] = mask is not None and not mask.any()
         elif result["no_target"] and mask is not None and mask.any():
             self.add(entry.where, identity, f"no_target is true, but the mask has {int(mask.sum())} pixels")
-        if self.protocol.task == "boxes" and not result["no_target"] and not len(result["boxes"] or ()):
+        if self.protocol.task in ("boxes", "box") and not result["no_target"] and not len(result["boxes"] or ()):
             self.add(entry.where, identity, "no boxes, though the sentence has a target")
         result["about"] = {key: fields[key] for key in ABOUT if fields.get(key) is not None}
         picture = fields.get("picture", fields.get("image_id", fields.get("image")))

@@ -109,6 +109,11 @@ def metric_names(protocol: Protocol) -> list[str]:
     return ["cIoU", "gIoU", "mIoU", *map(precision_name, protocol.precision_levels), "N_acc", "T_acc", "mIoU_target"]
 
 
+_OF_ROWS = ("boundary_IoU", "pointing", "Acc@0.5", "box_mIoU")
+SOMETIMES = (*_OF_ROWS, "none_AP", "none_ECE")
+"""Metrics of scores whose rows hold what they need."""
+
+
 class Accumulator:
     """Update with rows one by one, merge with those of other processes, compute when all are in. Exact in any order."""
 
@@ -152,7 +157,7 @@ class Accumulator:
         fallback = self.protocol.accuracy_without_no_target
         if fallback is not None and not self.no_target:
             result["N_acc"] = result["T_acc"] = fallback
-        for name in ("boundary_IoU", "pointing", "Acc@0.5", "box_mIoU"):
+        for name in _OF_ROWS:
             if name in self.sums:
                 result[name] = self._ratio(name)
         if self.none_scores and 0 < self.no_target < self.sentences:

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from refseg.metrics.breakdown import breakdowns
+from refseg.metrics.clip_rows import ClipCounter, ClipRow, clip_breakdown, clip_metrics
 from refseg.metrics.counts import Row, count_masks
-from refseg.metrics.grounding import BoxRow, best_box_iou, count_boxes, grec_metrics, phrase_recall
+from refseg.metrics.grounding import (
+    BoxRow,
+    PhraseRow,
+    best_box_iou,
+    count_boxes,
+    count_phrase,
+    grec_metrics,
+    phrase_metrics,
+)
 from refseg.metrics.inputs import RecordProblem, RecordsError, located
 from refseg.metrics.protocols import Protocol, get_protocol
 from refseg.metrics.records import Checker
-from refseg.metrics.referring import Accumulator, judge
+from refseg.metrics.referring import SOMETIMES, Accumulator, judge, metric_names
+from refseg.plugins import Table
+
+Metric = Callable[[Sequence[Row], Protocol], float]
+"""A metric of one's own: the rows of all sentences and the protocol to a number, nan where it is not defined."""
+
+OWN_METRICS: dict[str, Metric] = Table({}, "refseg.metrics", callable)
+"""Metrics that other packages add to every score of masks, by name (`refseg.plugins`)."""
 
 
 class Score(dict[str, float]):
@@ -76,13 +94,32 @@ def score(
     protocol = get_protocol(protocol)
     checker = Checker(protocol)
     pairs = checker.pairs(located(predictions, "prediction"), located(targets, "target"))
-    count = {"masks": _score_masks, "boxes": _score_boxes, "phrases": _score_phrases, "video": _score_video}
+    count = {
+        "masks": _score_masks,
+        "boxes": _score_boxes,
+        "box": _score_phrases,
+        "phrases": _score_phrases,
+        "video": _score_video,
+    }
     result = count[protocol.task](pairs, protocol, boundary)
     if not checker.problems and not result.rows:
         checker.problems.append(RecordProblem("predictions and targets", "", "there are no records"))
     if checker.problems:
         raise RecordsError(checker.problems)
     return result
+
+
+def score_names(protocol: Protocol) -> list[str]:
+    """The metrics that a score under the protocol can have; some are there for some models and data only."""
+    if protocol.task == "boxes":
+        return list(grec_metrics([], protocol))
+    if protocol.task in ("box", "phrases"):
+        return list(phrase_metrics([], protocol))
+    if protocol.task == "video":
+        from refseg.metrics.video import video_metrics
+
+        return list(video_metrics([]))
+    return [*metric_names(protocol), *SOMETIMES, *OWN_METRICS]
 
 
 def make_row(identity: str, prediction: Mapping[str, Any], target: Mapping[str, Any], boundary: bool = False) -> Row:
@@ -107,7 +144,9 @@ def finish(accumulator: Accumulator, rows: list[Row]) -> Score:
     """The `Score` of what an accumulator counted."""
     protocol = accumulator.protocol
     saved = [{**row.to_dict(), **judge(row, protocol).to_dict()} for row in rows]
-    return Score(accumulator.compute(), protocol, accumulator.counts(), saved, breakdowns(rows, protocol))
+    metrics = accumulator.compute()
+    own = {name: float(metric(rows, protocol)) for name, metric in OWN_METRICS.items() if name not in metrics}
+    return Score({**metrics, **own}, protocol, accumulator.counts(), saved, breakdowns(rows, protocol))
 
 
 def finish_boxes(rows: list[BoxRow], protocol: Protocol) -> Score:
@@ -115,6 +154,20 @@ def finish_boxes(rows: list[BoxRow], protocol: Protocol) -> Score:
     without = sum(row.no_target for row in rows)
     counts = {"sentences": len(rows), "with_target": len(rows) - without, "no_target": without}
     return Score(grec_metrics(rows, protocol), protocol, counts, [row.to_dict() for row in rows])
+
+
+def finish_phrases(rows: list[PhraseRow], protocol: Protocol, no_target: int = 0) -> Score:
+    """The `Score` of phrases, or of single boxes, that were counted; `no_target` expressions mean nothing and are in no
+    number."""
+    with_boxes = sum(row.overlaps is not None for row in rows)
+    counts = {"phrases": len(rows), "with_boxes": with_boxes}
+    if protocol.task == "box":
+        counts = {"sentences": len(rows) + no_target, "with_target": with_boxes, "no_target": no_target}
+    saved = [
+        {name: value if isinstance(value, str) else _plain({name: value})[name] for name, value in row.items()}
+        for row in (each.to_dict(protocol) for each in rows)
+    ]
+    return Score(phrase_metrics(rows, protocol), protocol, counts, saved)
 
 
 def _score_masks(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, boundary: bool) -> Score:
@@ -138,42 +191,60 @@ def _score_boxes(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, bo
 
 def _score_phrases(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, boundary: bool) -> Score:
     """Boxes are taken best first by their scores, or as they stand; phrases without a box are in no number."""
-    names, predicted, target_boxes = [], [], []
+    rows, without = [], 0
     for identity, prediction, target in pairs:
-        boxes, scores = prediction["boxes"], prediction["scores"]
-        boxes = [] if boxes is None else list(boxes)
+        if protocol.task == "box" and target["no_target"]:
+            without += 1
+            continue
+        boxes, scores = prediction["boxes"] or [], prediction["scores"]
         if scores is not None:
             boxes = [boxes[place] for place in sorted(range(len(boxes)), key=lambda place: -scores[place])]
-        names.append(identity)
-        predicted.append(boxes)
-        target_boxes.append([] if target["boxes"] is None else target["boxes"])
+        rows.append(count_phrase(identity, boxes, target["boxes"] or [], protocol))
+    return finish_phrases(rows, protocol, without)
 
-    def recall(first: int, last: int) -> dict[str, float]:
-        return phrase_recall(
-            predicted[first:last],
-            target_boxes[first:last],
-            boxes=protocol.phrase_boxes,
-            level=protocol.overlap_level,
-            strict=protocol.strict,
-        )
 
-    counts = {"phrases": len(names), "with_boxes": sum(bool(len(boxes)) for boxes in target_boxes)}
-    saved = [{"id": name, **_plain(recall(place, place + 1))} for place, name in enumerate(names)]
-    return Score(recall(0, len(names)), protocol, counts, saved)
+def finish_clips(rows: list[ClipRow], protocol: Protocol) -> Score:
+    """The `Score` of clips that were counted. Raises `DataError` where a clip has no frame that counts."""
+    counts = {"objects": len(rows), "frames": sum(len(row.region) for row in rows)}
+    saved = [row.to_dict() for row in rows]
+    return Score(clip_metrics(rows, protocol), protocol, counts, saved, clip_breakdown(rows, protocol))
 
 
 def _score_video(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, boundary: bool) -> Score:
-    from refseg.metrics.video import clip_statistics, contour_accuracy, region_similarity, video_metrics
-
-    rows, clips, frames = [], [], 0
+    groups: dict[tuple[str, str | None], list[tuple[str, Any, Any, tuple[int, ...]]]] = {}
+    rows: list[ClipRow] = []
     for identity, prediction, target in pairs:
-        region = region_similarity(prediction["masks"], target["masks"])
-        contour = contour_accuracy(prediction["masks"], target["masks"], tolerance=protocol.boundary_tolerance)
-        statistics = tuple(clip_statistics(values, protocol.skipped_frames) for values in (region, contour))
-        clips.append((statistics[0], statistics[1]))
-        frames += len(region)
-        rows.append({"id": identity, "J": region.tolist(), "F": contour.tolist()})
-    return Score(video_metrics(clips), protocol, {"objects": len(rows), "frames": frames}, rows)
+        about = target.get("about", {})
+        key = (about.get("picture", identity), about.get("kind"))
+        said, meant = prediction["masks"], target["masks"]
+        if protocol.match_objects:  # which is about all clips of a video, kept as bits
+            packed = [np.packbits(masks, axis=None) for masks in (said, meant)]
+            groups.setdefault(key, []).append((identity, *packed, meant.shape))
+            continue
+        rows += _counted([identity], [said], [meant], protocol, key)
+    for key, members in groups.items():
+        ids, sides = (
+            [entry[0] for entry in members],
+            ([entry[1:3] for entry in members], [entry[3] for entry in members]),
+        )
+        said, meant = (
+            [
+                np.unpackbits(packed[side], count=math.prod(shape)).view(bool).reshape(shape)
+                for packed, shape in zip(*sides, strict=True)
+            ]
+            for side in range(2)
+        )
+        rows += _counted(ids, said, meant, protocol, key)
+    return finish_clips(rows, protocol)
+
+
+def _counted(
+    ids: list[str], said: list[Any], meant: list[Any], protocol: Protocol, key: tuple[str, str | None]
+) -> list[ClipRow]:
+    counter = ClipCounter(ids, protocol, *key)
+    for frame in range(len(meant[0])):
+        counter.update([masks[frame] for masks in said], [masks[frame] for masks in meant])
+    return counter.rows()
 
 
 def _plain(metrics: Mapping[str, float | int]) -> dict[str, float | int | None]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from refseg import config as configuration
 from refseg.errors import ConfigError, did_you_mean
+from refseg.plugins import Table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +25,7 @@ __all__ = [
     "config_to_dict",
     "preset",
     "preset_names",
+    "row_names",
 ]
 
 
@@ -71,7 +73,7 @@ class _Packaged(System):
         return type(config).__module__ == f"refseg.models.{self.name}.config" and super().configures(config)
 
 
-MODELS: dict[str, System] = {
+_OWN: dict[str, System] = {
     system.name: system
     for system in (
         _Packaged(
@@ -122,6 +124,11 @@ MODELS: dict[str, System] = {
             "MAttNet: Yu et al., MAttNet: Modular Attention Network for Referring Expression Comprehension, CVPR 2018",
         ),
         _Packaged(
+            "cris",
+            "CRISConfig",
+            "CRIS: Wang et al., CRIS: CLIP-Driven Referring Image Segmentation, CVPR 2022",
+        ),
+        _Packaged(
             "photo",
             "PhotoConfig",
             "Photo: ReLA's regions on a detector that knows what things are called (ours)",
@@ -134,6 +141,9 @@ MODELS: dict[str, System] = {
     )
 }
 
+MODELS: dict[str, System] = Table(_OWN, "refseg.systems", lambda thing: isinstance(thing, System))
+"""The systems by name: those of this package, and those of others that enter theirs (`refseg.plugins`)."""
+
 _RENAMED_PRESETS = {"rela-photo": "photo-rela"}
 _REMOVED_PRESETS = ("rela-photo-mobilenet", "vlt-photo")
 
@@ -144,23 +154,34 @@ def build(config: Any) -> nn.Module:
 
 
 def preset(name: str) -> Any:
-    """The configuration called "system-preset" ("rela-mini", "rela-camera-ready"). Raises `ConfigError` with the
-    nearest names."""
+    """The configuration called "system-preset" ("rela-mini", "rela-camera-ready"), or that of a row of a paper's
+    tables ("rela: table 4: 8x8 regions"). Raises `ConfigError` with the nearest names."""
     wanted = name.lower().replace("_", "-")
     for system in MODELS.values():
         for key, config in system.presets.items():
             if wanted == _preset_name(system, key):
                 return config
+        for row, config in system.ablations.items():
+            if _plain(name) == _plain(f"{system.name}: {row}"):
+                return config
     if wanted in _RENAMED_PRESETS:
         raise ConfigError(f"{name!r} is no preset any more; it is called {_RENAMED_PRESETS[wanted]!r} now")
     if wanted in _REMOVED_PRESETS:
         raise ConfigError(f"{name!r} is no preset any more; the nearest one is 'photo-rela'")
-    raise ConfigError(f"{name!r} is no preset; {did_you_mean(name, preset_names())}")
+    hint = did_you_mean(name, [*preset_names(), *row_names()])
+    if not hint.startswith("did you mean"):
+        hint = f"choose from {', '.join(preset_names())}, or a row of a table, which `refseg models` lists"
+    raise ConfigError(f"{name!r} is no preset and no row of a table; {hint}")
 
 
 def preset_names() -> list[str]:
-    """Every name that `preset` takes."""
+    """The names of all presets, "system-preset"."""
     return [_preset_name(system, key) for system in MODELS.values() for key in system.presets]
+
+
+def row_names() -> list[str]:
+    """The names of all rows of the papers' tables of ablations, "system: table: row"."""
+    return [f"{system.name}: {row}" for system in MODELS.values() for row in system.ablations]
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -175,6 +196,11 @@ def config_from_dict(values: Mapping[str, Any]) -> Any:
     if name not in MODELS:
         raise ConfigError(f"system={name!r} is unknown; {did_you_mean(str(name), list(MODELS))}")
     return configuration.from_dict(MODELS[name].config, rest)
+
+
+def _plain(name: str) -> str:
+    """A row's name as it is compared: without case and without doubled spaces."""
+    return " ".join(name.lower().split())
 
 
 def _preset_name(system: System, key: str) -> str:

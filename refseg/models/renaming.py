@@ -1,8 +1,9 @@
 """Authors' checkpoints: published names to ours by ordered rules, a strict fit that reports in the publisher's names,
-and what several systems' checkpoints have in common (BERT, ResNet, packed attention)."""
+and what several systems' checkpoints have in common (BERT, ResNet, Swin with LAVT's language, packed attention)."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.vision.resnet import ResNetConfig
+from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import CheckpointError, ConfigError
 
 __all__ = [
@@ -20,12 +22,15 @@ __all__ = [
     "convert",
     "count",
     "fit",
+    "language_swin_rules",
     "learned",
     "reading",
     "rename",
     "resnet_config",
     "resnet_rules",
     "split_attention",
+    "swin_config",
+    "without_kernels",
 ]
 
 Rule = tuple[str, str]
@@ -82,8 +87,10 @@ def convert(
 
 
 def fit(model: nn.Module, tensors: Mapping[str, Tensor], origin: Mapping[str, str], unexplained: Sequence[str]) -> None:
-    """Load `tensors` (our names) strictly; `origin` gives the published name of each, for the error."""
+    """Load `tensors` (our names) strictly but for the counters of batch normalisations, which say nothing; `origin` gives
+    the published name of each, for the error."""
     own = model.state_dict()
+    tensors = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")} | dict(tensors)
     problems = []
     strangers = [*unexplained, *(origin.get(name, name) for name in tensors if name not in own)]
     if strangers:
@@ -143,6 +150,42 @@ def bert_config(
         positions=len(state[f"{prefix}embeddings.position_embeddings.weight"]),
         **fields,
     )
+
+
+def swin_config(state: Mapping[str, Tensor], prefix: str) -> SwinConfig:
+    """The sizes of a Swin transformer whose names begin with `prefix`, under its authors' names."""
+    tables = [state[f"{prefix}layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in range(4)]
+    width = len(state[f"{prefix}patch_embed.proj.bias"])
+    first, second, third, fourth = (count(state, f"{prefix}layers.{stage}.blocks.") for stage in range(4))
+    return SwinConfig(
+        embed_dim=width,
+        depths=(first, second, third, fourth),
+        heads=(tables[0].shape[1], tables[1].shape[1], tables[2].shape[1], tables[3].shape[1]),
+        window=(math.isqrt(len(tables[0])) + 1) // 2,
+        mlp_ratio=len(state[f"{prefix}layers.0.blocks.0.mlp.fc1.bias"]) / width,
+        qkv_bias=f"{prefix}layers.0.blocks.0.attn.qkv.bias" in state,
+    )
+
+
+def language_swin_rules(prefix: str) -> list[Rule]:
+    """Rules for a Swin transformer behind `prefix` (a regular expression) into `vision`, and for the pixel-word
+    attention and gates of LAVT's code into `language_stages`, whose kernels of size 1 are matrices here."""
+    stage = prefix + r"layers\.(\d+)\."
+    fusion = stage + r"fusion\."
+    return [
+        (prefix + r"(patch_embed\..+|norm[0-3]\..+|layers\.\d+\.(?:blocks|downsample)\..+)", r"vision.\1"),
+        (fusion + r"vis_project\.0\.(\w+)", r"language_stages.fusions.\1.vision.\2"),
+        (fusion + r"image_lang_att\.f_(query|key|value)\.0\.(\w+)", r"language_stages.fusions.\1.\2.\3"),
+        (fusion + r"image_lang_att\.W\.0\.(\w+)", r"language_stages.fusions.\1.gathered.\2"),
+        (fusion + r"project_mm\.0\.(\w+)", r"language_stages.fusions.\1.output.\2"),
+        (stage + r"res_gate\.0\.weight", r"language_stages.gates.\1.inner.weight"),
+        (stage + r"res_gate\.2\.weight", r"language_stages.gates.\1.outer.weight"),
+    ]
+
+
+def without_kernels(name: str, value: Tensor) -> dict[str, Tensor]:
+    """A tensor of `language_stages`: convolutions of kernel 1 over a row of tokens are matrices here."""
+    return {name: value[..., 0] if value.ndim == 3 else value}
 
 
 def resnet_config(

@@ -15,18 +15,21 @@ __all__ = ["MLP", "Attention", "FeedForward", "TransformerLayer", "attend"]
 
 
 class Attention(nn.Module):
-    """Multi-head attention, products divided by sqrt(width / heads); queries, keys and values are projected apart, and
-    with `relu` they and the output are rectified after their projections."""
+    """Multi-head attention, products divided by the root of a head's width (`head_width`, or width / heads); queries,
+    keys and values are projected apart, and with `relu` they and the output are rectified after their projections."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0, relu: bool = False) -> None:
+    def __init__(
+        self, width: int, heads: int, dropout: float = 0.0, relu: bool = False, head_width: int | None = None
+    ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
+        if heads < 1 or (head_width is None and width % heads):
             raise ConfigError(f"heads={heads} does not divide width={width}")
         self.heads, self.dropout, self.relu = heads, dropout, relu
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        inner = width if head_width is None else heads * head_width
+        self.query = nn.Linear(width, inner)
+        self.key = nn.Linear(width, inner)
+        self.value = nn.Linear(width, inner)
+        self.output = nn.Linear(inner, width)
         for layer in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

@@ -106,7 +106,7 @@ class ConvNorm(nn.Module):
         self,
         inputs: int,
         outputs: int,
-        kernel: int,
+        kernel: int | tuple[int, int],
         norm: NormKind,
         stride: int = 1,
         relu: bool = True,
@@ -117,8 +117,9 @@ class ConvNorm(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        padding = dilation * (kernel // 2) if padding is None else padding
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        pads = (dilation * (sides[0] // 2), dilation * (sides[1] // 2)) if padding is None else (padding, padding)
+        self.conv = nn.Conv2d(inputs, outputs, sides, stride=stride, padding=pads, dilation=dilation, bias=False)
         self.norm = build_norm(norm, outputs, groups, eps)
         self.relu = relu
         self.slope = slope

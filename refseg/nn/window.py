@@ -1,4 +1,5 @@
-"""Self-attention inside square windows of a map, every other time shifted by half a window (Swin, section 3.2).
+"""Self-attention inside windows of a map or of a clip's maps, every other time shifted by half a window (Swin, section
+3.2; Video Swin, section 3.2).
 
 Tokens stay in reading order. A gather brings them into windows and another one brings them back, so that shifting,
 padding and partitioning are one copy. Padding is never multiplied: a zero token has the bias alone as its query, key
@@ -7,6 +8,7 @@ and value, so one extra row stands for all of it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -40,7 +42,7 @@ class WindowKind:
 
 @dataclass(frozen=True)
 class WindowLayout:
-    """Which token goes where, for the T tokens of one picture and one padding token after them.
+    """Which token goes where, for the T tokens of one picture or clip and one padding token after them.
 
     Rows are a token's query, key or value of one head: row (token * 3 + part) * heads + head. `gather` brings them into
     the order "kind part window head slot", of queries the real ones only. `scatter` brings rows "kind window head slot"
@@ -51,21 +53,27 @@ class WindowLayout:
     gather: Int[Tensor, " R"]
     scatter: Int[Tensor, " S"]
     padded: bool
+    slots: int
+    """n, of a window."""
 
 
 @lru_cache(maxsize=64)
-def window_layout(height: int, width: int, window: int, shift: int, heads: int, device: torch.device) -> WindowLayout:
-    """The layout of a `height` x `width` map, padded below and right to whole windows, then rolled by `shift`.
+def window_layout(
+    size: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], heads: int, device: torch.device
+) -> WindowLayout:
+    """The layout of tokens of `size` ((height, width), or (frames, height, width)), padded at the end of each axis to
+    whole windows, then rolled by `shift`.
 
     The padding is not masked: padded tokens are attended to like others (the published code does so), but ask nothing.
     """
     # Cached tensors may meet training later, so they must not become inference tensors.
     with torch.inference_mode(False):
-        tokens = height * width
-        slots, bands = _windows(height, width, window, shift)
+        tokens = math.prod(size)
+        slots, bands = _windows(size, window, shift)
         alike: dict[tuple[Any, ...], list[int]] = {}
         for index, (real, band) in enumerate(zip((slots < tokens).tolist(), bands.tolist(), strict=True)):
-            alike.setdefault((*real, *(rank - min(band) for rank in band)), []).append(index)
+            least = min(band)
+            alike.setdefault((*real, *(rank - least for rank in band)), []).append(index)
         kinds, gather, results = [], [], []
         head = torch.arange(heads)[:, None]
         for members in alike.values():
@@ -83,55 +91,65 @@ def window_layout(height: int, width: int, window: int, shift: int, heads: int, 
         scatter = torch.empty_like(rows)
         scatter[rows] = torch.arange(len(rows))
         padded = len(rows) < slots.numel() * heads
-        return WindowLayout(tuple(kinds), torch.cat(gather).to(device), scatter.to(device), padded)
+        return WindowLayout(tuple(kinds), torch.cat(gather).to(device), scatter.to(device), padded, slots.shape[1])
 
 
-def _windows(height: int, width: int, window: int, shift: int) -> tuple[Int[Tensor, "W n"], Int[Tensor, "W n"]]:
-    """The token in every slot of every window (height * width for padding), and the band of the rolled map it is in."""
-    rows, columns = -(-height // window), -(-width // window)
-    slots = torch.full((rows * window, columns * window), height * width)
-    slots[:height, :width] = torch.arange(height * width).view(height, width)
-    bands = torch.zeros(rows * window, columns * window, dtype=torch.long)
-    if shift:
-        slots = slots.roll((-shift, -shift), (0, 1))
-        for number, stretch in enumerate((slice(-window, -shift), slice(-shift, None)), start=1):
-            bands[stretch, :] += 3 * number
-            bands[:, stretch] += number
-    slots, bands = (
-        grid.view(rows, window, columns, window).transpose(1, 2).reshape(rows * columns, -1) for grid in (slots, bands)
-    )
+def _windows(
+    size: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...]
+) -> tuple[Int[Tensor, "W n"], Int[Tensor, "W n"]]:
+    """The token in every slot of every window (their number for padding), and the band of the rolled map it is in."""
+    axes, total = range(len(size)), math.prod(size)
+    counts = [-(-length // side) for length, side in zip(size, window, strict=True)]
+    slots = torch.full([count * side for count, side in zip(counts, window, strict=True)], total)
+    slots[tuple(slice(length) for length in size)] = torch.arange(total).view(size)
+    bands = torch.zeros_like(slots)
+    slots = slots.roll(tuple(-move for move in shift), tuple(axes))
+    for axis, (side, move) in enumerate(zip(window, shift, strict=True)):
+        for number, stretch in enumerate((slice(-side, -move), slice(-move, None)) if move else (), start=1):
+            bands[(slice(None),) * axis + (stretch,)] += 3 ** (len(size) - 1 - axis) * number
+    split = [number for pair in zip(counts, window, strict=True) for number in pair]
+    order = [2 * axis for axis in axes] + [2 * axis + 1 for axis in axes]
+    slots, bands = (grid.view(split).permute(order).reshape(math.prod(counts), -1) for grid in (slots, bands))
     return slots, bands
 
 
 class WindowAttention(nn.Module):
     """Multi-head attention with a learned bias for every offset between two tokens of a window."""
 
-    def __init__(self, width: int, heads: int, window: int, qkv_bias: bool = True) -> None:
+    def __init__(self, width: int, heads: int, window: tuple[int, ...], qkv_bias: bool = True) -> None:
         super().__init__()
         self.heads, self.window = heads, window
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        offsets = math.prod(2 * side - 1 for side in window)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def position_bias(self) -> Float[Tensor, "heads n n"]:
         """The bias of every pair: row is the query's slot, column the key's, both in reading order of the window."""
-        span, window = 2 * self.window - 1, self.window
-        table = self.relative_position_bias_table.view(span, span, self.heads).permute(2, 0, 1)
+        axes = tuple(range(1, len(self.window) + 1))
+        table = self.relative_position_bias_table.view(*(2 * side - 1 for side in self.window), self.heads)
         # bias[i, j] = table[i - j + window - 1] along each axis: with the table reversed, row i is the stretch of
         # `window` values that begins at window - 1 - i.
-        rows = table.flip(1, 2).unfold(1, window, 1).unfold(2, window, 1).flip(1, 2)
-        return rows.reshape(self.heads, window * window, window * window)
+        rows = table.movedim(-1, 0).flip(axes)
+        for axis, side in zip(axes, self.window, strict=True):
+            rows = rows.unfold(axis, side, 1)
+        slots = math.prod(self.window)
+        return rows.flip(axes).reshape(self.heads, slots, slots)
 
     def forward(self, tokens: Float[Tensor, "B T C"], layout: WindowLayout) -> Float[Tensor, "B T C"]:
-        """Attend inside the windows of `layout`."""
+        """Attend inside the windows of `layout`.
+
+        Where these are smaller than the window that the biases are for, pairs have those of its first slots, as in
+        Video Swin's published code: of fewer frames the right ones, of fewer rows or columns others.
+        """
         pictures, _, width = tokens.shape
-        slots, head_width = self.window * self.window, width // self.heads
+        slots, head_width = layout.slots, width // self.heads
         if layout.padded:
             tokens = F.pad(tokens, (0, 0, 0, 1))
         rows = _select(self.qkv(tokens).view(pictures, -1, head_width), layout.gather)
         # In low precision the bias lifts the scores to float32, where the softmax wants them.
-        bias = self.position_bias().float()
+        bias = self.position_bias()[:, :slots, :slots].float()
         attended, begin = [], 0
         for kind in layout.kinds:
             asking = slots if kind.queries is None else len(kind.queries)

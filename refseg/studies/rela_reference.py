@@ -107,7 +107,7 @@ def _block(
 ) -> Float[Tensor, "B T C"]:
     batch, _, channels = tokens.shape
     height, width = size
-    window, shift = block.attn.window, block.shift
+    window, shift = block.attn.window[0], block.shift[0]
     grid = block.norm1(tokens).view(batch, height, width, channels)
     grid = F.pad(grid, (0, 0, 0, -width % window, 0, -height % window))
     rows, columns = grid.shape[1:3]
@@ -126,7 +126,7 @@ def _attention(
     layer: WindowAttention, windows: Float[Tensor, "M n C"], mask: Float[Tensor, "W n n"] | None
 ) -> Float[Tensor, "M n C"]:
     count, slots, channels = windows.shape
-    heads, window = layer.heads, layer.window
+    heads, window = layer.heads, layer.window[0]
     qkv = layer.qkv(windows).reshape(count, slots, 3, heads, channels // heads).permute(2, 0, 3, 1, 4)
     query, key, value = qkv[0] * (channels // heads) ** -0.5, qkv[1], qkv[2]
     places = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)

@@ -306,5 +306,5 @@ def _merged(base: Any, changes: Any) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); delete it to make it anew") from error

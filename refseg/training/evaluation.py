@@ -9,8 +9,10 @@ from PIL import Image
 from torch import nn
 
 from refseg.data.sample import ReferringDataset, Sample
-from refseg.errors import ConfigError, DataError
+from refseg.errors import ConfigError, DataError, RefsegError
+from refseg.evaluation.clips import first_clips
 from refseg.inference.segmentation import Segmentation
+from refseg.metrics.protocols import get_protocol
 from refseg.training.monitor import Monitor
 from refseg.training.recipe import Recipe
 
@@ -27,11 +29,16 @@ class Evaluation:
         from refseg.evaluation.evaluate import evaluate_model
 
         if self.recipe.samples:
-            monitor.picture("answers", step, self._predictions(model, tokenizer))
+            sheet = self._predictions(model, tokenizer)
+            if sheet is not None:
+                monitor.picture("answers", step, sheet)
         return dict(evaluate_model(model, tokenizer, self.dataset, self.recipe.protocol))
 
-    def _predictions(self, model: nn.Module, tokenizer: Any) -> Image.Image:
-        """One sheet: a row a sentence, the target on the left and the prediction on the right."""
+    def _predictions(self, model: nn.Module, tokenizer: Any) -> Image.Image | None:
+        """One sheet: a row a sentence, the target on the left and the prediction on the right.
+
+        None where no picture can be read.
+        """
         from refseg.inference.predictor import Segmenter
         from refseg.inference.visualize import contact_sheet, overlay
 
@@ -39,9 +46,12 @@ class Evaluation:
         tiles = []
         for number in _spread(self.dataset, self.recipe.samples):
             sample = self.dataset[number]
-            image = sample.read_image()
-            tiles += [overlay(image, target_segmentation(sample)), overlay(image, segmenter(image, sample.text))]
-        return contact_sheet(tiles, columns=2)
+            try:
+                image, target = sample.read_image(), target_segmentation(sample)
+            except RefsegError:  # the score tells of it, and counts without
+                continue
+            tiles += [overlay(image, target), overlay(image, segmenter(image, sample.text))]
+        return contact_sheet(tiles, columns=2) if tiles else None
 
 
 def open_evaluation(recipe: Recipe) -> ReferringDataset:
@@ -65,13 +75,21 @@ def open_evaluation(recipe: Recipe) -> ReferringDataset:
             raise DataError(f"{root}: the split {evaluation.split!r} has no sentences")
     except DataError as error:
         raise DataError(f"evaluation: {error}; set evaluation.split, or evaluation.every=0 to train without") from error
+    if get_protocol(evaluation.protocol).task == "video":
+        return first_clips(dataset, videos=evaluation.pictures)
     groups = list(dataset.by_picture().values())[: evaluation.pictures or None]
     return dataset.subset([number for group in groups for number in group])
 
 
 def target_segmentation(sample: Sample) -> Segmentation:
-    """The annotation of a sample as a `Segmentation`, to draw beside the model's."""
-    mask = sample.mask()
+    """The annotation of a sample as a `Segmentation`, to draw beside the model's; the insides of boxes where an object
+    has no outline."""
+    if any(item.segmentation is None for item in sample.objects):
+        mask = np.zeros(sample.size, dtype=bool)
+        for left, top, right, bottom in sample.boxes().round().astype(int).clip(0).tolist():
+            mask[top:bottom, left:right] = True
+    else:
+        mask = sample.mask()
     none = float(sample.no_target)
     return Segmentation(
         mask, np.zeros((0, 4)) if sample.no_target else sample.boxes(), sample.no_target, none, 1 - none, sample.text

@@ -8,8 +8,11 @@ from typing import Any
 from torch import nn
 
 from refseg.encoders.text.bert import Bert
+from refseg.encoders.text.towers import TextTower
 from refseg.encoders.vision.resnet import RESNET18, RESNET50, RESNET101, ResNet
 from refseg.encoders.vision.swin import SWIN_B, SWIN_T, Swin
+from refseg.encoders.vision.towers import VisionTower
+from refseg.encoders.vision.video_swin import VIDEO_SWIN_B, VIDEO_SWIN_T, VideoSwin
 from refseg.encoders.vision.vit import VIT_B16, ViT
 from refseg.errors import ConfigError
 from refseg.nn.conv import FrozenBatchNorm
@@ -25,8 +28,22 @@ _SWINS = (
     (SWIN_T, "microsoft/swin-tiny-patch4-window7-224"),
     (SWIN_B, "microsoft/swin-base-patch4-window12-384-in22k"),
 )
+_VIDEO_SWINS = (
+    (VIDEO_SWIN_T, "swin_tiny_patch244_window877_kinetics400_1k.pth"),
+    (VIDEO_SWIN_B, "swin_base_patch244_window877_kinetics600_22k.pth"),
+)
+"""Files of the authors' release; the encoder reads an image Swin's weights, too."""
 _VITS = {14: "google/vit-base-patch16-224-in21k", 24: "google/vit-base-patch16-384"}
+_TOWERS = {
+    "clip": "openai/clip-vit-base-patch16",
+    "siglip": "google/siglip-base-patch16-512",
+    "dinov2": "facebook/dinov2-base",
+    "dinov3": "facebook/dinov3-vitb16-pretrain-lvd1689m",
+}
 _BERTS = {"bert": "google-bert/bert-base-uncased", "roberta": "FacebookAI/roberta-base"}
+
+
+_KNOWN = (Bert, ResNet, Swin, VideoSwin, ViT, VisionTower, TextTower)
 
 
 def check_initial_weights(model: nn.Module, recipe: Recipe) -> None:
@@ -40,7 +57,7 @@ def check_initial_weights(model: nn.Module, recipe: Recipe) -> None:
         return
     for part, given in (("vision", recipe.pretrained.vision), ("text", recipe.pretrained.text)):
         encoder = getattr(model, part, None)
-        if not isinstance(encoder, (Bert, ResNet, Swin, ViT)) or given not in (None, NOTHING):
+        if not isinstance(encoder, _KNOWN) or given not in (None, NOTHING):
             continue
         published, kind = _published(encoder), type(encoder).__name__
         remedy = f"add pretrained.{part}={published or 'FILE'} to the command (a hub id, a folder or a file)"
@@ -58,6 +75,8 @@ def _fixed(encoder: nn.Module, part: str, recipe: Recipe) -> str:
     """What of an encoder is never trained, in words; empty where all of it is."""
     if any(isinstance(module, FrozenBatchNorm) for module in encoder.modules()):
         return "the fixed normalisations"
+    if isinstance(encoder, (VisionTower, TextTower)) and encoder.config.freeze:
+        return "the frozen tower"
     for name, _ in encoder.named_parameters():
         full = f"{part}.{name}"
         rule = next((r for r in recipe.optimizer.groups if any(fnmatchcase(full, p) for p in r.names)), None)
@@ -70,12 +89,20 @@ def _published(encoder: Any) -> str | None:
     """The hub id of published weights that fit an encoder; None where there are none of its size."""
     own = encoder.config
     same: tuple[str, ...]
+    if isinstance(encoder, (VisionTower, TextTower)):
+        # Larger ones are as well known; the smallest stands for them.
+        return _TOWERS[own.family]
     if isinstance(encoder, ResNet):
         same = ("block", "widths", "depths", "stem", "stem_width")
         return next((name for size, name in _RESNETS if all(getattr(own, f) == getattr(size, f) for f in same)), None)
     if isinstance(encoder, Swin):
         same = ("embed_dim", "depths", "heads", "window")
         return next((name for size, name in _SWINS if all(getattr(own, f) == getattr(size, f) for f in same)), None)
+    if isinstance(encoder, VideoSwin):
+        same = ("embed_dim", "depths", "heads")
+        return next(
+            (name for size, name in _VIDEO_SWINS if all(getattr(own, f) == getattr(size, f) for f in same)), None
+        )
     if isinstance(encoder, ViT):
         same = ("patch", "width", "layers", "feedforward")
         return _VITS.get(own.grid) if all(getattr(own, f) == getattr(VIT_B16, f) for f in same) else None

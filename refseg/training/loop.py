@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, fields, is_dataclass, replace
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from torch import Tensor
 
 from refseg.config import to_toml
 from refseg.errors import ConfigError, RefsegError
-from refseg.files import recover_folder, write_text
+from refseg.files import locked, remove_leftovers, write_text
 from refseg.inference.checkpoint import save_model
 from refseg.models import build
+from refseg.precision import in_float32
 from refseg.training.ema import WeightEMA
+from refseg.training.epochs import in_steps
 from refseg.training.evaluation import Evaluation
-from refseg.training.interrupt import Interrupt
+from refseg.training.interrupt import Interrupt, reason_of
 from refseg.training.monitor import Monitor, time_text
 from refseg.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
 from refseg.training.recipe import Recipe, differences, read_recipe, recipe_to_dict
@@ -38,15 +40,29 @@ from refseg.training.setup import (
     check_folder,
     fit_vocabulary,
     load_pretrained,
+    scored_otherwise,
+    with_proposals,
+    worker_notice,
 )
 from refseg.training.source import Batches, open_pictures
-from refseg.training.state import Progress, load_state, save_state, seed_step
+from refseg.training.state import (
+    BEST,
+    FINAL,
+    LAST,
+    Progress,
+    check_not_lost,
+    find_checkpoint,
+    load_state,
+    save_state,
+    seed_step,
+)
+from refseg.training.workers import WorkerError
 
-LAST, BEST, FINAL = "last", "best", "final"
+LOCK = ".lock"
 
 
 class TrainingError(RefsegError):
-    """A run that cannot go on, such as one whose loss is not finite any more."""
+    """A run that cannot go on: its loss is not finite, its disk is full, a data worker was killed."""
 
 
 @dataclass(frozen=True)
@@ -63,29 +79,49 @@ def train(recipe: Recipe, resume: bool = False, on_step: Callable[[int, float], 
     """Run a recipe to its end, or until SIGTERM or SIGINT, and leave its folder so that it can be resumed.
 
     `on_step(step, loss)` is called after every optimiser step (from 1) with the loss over the whole batch. Raises
-    `ConfigError` and `CheckpointError` before the first step, `TrainingError` when the loss is not finite.
+    `ConfigError` and `CheckpointError` before the first step, and a `RefsegError` where another process writes into the
+    folder. Later, `TrainingError` when the loss or its gradient is not finite, and, with a checkpoint of the last whole
+    step, for what else ends a run: data that cannot be read, a worker that was killed, a full disk, too little memory.
     """
     folder = Path(recipe.output.folder)
     accelerator = build_accelerator(recipe)
     check_folder(folder, recipe, resume)
     check_pieces(recipe.data.pictures_per_batch, accelerator.num_processes, recipe.training.accumulation)
-    run = _Run(recipe, folder, accelerator, resume)
-    try:
-        with Interrupt() as interrupt:
-            return run.loop(interrupt, on_step)
-    finally:
-        run.monitor.close()
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            busy = f"{folder}: another run (process {{}}) writes there; wait for it, or choose another output.folder"
+            stack.enter_context(locked(folder / LOCK, busy))
+            # Whoever held the lock may have begun a run meanwhile, and whoever was killed left halves of files.
+            check_folder(folder, recipe, resume)
+            for place in (folder, folder / "samples"):
+                remove_leftovers(place)
+        try:
+            run = _Run(recipe, folder, accelerator, resume)
+        except BaseException:
+            # A mistake leaves nothing, where nothing was before.
+            with suppress(OSError):
+                if made and [path.name for path in folder.iterdir()] == [LOCK]:
+                    (folder / LOCK).unlink()
+                for place in made:
+                    place.rmdir()
+            raise
+        stack.callback(run.monitor.close)
+        interrupt = stack.enter_context(Interrupt())
+        return run.loop(interrupt, on_step)
 
 
 class _Run:
     """Everything a run holds between its steps."""
 
     def __init__(self, recipe: Recipe, folder: Path, accelerator: Any, resume: bool) -> None:
-        self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
         self.pictures = open_pictures(recipe.data)
-        recover_folder(folder / LAST)
-        # A run that was killed before its first checkpoint begins again.
-        saved = folder / LAST if resume and (folder / LAST).exists() else None
+        recipe = in_steps(recipe, self.pictures)
+        self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
+        saved, note = find_checkpoint(folder) if resume else (None, "")
+        if resume and saved is None:
+            # A run that was killed before its first checkpoint begins again.
+            check_not_lost(folder, read_recipe(folder / RECIPE).output.checkpoint_every)
         config = recipe.model_config()
         self.tokenizer = build_tokenizer(recipe, self.pictures, saved, config, accelerator)
         config = fit_vocabulary(config, self.tokenizer)
@@ -93,7 +129,8 @@ class _Run:
         network: Any = build(config)
         self.network = network
         notice = load_pretrained(self.network, recipe, self.tokenizer, resumed=saved is not None)
-        self.notices = [text for text in (notice, self.pictures.notice) if text]
+        self.network = with_proposals(self.network, recipe)
+        self.notices = [text for text in (note, notice, self.pictures.notice, worker_notice(recipe)) if text]
         groups = parameter_groups(self.network, recipe.optimizer)
         self.network.to(accelerator.device)
         self.ema = WeightEMA(self.network, recipe.training.ema_decay) if recipe.training.ema_decay else None
@@ -103,6 +140,10 @@ class _Run:
             self.progress = load_state(saved, self.network, optimizer, self.ema)
             if accelerator.scaler is not None and self.progress.scaler:
                 accelerator.scaler.load_state_dict(self.progress.scaler)
+            if self.progress.best is not None and (other := scored_otherwise(saved, recipe)):
+                self.progress.best = self.progress.best_step = None
+                self.notices.append(f"the best score so far was of another evaluation ({other}): the next one is best")
+        self.saved_step, self.whole = self.progress.step, True
         self.network.train()
         self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
@@ -125,7 +166,7 @@ class _Run:
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         trained = sum(parameter.numel() for parameter in self.parameters)
         self.monitor.say(
-            f"{self.recipe.model.preset}: {parameters / 1e6:.2f} M parameters ({trained / 1e6:.2f} M trained), "
+            f"{self.recipe.model_name}: {parameters / 1e6:.2f} M parameters ({trained / 1e6:.2f} M trained), "
             f"{self.accelerator.num_processes} x {self.accelerator.device.type}, run in {self.folder}"
         )
         for notice in self.notices:
@@ -154,6 +195,7 @@ class _Run:
                 for name, value in losses.items():
                     progress.sums[name] = progress.sums.get(name, 0.0) + value
                 progress.summed += 1
+                self.whole = True
                 self.monitor.advance(progress.step, losses["loss"], speed)
                 if progress.step % recipe.output.log_every == 0 or progress.step == recipe.training.steps:
                     left = elapsed / (progress.step - first_step) * (recipe.training.steps - progress.step)
@@ -167,12 +209,19 @@ class _Run:
                 done = progress.step == recipe.training.steps
                 if asked or done or progress.step % recipe.output.checkpoint_every == 0:
                     self._checkpoint()
-        except RuntimeError:
-            # A signal to the whole process group ends the data workers first, which the loader takes for an error.
-            if not interrupt.signal:
+        except TrainingError:
+            raise
+        except Exception as error:
+            if interrupt.signal and isinstance(error, WorkerError):
+                # A signal to the whole process group may end data workers before they know to leave it to the loop.
+                asked = interrupt.signal
+                self._checkpoint()
+            elif (reason := reason_of(error, self.folder)) is None:
+                self._rescue()
                 raise
-            asked = interrupt.signal
-            self._checkpoint()
+            else:
+                self._rescue()
+                raise TrainingError(f"the run ended after step {progress.step}: {reason}") from error
         finally:
             feed.close()
         if asked:
@@ -181,8 +230,41 @@ class _Run:
             self._finish()
         return Outcome(progress.step, progress.best, asked, self.folder)
 
+    def _rescue(self) -> None:
+        """A checkpoint of the last whole step of a run that cannot go on, where there is none yet."""
+        step = self.progress.step
+        try:
+            # The other processes are not waited for: they may never come.
+            if self.whole and step > self.saved_step and self.accelerator.is_main_process:
+                self._save_checkpoint()
+        except (RefsegError, OSError, RuntimeError) as problem:
+            self.monitor.say(f"no checkpoint of step {step}: {problem}")
+        if self.saved_step:
+            self.monitor.say(f"{self.folder / LAST} is of step {self.saved_step}; --resume goes on from there")
+
     def _step(self, feed: Iterator[Any]) -> tuple[dict[str, float], float, float]:
-        """One optimiser step: its losses over the whole batch, the gradient's norm, and seconds waited for data."""
+        """One optimiser step: its losses over the whole batch, the gradient's norm, and seconds waited for data.
+
+        A step that fails before its weights move leaves the model as it was, statistics of batches included.
+        """
+        statistics = {name: value.clone() for name, value in self.network.named_buffers()}
+        try:
+            losses, everyone, norm, waited = self._gradients(feed)
+        except Exception:
+            self.optimizer.zero_grad()
+            for name, value in self.network.named_buffers():
+                value.copy_(statistics[name])
+            raise
+        self.whole = False
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(self.network, self.progress.step)
+        self.progress.sentences += everyone
+        return losses, norm, waited
+
+    def _gradients(self, feed: Iterator[Any]) -> tuple[dict[str, float], int, float, float]:
+        """The losses over the whole batch, its sentences, the norm of the gradient before clipping, seconds waited."""
         recipe, accelerator, step = self.recipe.training, self.accelerator, self.progress.step
         set_lr(self.optimizer, lr_factor(self.recipe.schedule, step, recipe.steps))
         totals: dict[str, Tensor] = {}
@@ -205,13 +287,12 @@ class _Run:
         losses, everyone = self._across_processes(totals, sentences)
         if not math.isfinite(losses["loss"]):
             self._not_finite(losses)
-        norm = accelerator.clip_grad_norm_(self.parameters, recipe.clip_norm or math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.ema is not None:
-            self.ema.update(self.network, step)
-        self.progress.sentences += everyone
-        return losses, float(norm) if norm is not None else 0.0, waited
+        found = accelerator.clip_grad_norm_(self.parameters, recipe.clip_norm or math.inf)
+        norm = 0.0 if found is None else float(found)
+        # With a loss scaler, gradients that overflow are usual: it passes over the step and halves its scale.
+        if not math.isfinite(norm) and accelerator.scaler is None:
+            self._not_finite(losses, "the gradient")
+        return losses, everyone, norm, waited
 
     def _across_processes(self, totals: dict[str, Tensor], sentences: int) -> tuple[dict[str, float], int]:
         names = list(totals)
@@ -221,11 +302,11 @@ class _Run:
         *sums, count = values.tolist()
         return {n: v / self.accelerator.num_processes for n, v in zip(names, sums, strict=True)}, int(count)
 
-    def _not_finite(self, losses: dict[str, float]) -> None:
+    def _not_finite(self, losses: dict[str, float], what: str = "the loss") -> None:
         parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
         saved = self.folder / LAST
         raise TrainingError(
-            f"the loss is not finite at step {self.progress.step + 1} ({parts}): lower optimizer.lr, lengthen "
+            f"{what} is not finite at step {self.progress.step + 1} ({parts}): lower optimizer.lr, lengthen "
             "schedule.warmup_steps, lower training.clip_norm or use training.precision = float32"
             + (f"; {saved} holds the last checkpoint" if saved.exists() else "")
         )
@@ -284,14 +365,18 @@ class _Run:
             self._save(self.folder / BEST, {"score": known})
 
     def _checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            self._save_checkpoint()
+        self.accelerator.wait_for_everyone()
+
+    def _save_checkpoint(self) -> None:
         progress = self.progress
         if self.accelerator.scaler is not None:
             progress.scaler = self.accelerator.scaler.state_dict()
-        if self.accelerator.is_main_process:
-            optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-            state = replace(progress, sums=dict(progress.sums))
-            save_state(self.folder / LAST, self.network, self.tokenizer, optimizer, self.ema, state, self._info({}))
-        self.accelerator.wait_for_everyone()
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        state = replace(progress, sums=dict(progress.sums))
+        save_state(self.folder / LAST, self.network, self.tokenizer, optimizer, self.ema, state, self._info({}))
+        self.saved_step = progress.step
 
     def _finish(self) -> None:
         if self.accelerator.is_main_process:
@@ -315,16 +400,3 @@ class _Run:
             "seconds": round(progress.seconds, 1),
         }
         return {"training": training, **more}
-
-
-def in_float32(value: Any) -> Any:
-    """An `Output`, or anything in one, with every float tensor in float32: losses are not summed in 16 bits."""
-    if isinstance(value, Tensor):
-        return value.float() if value.is_floating_point() else value
-    if isinstance(value, dict):
-        return {key: in_float32(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(in_float32(item) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{item.name: in_float32(getattr(value, item.name)) for item in fields(value)})
-    return value

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from refseg.files import replacing, write_text
+from refseg.files import replacing, write_bytes
 from refseg.progress import progress
 
 LOG = "log.jsonl"
@@ -70,9 +72,12 @@ class Monitor:
         if not self.active:
             return
         self.stack.close()
+        # On a full disk there are lines that cannot be written any more; the run has said so.
+        with suppress(OSError):
+            self.log_file.close()
         if self.board is not None:
-            self.board.close()
-        self.log_file.close()
+            with suppress(OSError):
+                self.board.close()
 
 
 def time_text(seconds: float) -> str:
@@ -82,19 +87,28 @@ def time_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def last_step(log: Path) -> int:
+    """The last step that the whole lines of log.jsonl tell of; 0 where there is none."""
+    return max((step for step, _ in _lines(log)), default=0)
+
+
 def _keep_lines_until(path: Path, step: int) -> None:
-    """Drop log lines after `step`, and a line cut short by a kill: a resumed run writes them again."""
-    if not path.exists():
+    """Drop log lines after `step`, and a line cut short by a kill or damaged: a resumed run writes them again."""
+    if path.exists():
+        write_bytes(path, b"".join(line + b"\n" for _, line in takewhile(lambda pair: pair[0] <= step, _lines(path))))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Step and text of the lines up to the first that is none."""
+    try:
+        content = path.read_bytes()
+    except OSError:
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in content.split(b"\n"):
         try:
-            if json.loads(line)["step"] > step:
-                break
-        except (ValueError, KeyError, TypeError):
-            break
-        kept.append(line + "\n")
-    write_text(path, "".join(kept))
+            yield int(json.loads(line)["step"]), line
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
 
 
 def _board(folder: Path, first_step: int) -> Any:

@@ -30,7 +30,7 @@ class GroupRule(Config):
     names: tuple[str, ...] = ()
     lr_mult: NonNegativeFloat = 1.0
     "factor on the base learning rate"
-    weight_decay: float | None = None
+    weight_decay: NonNegativeFloat | None = None
     "instead of the optimiser's"
     decay_all: bool = False
     "decay norms, embeddings and bias tables of these parameters too"
@@ -52,7 +52,7 @@ class OptimizerConfig(Config):
     weight_decay: NonNegativeFloat = 0.05
     betas: tuple[DropRate, DropRate] = (0.9, 0.999)
     "adam and adamw"
-    epsilon: float = 1e-8
+    epsilon: PositiveFloat = 1e-8
     "adam and adamw"
     momentum: DropRate = 0.9
     "sgd"
@@ -68,8 +68,12 @@ class ScheduleConfig(Config):
     "optimiser steps over which the factor rises linearly from warmup_start to 1"
     warmup_start: Probability = 0.0
     "factor at the very first step of the warm-up; 1 means no warm-up at all"
-    milestones: tuple[int, ...] = ()
+    warmup_epochs: NonNegativeFloat = 0.0
+    "warmup_steps in epochs"
+    milestones: tuple[NonNegativeInt, ...] = ()
     "kind step: the factor is multiplied by `drop` at each of these steps"
+    milestone_epochs: tuple[NonNegativeFloat, ...] = ()
+    "milestones in epochs"
     drop: Annotated[float, Gt(0), Le(1)] = 0.1
     "kind step: what a milestone multiplies the learning rate by"
     power: PositiveFloat = 0.9
@@ -94,10 +98,11 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
             if not any(fnmatchcase(name, pattern) for name in names):
                 hint = did_you_mean(pattern, [*names, *sorted({name.partition(".")[0] + ".*" for name in names})])
                 raise ConfigError(f"optimizer.groups: {pattern!r} names no parameter of the model; {hint}")
-    spared = _spared(model)
+    spared, used = _spared(model), set()
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         rule = next((r for r in config.groups if any(fnmatchcase(name, p) for p in r.names)), None)
+        used.add(id(rule))
         if rule is not None and not rule.train:
             parameter.requires_grad_(False)
         if not parameter.requires_grad:
@@ -113,6 +118,11 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         group["names"].append(name)
     if not groups:
         raise ConfigError("optimizer.groups: no parameter is left to train")
+    if idle := [rule for rule in config.groups if id(rule) not in used]:
+        raise ConfigError(
+            f"optimizer.groups: every parameter that {list(idle[0].names)} name belongs to a group before it; put the "
+            "narrower one first"
+        )
     return list(groups.values())
 
 

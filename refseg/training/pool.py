@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from refseg.errors import ConfigError
 from refseg.files import cache_folder, write_text
 from refseg.training.recipe import DataRecipe
 
+_LOG = logging.getLogger(__name__)
 DRAWING = (
     "palette.py",
     *(f"generation/scenes/{name}.py" for name in ("backdrop", "draw", "figures", "objects", "pen", "scene", "world")),
@@ -32,6 +35,8 @@ DRAWING = (
 )
 """Files of the package that decide what scene n of a seed looks like and what is said of it."""
 RECORDS, INDEX, META = "scenes.bin", "index.bin", "pool.json"
+_ENTRY = 16
+"""Bytes of an entry of the index: length and checksum of a record, 64 bits each."""
 _TEXT_CAPACITY = 64 * 1024
 _MOST_OBJECTS = 32
 
@@ -45,9 +50,10 @@ class ScenePool:
     def __init__(
         self, folder: Path, count: int, size: int, key: dict[str, Any], draw: Callable[[int], list[Sample]]
     ) -> None:
+        self._open: tuple[int, FileIO, FileIO] | None = None
+        self._told = False
         self.folder, self.count, self.size, self.draw = folder, count, size, draw
         self.capacity = size * size * 3 + _MOST_OBJECTS * ((size * size + 7) // 8) + _TEXT_CAPACITY
-        self._open: tuple[int, Any, Any] | None = None
         self._prepare({"format": 2, "count": count, **key})
 
     @classmethod
@@ -70,34 +76,51 @@ class ScenePool:
         if not 0 <= index < self.count:
             raise IndexError(index)
         records, table = self._files()
-        length, checksum = (int(value) for value in table[index])
-        if 0 < length <= self.capacity:
-            record = bytes(records[index, :length])
-            if zlib.crc32(record) == checksum:
+        entry = _read(table, _ENTRY, index * _ENTRY)
+        if len(entry) == _ENTRY:
+            length, checksum = (int(value) for value in np.frombuffer(entry, np.int64))
+            record = _read(records, length, index * self.capacity) if 0 < length <= self.capacity else b""
+            if record and zlib.crc32(record) == checksum:
                 return _unpack(record)
         record = _pack(self.draw(index), self.size)
         if len(record) > self.capacity:
             raise ConfigError(
                 f"data.pool: scene {index} needs {len(record)} bytes, more than the {self.capacity} of a record"
             )
-        records[index, : len(record)] = np.frombuffer(record, dtype=np.uint8)
-        table[index] = (len(record), zlib.crc32(record))
+        try:
+            _write(records, record, index * self.capacity)
+            _write(table, np.array([len(record), zlib.crc32(record)], np.int64).tobytes(), index * _ENTRY)
+        except OSError as error:
+            # A full disk costs the time of drawing scenes again, not the run.
+            if not self._told:
+                _LOG.warning("scenes are not kept in %s any more: %s", self.folder, error.strerror)
+            self._told = True
         return _unpack(record)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Memory maps are opened again in every process.
+        # Files are opened again in every process.
         return {**self.__dict__, "_open": None}
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._open is not None:
+            for handle in self._open[1:]:
+                handle.close()
+        self._open = None
 
     def drawn(self) -> int:
         """How many scenes are there already."""
-        return int((self._files()[1][:, 0] > 0).sum())
+        table = np.frombuffer(_read(self._files()[1], self.count * _ENTRY, 0), np.int64)
+        return int((table[::2] > 0).sum())
 
     def _prepare(self, meta: dict[str, Any]) -> None:
         stored = self.folder / META
         if stored.exists():
             try:
                 found = dict(json.loads(stored.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, RecursionError) as error:
                 raise ConfigError(f"{stored}: not a pool's description ({error}); delete its folder") from error
             # Scenes of another version of the drawing code are good scenes; a folder that a person named may keep them.
             names = (meta.keys() | found.keys()) - {"drawing"}
@@ -108,19 +131,42 @@ class ScenePool:
                     "delete it or choose another folder"
                 )
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Opening for appending and truncating upwards never takes away what another process has just written.
-        for name, bytes_wanted in ((RECORDS, self.count * self.capacity), (INDEX, self.count * 16)):
-            with (self.folder / name).open("ab") as handle:
-                handle.truncate(bytes_wanted)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Opening for appending and truncating upwards never takes away what another process has just written.
+            for name, bytes_wanted in ((RECORDS, self.count * self.capacity), (INDEX, self.count * _ENTRY)):
+                with (self.folder / name).open("ab") as handle:
+                    handle.truncate(bytes_wanted)
+        except OSError as error:
+            raise ConfigError(f"data.pool: scenes cannot be kept in {self.folder} ({error.strerror})") from error
         write_text(stored, json.dumps(meta, indent=1) + "\n")
 
-    def _files(self) -> tuple[Any, Any]:
+    def _files(self) -> tuple[FileIO, FileIO]:
+        """The two files, open. Not memory maps: where the disk is full, or a file was cut short meanwhile, those end
+        the process with SIGBUS."""
         if self._open is None or self._open[0] != os.getpid():
-            records = np.memmap(self.folder / RECORDS, np.uint8, "r+", shape=(self.count, self.capacity))
-            table = np.memmap(self.folder / INDEX, np.int64, "r+", shape=(self.count, 2))
+            try:
+                records, table = (FileIO(self.folder / name, "r+b") for name in (RECORDS, INDEX))
+            except OSError as error:
+                raise ConfigError(
+                    f"data.pool_folder: {self.folder} is not whole ({error.strerror}: {error.filename}); delete it"
+                ) from error
+            self._close()
             self._open = (os.getpid(), records, table)
         return self._open[1], self._open[2]
+
+
+def _read(handle: FileIO, length: int, offset: int) -> bytes:
+    """The bytes that are there, which may be fewer."""
+    handle.seek(offset)
+    return handle.read(length) or b""
+
+
+def _write(handle: FileIO, content: bytes, offset: int) -> None:
+    """Raises `OSError` also where only a part could be written."""
+    handle.seek(offset)
+    while content:
+        content = content[handle.write(content) or 0 :]
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,26 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
 
 from refseg.config import (
     Config,
     DropRate,
+    NonEmptyStr,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     from_dict,
     override,
-    read_toml,
     to_dict,
 )
-from refseg.errors import ConfigError
+from refseg.errors import ConfigError, did_you_mean
+from refseg.evaluation.leaderboard.experiments import data_set
 from refseg.generation.augment import AugmentConfig
+from refseg.training.layers import drop_twins, named, read_layers
 from refseg.training.optimizer import OptimizerConfig, ScheduleConfig
 
 RENAMED = {
@@ -45,12 +49,19 @@ RENAMED = {
 """Former names of fields, dotted, and what they are called now."""
 
 
+Steps = Annotated[int, Ge(1), Le(10**9)]
+StepsOrNever = Annotated[int, Ge(0), Le(10**9)]
+BatchCount = Annotated[int, Ge(1), Le(65536)]
+SceneSide = Annotated[int, Ge(16), Le(4096)]
+WorkerCount = Annotated[int, Ge(0), Le(1024)]
+
+
 @dataclass(frozen=True)
 class ModelRecipe(Config):
     """Which model: a preset and the fields that differ from it."""
 
-    preset: str = "rela-mini"
-    "name of a preset as `refseg models` lists them"
+    preset: str | None = None
+    "name of a preset as `refseg models` lists them; left out it is what `pretrained.model` is, or else rela-mini"
     overrides: dict[str, Any] = field(default_factory=dict)
     "fields of the preset's configuration that this run changes, nested as there"
 
@@ -60,13 +71,15 @@ class PretrainedRecipe(Config):
     """Where weights come from before the first step; names are local folders or hub ids."""
 
     model: str | None = None
-    "a whole model (folder or hub id) of the same configuration, with its vocabulary, to go on from"
+    "a whole model (packaged name, folder or hub id) with its vocabulary to go on from, of the same configuration"
     allow_missing: tuple[str, ...] = ()
     "patterns of parameters that `model` may lack, such as mask_head.*; they keep their initial values"
     vision: str | None = None
     "weights of the visual encoder (a folder, file or hub id), or none for one that is to learn from nothing"
     detector: str | None = None
     "weights (packaged name, folder or hub id) of a model that has a detector, such as instances, for one that proposes"
+    proposals: str | None = None
+    "a model (hub id or folder) among whose instances the system `instances` learns to choose, such as facebook/sam3"
     text: str | None = None
     "weights of the text encoder (a folder, file or hub id), or none for one that is to learn from nothing"
     glove: str | None = None
@@ -77,7 +90,7 @@ class PretrainedRecipe(Config):
 class SourceRecipe(Config):
     """One of several sources of pictures; without `root` it is the drawn scenes that `[data]` describes."""
 
-    root: str | None = None
+    root: NonEmptyStr | None = None
     "folder of a data set in the published format"
     dataset: str | None = None
     split_by: str | None = None
@@ -90,7 +103,7 @@ class SourceRecipe(Config):
 class DataRecipe(Config):
     """What the model learns from: drawn scenes, or with `root` a data set in the published format."""
 
-    root: str | None = None
+    root: NonEmptyStr | None = None
     "folder of a data set in the published format (RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO); without it scenes are drawn"
     dataset: str | None = None
     "name of the data set inside root; needed when there are several"
@@ -100,18 +113,22 @@ class DataRecipe(Config):
     "what is learnt from; left out it is train or, in a data set without such a split, everything (and the run says so)"
     seed: NonNegativeInt = 0
     "drawn scenes: the seed of the world; evaluation draws from the split `val` of the same seed"
-    size: PositiveInt = 320
+    size: SceneSide = 320
     "drawn scenes: side in pixels"
-    sentences: PositiveInt = 16
+    sentences: BatchCount = 16
     "drawn scenes: sentences a scene is drawn with"
     plus: bool = False
     "drawn scenes: without absolute location, as in RefCOCO+"
-    pool: NonNegativeInt = 0
+    pool: StepsOrNever = 0
     "drawn scenes: this many scenes, drawn once and kept on disk, instead of endlessly many"
-    pool_folder: str | None = None
+    pool_folder: NonEmptyStr | None = None
     "where the pool is kept, also when the drawing code changes; without it in the user's cache, one for each version"
+    frames: BatchCount = 1
+    "data sets of video: successive frames that are learnt from together as a clip; 1 learns from each on its own"
     unit: Literal["picture", "sentence"] = "picture"
     "what is shuffled: pictures, each with sentences_per_picture of its sentences; or every sentence on its own"
+    exclude: tuple[str, ...] = ()
+    "files that list pictures which are not learnt from: reports of `refseg data leak --json`, or a number a line"
     sources: tuple[SourceRecipe, ...] = ()
     "several sources of pictures, mixed by weight, instead of `root` or drawn scenes alone"
     balance: bool = False
@@ -120,17 +137,17 @@ class DataRecipe(Config):
     "data sets on disk: the objects that a picture's sentences are about stand for all its objects (for `model.tags`)"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     "how pictures and sentences of training are changed"
-    pictures_per_batch: PositiveInt = 8
+    pictures_per_batch: BatchCount = 8
     "pictures in one optimiser step over all processes and accumulation steps (unit sentence: sentences)"
-    sentences_per_picture: PositiveInt = 4
+    sentences_per_picture: BatchCount = 4
     "unit picture: sentences drawn for each picture in a batch, without repetition"
-    workers: NonNegativeInt = 0
-    "processes that prepare batches beside each training process; 0 prepares them in the loop"
+    workers: WorkerCount = 0
+    "processes that prepare batches beside each training process, at most one a processor; 0 prepares them in the loop"
     vocabulary: str | None = None
     "file with one word a line; without it the vocabulary is learnt from the training sentences"
-    vocabulary_pictures: PositiveInt = 500
+    vocabulary_pictures: Steps = 500
     "drawn scenes: scenes whose sentences the vocabulary is learnt from"
-    vocab_min_count: int = 1
+    vocab_min_count: PositiveInt = 1
     "how often a word must occur to enter the learnt vocabulary"
     vocab_extra_file: str | None = None
     "file whose words, the first of each line, are added to the learnt vocabulary, such as one of word vectors"
@@ -146,19 +163,28 @@ class DataRecipe(Config):
             raise ConfigError("dataset: names a data set inside data.root, which is not given")
         if self.sources and (self.root is not None or self.unit == "sentence"):
             raise ConfigError("sources: stands for data.root, and needs data.unit = picture")
+        if self.frames > 1:
+            if self.root is None:
+                raise ConfigError("frames: clips are read from a data set of video in data.root")
+            if self.augment or self.exclude or self.tag_spoken:
+                raise ConfigError("frames: clips are not augmented; augment, exclude and tag_spoken are of pictures")
 
 
 @dataclass(frozen=True)
 class TrainingRecipe(Config):
     """The run itself."""
 
-    steps: PositiveInt = 1000
+    steps: Steps = 1000
     "optimiser steps"
-    seed: int = 0
+    epochs: NonNegativeFloat = 0.0
+    "data sets on disk: passes over the data, in the place of steps; 0 takes steps"
+    epoch_of: Literal["item", "object", "sentence"] = "item"
+    "what a pass reads once: the items of data.unit, the things that sentences are about, or the sentences"
+    seed: NonNegativeInt = 0
     "of the first weights, the order of the data, dropout and drop path"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     "autocast of the forward pass; losses, weights and optimiser stay in float32"
-    accumulation: PositiveInt = 1
+    accumulation: BatchCount = 1
     "pieces that a batch is cut into, so that it fits the memory"
     clip_norm: NonNegativeFloat = 1.0
     "largest L2 norm of the gradient over all trained parameters; 0 does not clip"
@@ -172,30 +198,43 @@ class TrainingRecipe(Config):
 class EvaluationRecipe(Config):
     """Scoring during training."""
 
-    every: NonNegativeInt = 0
+    every: StepsOrNever = 0
     "optimiser steps between evaluations; 0 evaluates never"
-    root: str | None = None
+    every_epochs: NonNegativeFloat = 0.0
+    "the same in epochs"
+    root: NonEmptyStr | None = None
     "folder of another data set than the training's"
     dataset: str | None = None
     split_by: str | None = None
     split: str = "val"
     pictures: NonNegativeInt = 100
-    "the first so many pictures of the split; 0 means all of them (drawn scenes: 1 or more)"
+    "the first so many pictures (protocols of video: videos) of the split; 0 means all (drawn scenes: 1 or more)"
     protocol: str = "native"
     metric: str = "gIoU"
     "the number that decides which checkpoint is the best"
-    samples: NonNegativeInt = 4
+    samples: Annotated[int, Ge(0), Le(1000)] = 4
     "pictures with answers that are drawn at each evaluation; 0 draws none"
+
+    def check(self) -> None:
+        from refseg.metrics import get_protocol, score_names
+
+        try:
+            protocol = get_protocol(self.protocol)
+        except ConfigError as error:
+            raise ConfigError(f"protocol: {error}") from error
+        names = score_names(protocol)
+        if (self.every or self.every_epochs) and self.metric not in names:
+            raise ConfigError(f"metric: {self.metric!r} is none of {protocol.name}; {did_you_mean(self.metric, names)}")
 
 
 @dataclass(frozen=True)
 class OutputRecipe(Config):
     """Where the run is kept."""
 
-    folder: str = "runs/train"
-    log_every: PositiveInt = 20
+    folder: NonEmptyStr = "runs/train"
+    log_every: Steps = 20
     "optimiser steps between lines of log.jsonl"
-    checkpoint_every: PositiveInt = 500
+    checkpoint_every: Steps = 500
     "optimiser steps between checkpoints; one is always written at the end and when the run is stopped"
     half: bool = False
     "weights of `best` and `final` in 16 bits"
@@ -215,11 +254,25 @@ class Recipe(Config):
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     output: OutputRecipe = field(default_factory=OutputRecipe)
 
+    @property
+    def model_name(self) -> str:
+        """What the model's configuration is called: a preset, or the weights that the run goes on from."""
+        return self.model.preset or self.pretrained.model or "rela-mini"
+
     def model_config(self) -> Any:
-        """The configuration of the model: the preset with this recipe's fields in it."""
+        """The configuration of the model: the preset's, or that of the weights to go on from where the recipe names no
+        preset, with this recipe's fields in it."""
         from refseg.models import config_from_dict, config_to_dict, preset
 
-        return config_from_dict(_merge(config_to_dict(preset(self.model.preset)), self.model.overrides))
+        if self.model.preset is None and self.pretrained.model is not None:
+            from refseg.inference.checkpoint import read_config
+            from refseg.inference.locate import locate_config
+
+            document = read_config(locate_config(self.pretrained.model))
+            base = {"system": document["system"], **document["config"]}
+        else:
+            base = config_to_dict(preset(self.model_name))
+        return config_from_dict(_merge(base, self.model.overrides))
 
 
 def parse_recipe(values: dict[str, Any]) -> Recipe:
@@ -243,12 +296,33 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def read_recipe(path: str | Path, assignments: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """The recipe in a TOML file with assignments such as `data.root=DIR` put in."""
+def read_recipe(
+    path: str | Path,
+    assignments: list[str] | tuple[str, ...] = (),
+    preset: str | None = None,
+    data: str | None = None,
+) -> Recipe:
+    """The recipe in a TOML file, and in those that it extends, with assignments such as `data.root=DIR` put in.
+
+    `preset` is another model (a preset's name, or a row's of a paper's tables), `data` another data set (a name of
+    `refseg.evaluation.leaderboard.experiments.DATA`); see `refseg.training.layers`.
+    """
     try:
-        return parse_recipe(override(read_toml(path), assignments))
+        values = named(read_layers(path), preset, data)
+        given = override({}, assignments)
+        return _with_words(parse_recipe(override(drop_twins(values, given), assignments)), data)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+
+
+def _with_words(recipe: Recipe, data: str | None) -> Recipe:
+    """The recipe with as many words a sentence as the data set's sentences want."""
+    text = getattr(recipe.model_config(), "text", None)
+    least = 0 if data is None else data_set(data).least_words
+    if not 0 < getattr(text, "max_words", least) < least or "max_words" in recipe.model.overrides.get("text", {}):
+        return recipe
+    overrides = _merge(recipe.model.overrides, {"text": {"max_words": least}})
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, overrides=overrides))
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

@@ -16,17 +16,20 @@ from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.glove import first_words
 from refseg.encoders.text.glove_transformer import GloveTransformer
 from refseg.encoders.text.recurrent import RecurrentText
-from refseg.encoders.text.tokenizer import Tokenizer, WordTokenizer, load_tokenizer
+from refseg.encoders.text.tokenizer import ByteTokenizer, Tokenizer, WordTokenizer, load_tokenizer
+from refseg.encoders.text.towers import TextTowerConfig
 from refseg.encoders.vision.darknet import DarkNet
 from refseg.errors import CheckpointError, ConfigError
 from refseg.generation.language.lexicon import TOKENS
-from refseg.inference.checkpoint import locate_model
+from refseg.inference.checkpoint import read_config
+from refseg.inference.locate import locate_model
 from refseg.models.mattnet.model import MAttNet
 from refseg.models.photo.model import Photo
+from refseg.processors import at_most
 from refseg.state_dicts import load_weights, read_tensors
 from refseg.training.concept_shares import fill_shares
 from refseg.training.initial_weights import NOTHING, check_initial_weights
-from refseg.training.recipe import Recipe, differences, read_recipe
+from refseg.training.recipe import Recipe, differences, read_recipe, recipe_to_dict
 from refseg.training.sampling import Pictures
 
 RECIPE = "recipe.toml"
@@ -67,6 +70,27 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         raise CheckpointError(f"{stored}: the run is of another model than the recipe ({', '.join(models)})")
 
 
+def scored_otherwise(saved: Path, recipe: Recipe) -> str:
+    """The first field of the recipe, dotted, that makes its scores other numbers than those of the checkpoint `saved`;
+    "" where there is none."""
+    stored = read_config(saved)["info"].get("training", {}).get("recipe", {})
+    wanted = recipe_to_dict(recipe)
+    tables = {"evaluation": ("metric", "protocol", "root", "dataset", "split_by", "split", "pictures")}
+    if recipe.evaluation.root is None:
+        tables["data"] = ("root", "dataset", "split_by", "seed", "size", "sentences", "plus")
+    for table, names in tables.items():
+        for name in names:
+            if stored.get(table, {}).get(name) != wanted.get(table, {}).get(name):
+                return f"{table}.{name}"
+    return ""
+
+
+def worker_notice(recipe: Recipe) -> str:
+    """What people should know of `data.workers`; mostly nothing."""
+    wanted, used = recipe.data.workers, at_most(recipe.data.workers)
+    return "" if used == wanted else f"data.workers = {wanted}: {used} are used, one a processor"
+
+
 def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, config: Any, accelerator: Any) -> Tokenizer:
     """The tokenizer for a model of `config`; `saved` is the checkpoint that a run is resumed from.
 
@@ -82,8 +106,8 @@ def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, conf
         return load_tokenizer(recipe.data.tokenizer, max_words=length)
     if uses_pieces(config):
         raise ConfigError(
-            "data.tokenizer: the model's text encoder is BERT, which reads word pieces; give a folder with its "
-            "tokenizer.json or vocab.txt, or its hub id, such as google-bert/bert-base-uncased"
+            "data.tokenizer: the model's text encoder reads word pieces; give a folder with its tokenizer.json or "
+            "vocab.txt, or its hub id, such as google-bert/bert-base-uncased or openai/clip-vit-base-patch16"
         )
     if recipe.data.vocabulary is not None:
         return WordTokenizer(_read_words(Path(recipe.data.vocabulary)), length, recipe.data.spelling)
@@ -102,12 +126,14 @@ def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, conf
 
 
 def uses_pieces(config: Any) -> bool:
-    """Whether the model's text encoder was made for BERT's word pieces."""
-    return isinstance(config.text, BertTextConfig)
+    """Whether the model's text encoder was made for the word pieces of a published tokenizer."""
+    return isinstance(config.text, (BertTextConfig, TextTowerConfig))
 
 
 def fit_vocabulary(config: Any, tokenizer: Tokenizer) -> Any:
     """The model's configuration with the size of the vocabulary that was learnt, where it has such a field."""
+    if isinstance(tokenizer, ByteTokenizer):
+        return config  # bytes are what expressions travel as; the model has words of its own
     size = getattr(tokenizer, "vocabulary_size", None)
     text: Any = getattr(config, "text", None)
     if size is None or not hasattr(text, "vocabulary_size") or text.vocabulary_size == size:
@@ -174,6 +200,16 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer, resu
         notice = f"{len(words) - len(missing)} of {len(words)} words have vectors in {names.glove}"
         notice += f"; zeros for {listed}" if listed else ""
     return notice
+
+
+def with_proposals(model: nn.Module, recipe: Recipe) -> Any:
+    """The model over the instances of `pretrained.proposals`, where the recipe names them; otherwise itself."""
+    if recipe.pretrained.proposals is None:
+        return model
+    from refseg.inference.predictor import load
+    from refseg.inference.proposals import over_proposals
+
+    return over_proposals(model, load(recipe.pretrained.proposals, device="cpu").model)
 
 
 def _load_detector(model: nn.Module, name: str) -> None:

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import random
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from refseg.data import open_dataset
 from refseg.data.batches import collate
+from refseg.data.leak import without
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.encoders.text.phrases import place_phrases
 from refseg.encoders.text.tokenizer import Tokenizer
-from refseg.errors import ConfigError, DataError
+from refseg.errors import ConfigError, DataError, RefsegError
 from refseg.generation.augment import Augmenter
 from refseg.generation.language.lexicon import normal_name
 from refseg.generation.language.paraphrase import paraphrase
 from refseg.geometry import InputConfig
-from refseg.training.interrupt import ignore_interrupts
+from refseg.processors import at_most
+from refseg.training.clips import ClipPictures
 from refseg.training.pool import DrawSamples, ScenePool
 from refseg.training.recipe import DataRecipe, Recipe
 from refseg.training.sampling import Order, Pictures, check_composed, choose, choose_balanced, compose, positions
+from refseg.training.workers import prepared
 from refseg.types import Batch, Needs, Targets
 
 TRAIN = "train"
+_LOG = logging.getLogger(__name__)
 _TURNS, _FAR = 5, 1_000_003
 "Attempts to fill a piece of a batch with readable pictures, and how far apart in the stream they look for them."
 _PARAPHRASES = 3
@@ -55,7 +63,38 @@ def open_pictures(recipe: DataRecipe) -> Pictures:
         )
     if not len(dataset):
         raise ConfigError(f"data.root: {recipe.root} has no sentences in the split {recipe.split!r}")
+    if recipe.frames > 1:
+        return ClipPictures(dataset, recipe.frames, recipe.unit, notice)
+    if recipe.exclude:
+        dataset, left_out = _without_listed(dataset, recipe.exclude)
+        notice = "; ".join(filter(None, (notice, left_out)))
     return FilePictures(dataset, recipe.unit, notice, recipe.tag_spoken)
+
+
+def _without_listed(dataset: ReferringDataset, files: Sequence[str]) -> tuple[ReferringDataset, str]:
+    """The data set without the pictures that the files list, and a sentence that says how many those are.
+
+    Raises `ConfigError` for a file that cannot be read or lists nothing, and where no picture is left.
+    """
+    numbers: set[int] = set()
+    for name in files:
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+            if name.endswith(".json"):
+                found = {int(item["train_id"]) for item in json.loads(text)["shared"]}
+            else:
+                found = {int(line) for line in text.split()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"data.exclude: {name} cannot be read ({error})") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            wanted = "a report of `refseg data leak --json`, or a picture's number a line, is wanted"
+            raise ConfigError(f"data.exclude: {name}: {wanted} ({error!r})") from error
+        numbers |= found
+    before = len(dataset.by_picture())
+    kept = without(dataset, numbers)
+    if not len(kept):
+        raise ConfigError(f"data.exclude: {', '.join(files)} list every picture of {dataset.name}")
+    return kept, f"{before - len(kept.by_picture()):,} of {before:,} pictures are left out ({', '.join(files)})"
 
 
 class FilePictures:
@@ -67,6 +106,12 @@ class FilePictures:
         by_picture = unit != "sentence"
         self.groups = list(dataset.by_picture().values()) if by_picture else [[index] for index in range(len(dataset))]
         self.count: int | None = len(self.groups)
+
+    def size(self, of: Literal["item", "object", "sentence"]) -> int:
+        """How many items, things that sentences are about, or sentences there are."""
+        if of == "object":
+            return len({(sample.image_id, item.ann_id) for sample in self.dataset for item in sample.objects})
+        return len(self.groups) if of == "item" else len(self.dataset)
 
     def samples(self, index: int) -> list[Sample]:
         samples = [self.dataset[number] for number in self.groups[index]]
@@ -157,6 +202,9 @@ class Batches(Dataset):
         self.data, self.seed = recipe.data, recipe.training.seed
         self.accumulation, self.process, self.processes = recipe.training.accumulation, process, processes
         self.composed = self.contrast if self.contrast is not None and self.contrast.compose else None
+        if self.composed is not None and isinstance(pictures, ClipPictures):
+            # A clip has the neighbouring frames in it.
+            self.composed = replace(self.composed, frames=0)
         if self.composed is not None:
             pieces = processes * self.accumulation
             check_composed(self.data.pictures_per_batch, self.data.sentences_per_picture, pieces, self.composed)
@@ -174,12 +222,12 @@ class Batches(Dataset):
         groups = None if self.contrast is None else "folder" if self.contrast.frames else "picture"
         for turn in range(_TURNS):
             # Pictures that cannot be read are left out and logged; when no other is in the piece, others stand in.
-            chosen = self._piece([position + turn * _FAR for position in share], piece, pieces)
             try:
-                batch, targets = collate(
-                    chosen,
-                    self.tokenizer,
-                    self.input_config,
+                chosen = self._piece([position + turn * _FAR for position in share], piece, pieces)
+                load = partial(
+                    collate,
+                    tokenizer=self.tokenizer,
+                    input_config=self.input_config,
                     instances=needs.instances,
                     boxes=needs.boxes,
                     tags=needs.tags,
@@ -187,8 +235,11 @@ class Batches(Dataset):
                     place_phrases=place_phrases,
                     groups=groups,  # type: ignore[arg-type]
                     regions=needs.regions,
-                    on_error="skip",
                 )
+                if isinstance(self.pictures, ClipPictures):
+                    batch, targets = self.pictures.batch(chosen, load)
+                else:
+                    batch, targets = load(chosen, on_error="skip")
             except DataError as error:
                 problem = error
                 continue
@@ -214,21 +265,18 @@ class Batches(Dataset):
         chosen = [samples[index] for index in picked]
         if not self.data.augment:
             return chosen
-        return self.augmenter(chosen, samples, random.Random(f"{self.seed} {position} augment"))
+        try:
+            return self.augmenter(chosen, samples, random.Random(f"{self.seed} {position} augment"))
+        except RefsegError as error:
+            # What of the picture cannot be read is left out where the batch is made, sample by sample.
+            _LOG.warning("picture %s is not augmented: %s", chosen[0].image_id, error)
+            return chosen
 
     def iterate(self, first_step: int, steps: int) -> Generator[tuple[Batch, Targets], None, None]:
-        """The pieces of steps `first_step` to `steps` in order, prepared by `data.workers` processes."""
+        """The pieces of steps `first_step` to `steps` in order, prepared by `data.workers` processes (at most one a
+        processor), which are ended with the generator.
+
+        Raises what reading a piece raises, and `WorkerError` when one of the processes was killed.
+        """
         numbers = range(first_step * self.accumulation, steps * self.accumulation)
-        loader: DataLoader = DataLoader(
-            self,
-            batch_size=None,
-            sampler=numbers,
-            num_workers=self.data.workers,
-            worker_init_fn=ignore_interrupts,
-            collate_fn=_as_it_is,
-        )
-        yield from loader
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
+        yield from prepared(self, numbers, at_most(self.data.workers))

@@ -19,11 +19,15 @@ from torch import Tensor, nn
 
 from refseg.errors import CheckpointError
 from refseg.files import recover_folder, replacing_folder
-from refseg.inference.checkpoint import write_model
-from refseg.state_dicts import load_weights, read_tensors
+from refseg.inference.checkpoint import check_files, read_config, write_model
+from refseg.inference.locate import WEIGHTS
+from refseg.state_dicts import listed, load_weights, not_finite, read_tensors, write_tensors
 from refseg.training.ema import WeightEMA
+from refseg.training.monitor import LOG, last_step
 
 NUMBERS, TENSORS = "training.json", "training.safetensors"
+LAST, PREVIOUS, BEST, FINAL = "last", "previous", "best", "final"
+"""Folders of a run: the newest checkpoint, the one before it, the weights that scored best, those of the end."""
 
 
 @dataclass
@@ -52,17 +56,56 @@ def save_state(
     progress: Progress,
     info: dict[str, Any],
 ) -> None:
-    """Write the checkpoint, whole or not at all."""
-    from safetensors.torch import save_file
+    """Write the checkpoint, whole or not at all; the one before goes to `PREVIOUS` beside it.
 
+    Raises `CheckpointError` for weights that are not finite.
+    """
     tensors = {f"optimizer.{name}": value for name, value in _optimizer_tensors(optimizer).items()}
     if ema is not None:
         tensors |= {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    with replacing_folder(folder) as temporary:
-        write_model(temporary, model, tokenizer, info, state=ema.tensors if ema is not None else None)
-        save_file(tensors, temporary / TENSORS, metadata={"format": "pt"})
+    if strange := not_finite({name: value for name, value in tensors.items() if name.startswith("model.")}):
+        raise CheckpointError(f"the checkpoint is not saved: these are not finite numbers: {listed(strange)}")
+    with replacing_folder(folder, keep=folder.parent / PREVIOUS) as temporary:
+        # First what config.json, which is written last, holds the checksums of.
+        write_tensors(temporary / TENSORS, tensors)
         (temporary / NUMBERS).write_text(json.dumps(asdict(progress), indent=1) + "\n", encoding="utf-8")
+        write_model(temporary, model, tokenizer, info, state=ema.tensors if ema is not None else None)
+
+
+def find_checkpoint(run: Path) -> tuple[Path | None, str]:
+    """The newest whole checkpoint in the folder of a run (None where there is none), and what people should know of it.
+
+    Every file is compared with its checksum. Raises `CheckpointError` when there are checkpoints and all are damaged.
+    """
+    recover_folder(run / LAST)
+    there = [run / name for name in (LAST, PREVIOUS) if (run / name).is_dir()]
+    problems: list[CheckpointError] = []
+    for folder in there:
+        try:
+            check_files(folder, read_config(folder), tensors=(WEIGHTS, TENSORS))
+            step = read_progress(folder).step
+        except CheckpointError as error:
+            problems.append(error)
+            continue
+        if folder.name == LAST:
+            return folder, ""
+        reason = f"{LAST} is damaged ({problems[0]})" if problems else f"{LAST} is gone"
+        return folder, f"{reason}: going on from {PREVIOUS}, step {step}"
+    if problems:
+        raise problems[0]
+    return None, ""
+
+
+def check_not_lost(run: Path, checkpoint_every: int) -> None:
+    """Raises `CheckpointError` when the folder of a run that has no checkpoint shows that there was one."""
+    reached = last_step(run / LOG)
+    if (run / FINAL).is_dir() or reached > checkpoint_every:
+        done = "is finished" if (run / FINAL).is_dir() else f"had done {reached} steps"
+        raise CheckpointError(
+            f"{run}: the run {done}, but its checkpoints ({LAST}, {PREVIOUS}) are gone; put one back, or begin another "
+            "run in another output.folder"
+        )
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: WeightEMA | None) -> Progress:
@@ -70,10 +113,9 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
 
     Raises `CheckpointError` when there is none, it is damaged, or it is of another model or optimiser.
     """
-    recover_folder(folder)
     progress = read_progress(folder)
     tensors = read_tensors(folder / TENSORS)
-    saved = read_tensors(folder / "model.safetensors")
+    saved = read_tensors(folder / WEIGHTS)
     own = {name[len("model.") :]: value for name, value in tensors.items() if name.startswith("model.")}
     load_weights(model, own or saved, str(folder))
     if ema is not None:
@@ -96,7 +138,7 @@ def read_progress(folder: Path) -> Progress:
         return Progress(**values)
     except OSError as error:
         raise CheckpointError(f"{folder}: no checkpoint to resume from ({NUMBERS} is missing)") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged: {error}") from error
 
 

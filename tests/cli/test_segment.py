@@ -397,3 +397,24 @@ def test_a_full_disk_is_one_line(
     assert "No space left on device" in error
     assert error.count("\n") == 1
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_phrases_of_a_caption(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is an answer of its own, by its words or its characters; words that stand twice have them in their name."""
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "photo.png")
+    command = ["segment", str(tmp_path / "photo.png"), "a dog and a  dog", "-o", str(tmp_path / "out")]
+    command += ["--model", str(model_folder), "--device", "cpu"]
+    asked = ["--phrase", "a dog", "--phrase", "a dog", "--phrase", "6:9"]
+    assert main([*command, *asked, "--jsonl", "-"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in lines] == ["a dog [0:5]", "a dog [10:16]", "and"]
+    assert [line["characters"] for line in lines] == [[0, 5], [10, 16], [6, 9]]
+    assert {line["caption"] for line in lines} == {"a dog and a  dog"}
+    for words, message in ((["--phrase", "a cat"], "is not in its sentence"), (["--phrase", "0:99"], "which has")):
+        assert main([*command[:-4], "-o", str(tmp_path / "none"), *command[-4:], *words]) == 2
+        told = capsys.readouterr().err
+        assert message in told
+        assert len(told.splitlines()) == 1
+    assert main([*command, "another", *asked]) == 2
+    assert "parts of one caption" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -110,6 +110,21 @@ def test_every_fault_is_named_with_line_and_id_all_at_once(folder: Path) -> None
     assert sum(problem.lost for problem in data.problems) == len(BAD)
 
 
+@pytest.mark.parametrize(
+    "fields", [{"text": "a dog \ud83d"}, {"split": "\udc00"}, {"kind": "\ud800"}, {"categories": ["\ud800"]}]
+)
+def test_half_of_a_surrogate_pair_is_a_fault(folder: Path, fields: dict[str, Any]) -> None:
+    dataset = read_jsonl(write(folder, good("a"), good("b", **fields), good("c", text="\ud83d\ude00 dog")))
+    assert [sample.text for sample in dataset] == ["left dog", "\N{GRINNING FACE} dog"]
+    (problem,) = dataset.problems
+    assert "surrogate" in problem.message
+
+
+def test_a_folder_is_read_by_its_file(folder: Path) -> None:
+    write(folder, good("a"), good("b"))
+    assert len(open_dataset(folder)) == 2
+
+
 def test_nothing_usable_is_an_error(folder: Path) -> None:
     with pytest.raises(DataError, match="no usable record"):
         read_jsonl(write(folder, "{"))

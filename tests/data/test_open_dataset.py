@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from refseg.data import ReferringDataset, open_dataset
+from refseg.data.check import check
 from refseg.errors import DataError, ImageError, RefsegError
 from tests.support.published_files import SIZE, annotation, referent, sentence, write_dataset, write_pictures
 
@@ -168,6 +169,7 @@ def break_instances(change: Callable[[dict[str, Any]], object]) -> Callable[[Pat
         (break_refs(lambda refs: refs[0].update(sentences=[])), "no_sentences", 2),
         (break_refs(lambda refs: refs[0]["sentences"][0].update(raw=" ", sent="")), "blank_sentence", 3),
         (break_refs(lambda refs: refs[0]["sentences"].append(None)), "blank_sentence", 4),
+        (break_refs(lambda refs: refs[0]["sentences"][0].update(raw="dog \ud83d")), "bad_record", 3),
         (break_refs(lambda refs: refs.append(refs[0])), "duplicate_referent", 6),
         (break_refs(lambda refs: refs.append(refs[0])), "duplicate_sentence", 6),
         (break_instances(lambda table: table["images"].append(table["images"][0])), "duplicate_picture", 4),
@@ -283,7 +285,8 @@ def test_random_damage_is_read_or_named(grefcoco: Path) -> None:
         except RefsegError:
             continue
         for sample in dataset:
-            assert sample.no_target or sample.mask().any()
+            hidden = not sample.objects and sample.split != "train"
+            assert sample.no_target or hidden or sample.mask().any()
 
 
 def test_a_picture_of_another_size_is_named(refcoco: Path) -> None:
@@ -338,3 +341,23 @@ def test_masks_at_the_pictures_size_agree_with_the_published_interface() -> None
         else:
             assert sample.no_target
     assert checked == 4
+
+
+@pytest.mark.parametrize("hide", [lambda ref: ref.update(ann_id=None), lambda ref: ref.pop("ann_id")])
+def test_targets_that_a_benchmark_hides(tmp_path: Path, hide: Callable[[dict[str, Any]], object]) -> None:
+    """They are samples without annotation: neither lost, nor without target; and a fault where they are objects."""
+    shown, hidden = (referent(n, 1, [100], "test", [sentence(n, "a ball")]) for n in (0, 1))
+    none = referent(2, 1, [-1], "test", [sentence(2, "a cat")])
+    hide(hidden)
+    none.update(ann_id=None, no_target=True)
+    write_dataset(tmp_path, "grefcoco", "grefs(unc).json", [shown, hidden, none], [annotation(100, 1)])
+    write_pictures(tmp_path, [1])
+    for _ in range(2):  # from the file, and from the table that was kept of it
+        dataset = open_dataset(tmp_path)
+        assert [(len(sample.objects), sample.no_target) for sample in dataset] == [(1, False), (0, False), (0, True)]
+        assert not dataset.problems
+    (report,) = check(tmp_path).datasets
+    assert (report.splits["test"].expressions, report.splits["test"].no_target) == (3, 1)
+    hidden["split"] = "train"  # nobody hides what is to be learnt from
+    write_dataset(tmp_path, "grefcoco", "grefs(unc).json", [shown, hidden, none], [annotation(100, 1)])
+    assert [problem.kind for problem in open_dataset(tmp_path).problems] == ["bad_record"]

@@ -161,6 +161,42 @@ def test_saved_with_problems(tmp_path: Path) -> None:
         load_table(tmp_path / "t")
 
 
+def test_changed_bytes_of_a_saved_table_are_noticed(tmp_path: Path) -> None:
+    samples = [
+        Sample(f"{n}_0", f"the {n} dogs", n, (8, 9), (Instance(n, "dog", (1.0, 2.0, 5.0, 6.0)),), ref_id=n, sent_id=0)
+        for n in range(40)
+    ]
+    path = tmp_path / "table.safetensors"
+    save_table(packed(samples, ""), [Problem("bad_record", "x[3]", "no words", 1)], path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    random = np.random.default_rng(0)
+    places = [*random.integers(8, header, 40), *random.integers(header, len(whole), 160)]
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << int(random.integers(8)))]) + whole[place + 1 :])
+        try:
+            table, problems = load_table(path)
+        except DataError:
+            continue
+        # Bytes of the header that say nothing, such as the length of its padding.
+        assert list(table) == samples
+        assert [problem.message for problem in problems] == ["no words"]
+    path.write_bytes(whole)
+    assert list(load_table(path)[0]) == samples
+
+
+def test_a_damaged_cache_is_built_anew(refcoco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFSEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "MIN_BYTES", 0)
+    texts = open_dataset(refcoco).texts()
+    (path,) = (tmp_path / "cache" / "data").iterdir()
+    whole = path.read_bytes()
+    place = whole.index(texts[0].encode())
+    path.write_bytes(whole[:place] + b"X" + whole[place + 1 :])
+    assert open_dataset(refcoco).texts() == texts
+    assert load_table(path)[0].texts() == texts
+
+
 def test_a_picture_in_memory_is_refused() -> None:
     with pytest.raises(DataError, match="picture in memory"):
         packed([Sample("a", "b", 1, (2, 2), image=np.zeros((2, 2, 3), dtype=np.uint8))])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import CheckpointError, RefsegError
@@ -51,6 +53,62 @@ def test_a_model_comes_back_exactly_and_ready(tmp_path, tokenizer):
     document = json.loads((tmp_path / "m" / CONFIG).read_text())
     assert (document["format"], document["system"]) == (1, "tiny")
     assert not list(tmp_path.glob(".*"))
+
+
+def test_changed_bytes_of_weights_and_words_are_noticed(tmp_path, tokenizer):
+    save_model(tmp_path / "m", make(), tokenizer)
+    for name in (WEIGHTS, "vocabulary.txt"):
+        whole = (tmp_path / "m" / name).read_bytes()
+        for place in range(len(whole) - 1, 8, -max(1, len(whole) // 25)):
+            (tmp_path / "m" / name).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(CheckpointError, match=f"{name}: damaged or changed"):
+                load_model(tmp_path / "m")
+        (tmp_path / "m" / name).write_bytes(whole)
+    load_model(tmp_path / "m")
+
+
+def test_folders_of_earlier_versions_have_no_checksums(tmp_path, tokenizer):
+    save_model(tmp_path / "m", make(), tokenizer)
+    document = json.loads((tmp_path / "m" / CONFIG).read_text())
+    assert set(document.pop("sha256")) == {WEIGHTS, "tokenizer_options.json", "vocabulary.txt"}
+    (tmp_path / "m" / CONFIG).write_text(json.dumps(document))
+    load_model(tmp_path / "m")
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, tokenizer):
+    model = make()
+    save_model(tmp_path / "m", model, tokenizer)
+    with torch.no_grad():
+        model.verdict.weight[0, 3] = float("nan")
+    with pytest.raises(CheckpointError, match=r"not finite numbers: verdict\.weight"):
+        save_model(tmp_path / "bad", model, tokenizer)
+    assert not (tmp_path / "bad").exists()
+    document = json.loads((tmp_path / "m" / CONFIG).read_text())
+    del document["sha256"]
+    (tmp_path / "m" / CONFIG).write_text(json.dumps(document))
+    save_file(model.state_dict(), tmp_path / "m" / WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"not finite: verdict\.weight"):
+        load_model(tmp_path / "m")
+
+
+def test_everybody_may_read_what_the_umask_lets_them(tmp_path, tokenizer):
+    before = os.umask(0o022)
+    try:
+        save_model(tmp_path / "m", make(), tokenizer)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "m").iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("name", [CONFIG, "tokenizer_options.json"])
+def test_deep_json_in_a_model_folder_is_refused(tmp_path, tokenizer, name):
+    save_model(tmp_path / "m", make(), tokenizer)
+    document = json.loads((tmp_path / "m" / CONFIG).read_text())
+    del document["sha256"]
+    (tmp_path / "m" / CONFIG).write_text(json.dumps(document))
+    (tmp_path / "m" / name).write_text('{"a":' * 100_000)
+    with pytest.raises(CheckpointError, match=name):
+        load_model(tmp_path / "m")
 
 
 def test_half_precision_halves_the_file_and_widens_again(tmp_path, tokenizer):

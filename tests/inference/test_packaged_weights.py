@@ -13,7 +13,7 @@ import refseg
 from refseg.cli.main import main
 from refseg.generation.scenes import generate
 from refseg.inference import DEFAULT_MODEL
-from refseg.inference.checkpoint import PACKAGED
+from refseg.inference.locate import PACKAGED
 
 FOLDER = PACKAGED / "rela-photo"
 

@@ -20,7 +20,7 @@ from refseg.errors import ImageError, RefsegError
 from refseg.geometry import InputConfig
 from refseg.inference.predictor import Segmenter, choose_device, clean_text, load
 from refseg.inference.segmentation import Segmentation
-from refseg.types import Batch, Output, TextFeatures, Tokens
+from refseg.types import Batch, Needs, Output, TextFeatures, Tokens
 from tests.support.tiny_model import write_model_folder
 
 WORDS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
@@ -37,6 +37,7 @@ class ColourModel(torch.nn.Module):
     def __init__(self, config: ColourConfig, late_fusion: bool) -> None:
         super().__init__()
         self.config = config
+        self.needs = Needs()
         self.late_fusion = late_fusion
         mean, std = torch.tensor(config.input.mean), torch.tensor(config.input.std)
         colours = torch.tensor([(999.0,) * 3, (999.0,) * 3, *WORDS.values()])

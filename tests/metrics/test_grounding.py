@@ -1,18 +1,23 @@
 """Boxes: overlaps against pixels, greedy matching, Flickr30k recall."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refseg.errors import DataError
+from refseg.metrics import PROTOCOLS
 from refseg.metrics.grounding import (
     best_box_iou,
     box_iou,
     count_boxes,
+    count_phrase,
     generalized_box_iou,
     grec_metrics,
-    phrase_recall,
+    phrase_metrics,
 )
 
 
@@ -77,19 +82,45 @@ def test_single_box_accuracy_takes_the_best_scored_box():
     assert best_box_iou(boxes, None, [[0, 0, 2, 2], [3, 3, 4, 4]]) is None
 
 
-def test_phrase_recall_any_and_merged():
+ANY, MERGED, REC = (PROTOCOLS[name] for name in ("flickr30k", "flickr30k-merged", "rec"))
+
+
+def test_phrases_by_any_of_their_boxes_and_by_the_one_around_them():
     target = [[0, 0, 4, 4], [4, 0, 8, 4]]
-    predictions = [[[0, 0, 1, 1], [0, 0, 4, 4], [0, 0, 8, 4]]]
-    assert phrase_recall(predictions, [target], ranks=(1, 2, 3)) == {"Recall@1": 0.0, "Recall@2": 1.0, "Recall@3": 1.0}
-    merged = phrase_recall(predictions, [target], ranks=(1, 2, 3), boxes="merged")
-    # [0, 4] of [0, 8] is IoU 0.5, which is enough.
-    assert merged == {"Recall@1": 0.0, "Recall@2": 1.0, "Recall@3": 1.0}
-    assert phrase_recall(predictions, [target], ranks=(2,), boxes="merged", level=0.6) == {"Recall@2": 0.0}
-    # RefTR's code wants more than 0.5.
-    strict = phrase_recall(predictions, [target], ranks=(2, 3), boxes="merged", strict=True)
-    assert strict == {"Recall@2": 0.0, "Recall@3": 1.0}
-    assert phrase_recall([[], []], [target, []], ranks=(1,)) == {"Recall@1": 0.0}
-    assert phrase_recall([[]], [target], ranks=(1,), level=0.0, strict=True) == {"Recall@1": 0.0}
+    boxes = [[0, 0, 1, 1], [0, 0, 4, 4], [0, 0, 8, 4]]
+    assert count_phrase("1", boxes, target, ANY).overlaps == (1 / 16, 1.0, 1.0)
+    assert count_phrase("1", boxes, target, MERGED).overlaps == (1 / 32, 1.0, 1.0)
+    # [0, 4] of [0, 8] is IoU 0.5, which is enough unless more is wanted, as in RefTR's code.
+    half = count_phrase("1", boxes[1:2], target, MERGED)
+    assert half.overlaps == (0.5, 0.5, 0.5)
+    assert half.found(MERGED) == dict.fromkeys((1, 5, 10), False)
+    assert half.found(replace(MERGED, strict=False)) == dict.fromkeys((1, 5, 10), True)
+    assert half.found(replace(MERGED, strict=False, overlap_level=0.6)) == dict.fromkeys((1, 5, 10), False)
+    rows = [count_phrase("1", [], target, ANY), count_phrase("2", boxes, [], ANY)]
+    assert rows[1].overlaps is None
+    assert phrase_metrics(rows, ANY) == {"Recall@1": 0.0, "Recall@5": 0.0, "Recall@10": 0.0}
+    assert math.isnan(phrase_metrics(rows[1:], ANY)["Recall@1"])
+
+
+@given(st.lists(whole_boxes(), min_size=1, max_size=12), st.lists(whole_boxes(), min_size=1, max_size=3))
+@settings(deadline=None, max_examples=30)
+def test_a_phrase_is_found_by_its_best_of_k_boxes(boxes, targets):
+    """Against a loop over boxes and targets."""
+    row = count_phrase("1", boxes, targets, ANY)
+    for rank, overlap in zip((1, 5, 10), row.overlaps, strict=True):
+        best = max(box_iou(np.array([b], float), np.array([t], float))[0, 0] for b in boxes[:rank] for t in targets)
+        assert overlap == pytest.approx(best)
+    around = [
+        min(t[0] for t in targets),
+        min(t[1] for t in targets),
+        max(t[2] for t in targets),
+        max(t[3] for t in targets),
+    ]
+    first = box_iou(np.array(boxes[:1], float), np.array([around], float))[0, 0]
+    assert phrase_metrics([count_phrase("1", boxes, targets, REC)], REC) == {
+        "Acc@0.5": float(first > 0.5),
+        "box_mIoU": pytest.approx(first),
+    }
 
 
 def test_malformed_boxes_are_told():
@@ -99,5 +130,5 @@ def test_malformed_boxes_are_told():
         count_boxes("1", [[0, 0, 1, 1]], [0.5, 0.5], [], True)
     with pytest.raises(DataError, match="not finite"):
         count_boxes("1", [[0, 0, np.nan, 1]], None, [], True)
-    with pytest.raises(DataError, match="phrases"):
-        phrase_recall([[]], [])
+    with pytest.raises(DataError, match="K x 4"):
+        count_phrase("1", [[0, 0, 1]], [[0, 0, 1, 1]], ANY)

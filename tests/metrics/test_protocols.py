@@ -225,11 +225,12 @@ def test_box_and_video_fields_have_an_effect():
 
 
 def test_every_field_is_named_in_the_tests():
-    """Fields of making masks are tested in test_protocol_masks.py, those of words are words."""
+    """Fields of making masks are tested in test_protocol_masks.py, of clips in test_clip_rows.py and (objects) in
+    evaluation/test_clips.py; those of words are words."""
     words = {"name", "title", "source", "task", "headline"}
     making = {"threshold", "inclusive", "resolution", "target", "interpolation", "resized", "no_target_threshold"}
     boxes_and_video = {"score_threshold", "box_overlap", "overlap_level", "skipped_frames", "boundary_tolerance"}
-    boxes_and_video |= {"phrase_boxes"}
+    boxes_and_video |= {"phrase_boxes", "objects", "match_objects", "average"}
     alone = {"minimum_pixels", "accuracy_without_no_target"}
     assert words | making | boxes_and_video | alone | set(CHANGES) == {item.name for item in fields(Protocol)}
 
@@ -239,7 +240,7 @@ def test_a_protocol_is_json_and_has_its_source():
         written = json.loads(json.dumps(protocol.to_dict()))
         assert written["source"]
         assert written["units"] == "fractions, 0 to 1"
-        assert written["headline"] in ("cIoU", "gIoU", "mIoU", "F1", "J&F", "Recall@1")
+        assert written["headline"] in ("cIoU", "gIoU", "mIoU", "F1", "J&F", "Recall@1", "Acc@0.5")
 
 
 def test_unknown_names_and_wrong_values_are_told():

@@ -429,12 +429,12 @@ def test_answers_of_phrases_follow_their_order(asked: tuple[RefTR, Batch, Phrase
     model, batch, phrases = asked
     output = answer(model, batch, phrases)
     assert tuple(output.boxes.shape) == (3, 3, 4)
-    assert tuple(output.auxiliary["phrase_mask_logits"].shape) == (3, 3, 16, 20)
+    assert tuple(output.phrase_mask_logits.shape) == (3, 3, 16, 20)
     order = [2, 0, 1]
     turned = Phrases(*(getattr(phrases, name)[:, order] for name in ("ids", "word_mask", "start", "stop", "mask")))
     again = answer(model, batch, turned)
     assert_near(again.boxes, output.boxes[:, order])
-    assert_near(again.auxiliary["phrase_mask_logits"], output.auxiliary["phrase_mask_logits"][:, order])
+    assert_near(again.phrase_mask_logits, output.phrase_mask_logits[:, order])
     assert_near(again.mask_logits, output.mask_logits)
 
 
@@ -442,7 +442,7 @@ def test_union_is_of_the_real_phrases(asked: tuple[RefTR, Batch, Phrases]) -> No
     model, batch, phrases = asked
     output = answer(model, batch, phrases)
     for sentence, own in enumerate(SPANS):
-        each = output.auxiliary["phrase_mask_logits"][sentence, : len(own)]
+        each = output.phrase_mask_logits[sentence, : len(own)]
         assert torch.equal(output.mask_logits[sentence], each.amax(dim=0))
 
 

@@ -360,3 +360,17 @@ def test_mini_overfits_eight_drawn_samples() -> None:
     output = fit(build(config), batch, targets, steps=100, rate=rate)
     assert ((output.no_target_logits > 0) == targets.no_target).all()
     assert mean_iou(output, targets) > 0.8
+
+
+@torch.no_grad()
+def test_region_masks_weighed_by_the_minimap_are_the_mask() -> None:
+    """Equation 1 read off the maps that are shown, of several expressions about two images."""
+    config = replace(tiny(PAPER), relation=replace(PAPER.relation, mask_scale=0.5))
+    model = filled(build(config)).eval()
+    output = model(batch_of(config, sentences=3, pictures=2, image_index=[1, 0, 1]))
+    for index in range(3):
+        panels = output.maps["region_masks"].read(index)
+        minimap = output.maps["minimap"].read(index).values
+        assert torch.equal(panels.weights, minimap.flatten())
+        assert_near(torch.einsum("r,rhw->hw", panels.weights, panels.values), output.mask_logits[index])
+        assert torch.equal(output.maps["words"].read(index).values, output.attention_maps["words"][index])

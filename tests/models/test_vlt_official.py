@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.encoders.vision.darknet_weights import read_arrays
 from refseg.errors import CheckpointError
 from refseg.models.vlt.official import _normalised
 from refseg.official import load
 from refseg.types import Targets
+from tests.support.keras_files import write_keras
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vlt"
 TOLERANCE = 1e-4  # of the largest value
@@ -153,3 +155,15 @@ def test_the_command_makes_a_folder_that_answers(small, tmp_path, capsys) -> Non
     assert table.sum(dim=1).tolist() == [0.0, 0.0, 150.0, 150.0, 0.0]
     found = segmenter(np.zeros((40, 60, 3), dtype=np.uint8), "red cup")
     assert found.mask.shape == (40, 60)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_keras_file_gives_the_same_model_as_its_arrays(small, tmp_path, named) -> None:
+    """Weights of recurrent layers have longer names than others: forward and backward must not become one."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "vlt.h5", "w") as file:
+        write_keras(file, {name: value.numpy() for name, value in small.items()}, named=named)
+    arrays = read_arrays(tmp_path / "vlt.h5")
+    assert arrays.keys() == small.keys()
+    read, given = load("vlt", arrays).state_dict(), load("vlt", small).state_dict()
+    assert all(torch.equal(read[name], given[name]) for name in given)

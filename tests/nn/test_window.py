@@ -10,7 +10,7 @@ from refseg.nn.window import MASKED, WindowAttention, window_layout
 
 def looped(layer: WindowAttention, tokens: torch.Tensor, height: int, width: int, shift: int) -> torch.Tensor:
     """Every token asks every other of its window, one at a time."""
-    window, heads = layer.window, layer.heads
+    window, heads = layer.window[0], layer.heads
     padded_height, padded_width = -(-height // window) * window, -(-width // window) * window
     channels = tokens.shape[-1] // heads
     result = torch.zeros_like(tokens)
@@ -59,10 +59,10 @@ def looped(layer: WindowAttention, tokens: torch.Tensor, height: int, width: int
 @pytest.mark.parametrize(("height", "width"), [(6, 6), (4, 7), (2, 2)])
 @pytest.mark.parametrize("shift", [0, 1])
 def test_equals_the_loop(height, width, shift):
-    layer = WindowAttention(width=8, heads=2, window=3)
+    layer = WindowAttention(width=8, heads=2, window=(3, 3))
     torch.nn.init.normal_(layer.relative_position_bias_table)
     tokens = torch.randn(2, height * width, 8)
-    layout = window_layout(height, width, 3, shift, 2, tokens.device)
+    layout = window_layout((height, width), (3, 3), (shift, shift), 2, tokens.device)
     with torch.no_grad():
         attended = layer(tokens, layout)
         for picture, expected in zip(tokens, attended, strict=True):
@@ -70,9 +70,9 @@ def test_equals_the_loop(height, width, shift):
 
 
 def test_chunks_change_nothing(monkeypatch):
-    layer = WindowAttention(width=8, heads=2, window=3)
+    layer = WindowAttention(width=8, heads=2, window=(3, 3))
     tokens = torch.randn(2, 81, 8)
-    layout = window_layout(9, 9, 3, 1, 2, tokens.device)
+    layout = window_layout((9, 9), (3, 3), (1, 1), 2, tokens.device)
     whole = layer(tokens, layout)
     monkeypatch.setattr("refseg.nn.window.CHUNK_BYTES", 1)
     with torch.inference_mode():
@@ -80,14 +80,14 @@ def test_chunks_change_nothing(monkeypatch):
 
 
 def test_windows_of_one_kind_are_worked_on_together():
-    layout = window_layout(20, 20, 5, 2, 3, torch.device("cpu"))
+    layout = window_layout((20, 20), (5, 5), (2, 2), 3, torch.device("cpu"))
     assert sorted(kind.windows for kind in layout.kinds) == [1, 3, 3, 9]
     assert not layout.padded
     assert len(layout.gather) == 3 * len(layout.scatter) == 3 * 3 * 400
 
 
 def test_padding_asks_nothing():
-    layout = window_layout(7, 10, 5, 2, 1, torch.device("cpu"))
+    layout = window_layout((7, 10), (5, 5), (2, 2), 1, torch.device("cpu"))
     asking = sum(kind.windows * (25 if kind.queries is None else len(kind.queries)) for kind in layout.kinds)
     assert asking == len(layout.scatter) == 70
     assert layout.padded

@@ -114,8 +114,9 @@ class Player:
 
     def quiet(self) -> None:
         """Close the notes."""
-        for button in self.page.get_by_role("button", name="Close this note").all():
-            button.click()
+        buttons = self.page.get_by_role("button", name="Close this note")
+        while buttons.count():
+            buttons.first.click()
 
     def asked(self, text: str) -> Player:
         """Wait for a sentence to validate."""

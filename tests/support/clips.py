@@ -108,6 +108,9 @@ class ClipRedness(Redness):
         words = tokens.ids[..., None].float()
         return TextFeatures(words, words[:, 0], tokens.mask)
 
+    def encode_clip(self, images: torch.Tensor, pixel_mask: torch.Tensor) -> torch.Tensor:
+        return images
+
     def decode_clip(self, state: torch.Tensor, text: TextFeatures) -> Output:
         self.clips.append(len(state))
         return Output(self.logits(state))

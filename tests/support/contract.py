@@ -40,6 +40,8 @@ class ModelContract:
     """What `Output.auxiliary` holds once a picture, not once a sentence."""
     per_expression: ClassVar[frozenset[str]] = frozenset()
     """Lists of `Output.auxiliary` that have an entry an expression."""
+    training_only: ClassVar[frozenset[str]] = frozenset()
+    """What `Output.auxiliary` holds for the losses alone, and answers do without."""
     unreached: ClassVar[frozenset[str]] = frozenset()
     """Parameters that no gradient reaches by design."""
     softened: ClassVar[frozenset[str]] = frozenset()
@@ -88,8 +90,34 @@ class ModelContract:
         batch = batch_of(self.config)
         trained, evaluated = model.train()(batch), model.eval()(batch)
         assert type(trained) is type(evaluated) is Output
+        for name in self.training_only & trained.auxiliary.keys():
+            del trained.auxiliary[name]
         assert trained.auxiliary.keys() == evaluated.auxiliary.keys()
         assert [value.shape for value in tensors_of(trained)] == [value.shape for value in tensors_of(evaluated)]
+
+    @torch.no_grad()
+    def test_named_maps_can_be_shown(self, model: nn.Module) -> None:
+        """Every map of every expression has the form that its kind promises, whatever system it comes from."""
+        batch = batch_of(self.config)
+        output = model(batch)
+        for name, named in output.maps.items():
+            for index in range(len(batch.tokens)):
+                panels = named.read(index)
+                count = len(panels.values)
+                length = batch.tokens.mask.shape[1]
+                assert panels.values.ndim == {"pixels": 3, "words": 2, "bars": 1, "boxes": 1}[named.kind], name
+                assert panels.values.isfinite().all(), name
+                assert len(panels.names) == count or (not panels.names and count == length), name
+                assert panels.weights is None or panels.weights.shape == (count,), name
+                assert (panels.boxes is not None) == (named.kind == "boxes"), name
+                if named.kind == "words":
+                    assert panels.values.shape[1] == length, name
+                    assert (panels.values >= 0).all(), name
+                    assert (panels.values.sum(dim=1) <= 1 + 1e-4).all(), name
+                if named.scale == "probability":
+                    assert ((panels.values >= 0) & (panels.values <= 1)).all(), name
+                if panels.boxes is not None:
+                    assert panels.boxes.shape == (count, 4), name
 
     # 2. gradients
 
@@ -320,7 +348,16 @@ def filled(model: nn.Module) -> nn.Module:
 def tensors_of(output: Output, without: frozenset[str] = frozenset()) -> list[Tensor]:
     """Every tensor of an answer but those of single instances and, of `auxiliary`, of `without`, in a fixed order."""
     told = {name: value for name, value in output.auxiliary.items() if name not in without}
-    return flat([output.mask_logits, output.no_target_logits, output.boxes, told, output.attention_maps])
+    return flat(
+        [
+            output.mask_logits,
+            output.no_target_logits,
+            output.boxes,
+            output.phrase_mask_logits,
+            told,
+            output.attention_maps,
+        ]
+    )
 
 
 def instances_of(predicted: InstancePredictions, index: int) -> list[Tensor]:

@@ -11,6 +11,7 @@ from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.darknet import DarkNetConfig
 from refseg.encoders.vision.resnet import ResNetConfig
 from refseg.encoders.vision.swin import SwinConfig
+from refseg.encoders.vision.video_swin import VideoSwinConfig
 from refseg.models.vlt.config import ConvolutionsConfig, MaskDecoderConfig, TransformerConfig, VLTConfig
 
 TINY_RESNET = ResNetConfig(
@@ -33,6 +34,9 @@ def tiny_vlt(config: VLTConfig) -> VLTConfig:
         vision = DarkNetConfig(widths=(4, 4, 8, 8, 12, 16), depths=(1, 1, 1, 1, 1), freeze="none")
     elif isinstance(config.vision, SwinConfig):
         vision = SwinConfig(embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=3, drop_path=0.1)
+    elif isinstance(config.vision, VideoSwinConfig):
+        sizes = {"embed_dim": 8, "depths": (1, 1, 1, 1), "heads": (1, 1, 2, 2)}
+        vision = VideoSwinConfig(**sizes, frames=2, window=3, drop_path=0.1)  # type: ignore[arg-type]
     text: Any = BertTextConfig(
         vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16, positions=9, dropout=0.1
     )
@@ -40,7 +44,7 @@ def tiny_vlt(config: VLTConfig) -> VLTConfig:
         text = replace(config.text, vocabulary_size=30, max_words=7, embedding=8, hidden=12, train_embedding=True)
     transformer: Any = ConvolutionsConfig(depth=7, hidden=12)
     if isinstance(config.transformer, TransformerConfig):
-        transformer = replace(config.transformer, heads=2, feedforward=16)
+        transformer = replace(config.transformer, heads=2, head_width=8, feedforward=16)
     decoder: Any = config.mask_decoder
     if isinstance(decoder, MaskDecoderConfig):
         decoder = replace(decoder, channels=8)
@@ -51,7 +55,12 @@ def tiny_vlt(config: VLTConfig) -> VLTConfig:
         text=text,
         width=16,
         regions=3,
-        queries=replace(config.queries, number=min(config.queries.number, 4), heads=2),
+        queries=replace(
+            config.queries,
+            number=min(config.queries.number, 4),
+            heads=2,
+            channels=None if config.queries.channels is None else (8, 6),
+        ),
         transformer=transformer,
         mask_decoder=decoder,
     )

@@ -16,6 +16,7 @@ from refseg.inference.checkpoint import load_model
 from refseg.training.evaluation import open_evaluation, target_segmentation
 from refseg.training.loop import train
 from refseg.training.recipe import parse_recipe
+from tests.support.format_files import write_visual_genome
 from tests.support.tiny_system import draw_scene, recipe_values
 
 
@@ -73,6 +74,23 @@ def test_the_best_checkpoint_is_the_one_with_the_best_score(tmp_path):
             assert min(sheet.size) > 100
 
 
+def test_a_run_is_scored_on_boxes_alone(tmp_path):
+    """Visual Genome has no outline: its boxes choose the best checkpoint, and are what its sheet shows."""
+    values = recipe_values(tmp_path / "run", steps=2)
+    root = str(write_visual_genome(tmp_path / "data"))
+    chosen = {"root": root, "split": "all", "protocol": "rec", "metric": "box_mIoU"}
+    values["evaluation"] = {"every": 2, "pictures": 0, "samples": 1, **chosen}
+    outcome = train(parse_recipe(values))
+    (line,) = lines_of(tmp_path / "run", "evaluation")
+    assert set(line["metrics"]) == {"Acc@0.5", "box_mIoU"}
+    assert outcome.best == line["metrics"]["box_mIoU"] >= 0
+    sample = open_evaluation(parse_recipe(values))[0]
+    drawn = target_segmentation(sample)
+    assert drawn.boxes.tolist() == sample.boxes().tolist() == [[4, 4, 14, 14]]
+    assert drawn.mask[4:14, 4:14].all()
+    assert drawn.mask.sum() == 100
+
+
 def test_evaluation_does_not_touch_the_training(tmp_path):
     losses = []
     for name, every in (("with", 2), ("without", 0)):
@@ -116,7 +134,7 @@ def test_a_metric_without_any_case_is_null_and_never_the_best(tmp_path):
     assert lines_of(tmp_path / "run", "evaluation")[0]["metrics"]["N_acc"] is None
     assert not (tmp_path / "run" / "best").exists()
     values["evaluation"]["metric"] = "mask_iou"
-    with pytest.raises(ConfigError, match=r"'mask_iou' is not measured; there is .*gIoU"):
+    with pytest.raises(ConfigError, match=r"'mask_iou' is none of native; .*gIoU"):
         train(parse_recipe({**values, "output": {"folder": str(tmp_path / "other")}}))
 
 

@@ -22,8 +22,8 @@ from refseg.training.recipe import parse_recipe
 from tests.support.tiny_system import recipe_values
 
 
-class Stop(Exception):
-    """What a test raises to end a run at once, as a kill does."""
+class Stop(BaseException):
+    """What a test raises to end a run at once, as a kill does: no error that the run could save itself from."""
 
 
 def run(values, resume=False, stop=None):
@@ -70,7 +70,7 @@ def test_a_run_learns_and_its_folder_loads(tmp_path):
     assert info["training"]["sentences"] == 60 * 8
     assert int(tokenizer(["the red square"]).mask.sum()) >= 3
     assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [
-        "final", "last", "log.jsonl", "recipe.toml", "vocabulary"]  # fmt: skip
+        ".lock", "final", "last", "log.jsonl", "previous", "recipe.toml", "vocabulary"]  # fmt: skip
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
@@ -109,8 +109,8 @@ def test_a_killed_process_resumes_bit_for_bit(tmp_path):
     assert same_tensors(weights(cut / "last"), weights(tmp_path / "whole" / "last"))
 
 
-def start(values, folder, *launcher):
-    """The real command line in a process (group) of its own."""
+def start(values, folder, *launcher, arguments=(), before=None):
+    """The real command line in a process (group) of its own, which calls `before` first."""
     recipe = folder / "recipe.toml"
     recipe.write_text(to_toml(values))
     command = [
@@ -119,12 +119,15 @@ def start(values, folder, *launcher):
         str(Path(__file__).parents[1] / "support" / "tiny_system.py"),
         "train",
         str(recipe),
+        *arguments,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "REFSEG_CACHE": str(folder / "cache")}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True, preexec_fn=before
+    )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_run_with_a_checkpoint_of_that_step(tmp_path, number):
     whole, _ = run(recipe_values(tmp_path / "whole"))
     values = recipe_values(tmp_path / "cut")

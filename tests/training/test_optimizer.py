@@ -57,6 +57,13 @@ def test_an_earlier_rule_is_not_overruled_by_a_later_one():
     assert found["vision.1.weight"][0] == 0.1
 
 
+def test_a_rule_whose_parameters_all_belong_to_rules_before_it_is_an_error():
+    rules = (GroupRule(("text.*",)), GroupRule(("text.0.*", "text.1.*"), lr_mult=0.1))
+    with pytest.raises(ConfigError, match=r"every parameter that \['text\.0\.\*', 'text\.1\.\*'\] name"):
+        parameter_groups(Net(), OptimizerConfig(groups=rules))
+    parameter_groups(Net(), OptimizerConfig(groups=rules[::-1]))
+
+
 def test_a_pattern_without_parameters_and_nothing_left_to_train_are_errors():
     with pytest.raises(ConfigError, match=r"'texts\.\*' names no parameter"):
         parameter_groups(Net(), OptimizerConfig(groups=(GroupRule(("texts.*",)),)))

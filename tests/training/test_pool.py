@@ -68,6 +68,32 @@ def test_a_length_longer_than_its_record_is_damage_too(tmp_path):
     same(pool[0], drawn(0))
 
 
+@pytest.mark.parametrize("name", [RECORDS, INDEX])
+def test_files_that_are_cut_short_while_they_are_open_are_damage_too(tmp_path, name):
+    """A memory map of them would end the process."""
+    pool = open_pool(tmp_path, Drawer())
+    pool[4]
+    with (tmp_path / name).open("r+b") as handle:
+        handle.truncate(10)
+    same(pool[4], drawn(4))
+    same(pool[1], drawn(1))
+
+
+def test_a_full_disk_costs_drawing_again_and_not_the_run(tmp_path, monkeypatch, caplog):
+    drawer = Drawer()
+    pool = open_pool(tmp_path, drawer)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("refseg.training.pool._write", full)
+    for _ in range(2):
+        same(pool[2], drawn(2))
+    assert drawer.calls == [2, 2]
+    assert [record.message for record in caplog.records].count(caplog.records[0].message) == 1
+    assert "No space left" in caplog.text
+
+
 def test_a_pool_travels_to_workers_without_its_open_files(tmp_path):
     pool = open_pool(tmp_path, Drawer())
     pool[2]

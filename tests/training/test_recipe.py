@@ -1,16 +1,19 @@
 """Recipes: unknown keys and impossible values are named, overrides reach the model, and the shipped ones parse."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from refseg.cli.main import main
-from refseg.config import to_toml
-from refseg.errors import ConfigError
+from refseg.config import Config, to_toml
+from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.errors import CheckpointError, ConfigError
+from refseg.inference.checkpoint import save_model
 from refseg.models import preset, preset_names
 from refseg.training.optimizer import GroupRule
 from refseg.training.recipe import RENAMED, Recipe, differences, parse_recipe, read_recipe, recipe_to_dict
-from tests.support.tiny_system import recipe_values
+from tests.support.tiny_system import Tiny, TinyConfig, TinyText, recipe_values
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -49,7 +52,7 @@ def test_fields_of_the_model_stand_beside_its_preset(tmp_path):
         ("model.widht=3", "widht"),
         ("model.preset=tiny-smal", "tiny-small"),
         ("training.step=3", r"training\.step: no such field of TrainingRecipe; did you mean 'steps'"),
-        ("training.steps=0", r"training\.steps=0: 1 or more is wanted"),
+        ("training.steps=0", r"training\.steps=0: 1 or more and 1000000000 or less is wanted"),
         ("training.steps=many", r"training\.steps: a value of type int"),
         ("training.precision=fp8", r"training\.precision: 'fp8'"),
         ("training.clip_norm=-1.0", "clip_norm"),
@@ -61,6 +64,26 @@ def test_fields_of_the_model_stand_beside_its_preset(tmp_path):
         ("optimizer.groups=[{names=[]}]", "at least one pattern"),
         ("optimizer.groups=[{name=['x']}]", "no such field of GroupRule"),
         ("output.log_every=0", "log_every"),
+        ("data.workers=10000", r"data\.workers=10000: 0 or more and 1024 or less is wanted"),
+        ("training.steps=99999999999999999999", r"training\.steps=9+: 1 or more and 1000000000 or less"),
+        ("optimizer.lr=nan", r"optimizer\.lr: a finite number is wanted, not nan"),
+        ("optimizer.lr=inf", r"optimizer\.lr: a finite number is wanted, not inf"),
+        (f"optimizer.lr={10**400}", r"optimizer\.lr: a number of up to 1e\+300"),
+        ("training.clip_norm=nan", r"training\.clip_norm: a finite number"),
+        ("model.dropout=nan", r"dropout: a finite number is wanted, not nan"),
+        ("optimizer.epsilon=-1", r"optimizer\.epsilon=-1\.0: more than 0 is wanted"),
+        ("optimizer.groups=[{names=['*'],weight_decay=-1}]", r"weight_decay=-1\.0: 0 or more is wanted"),
+        ("schedule.milestones=[-5]", r"milestones\[0\]=-5: 0 or more is wanted"),
+        ("output.folder=''", r"output\.folder='': not empty is wanted"),
+        ("data.root=''", r"data\.root='': not empty is wanted"),
+        ("data.size=7", r"data\.size=7: 16 or more and 4096 or less is wanted"),
+        ("data.size=1000000", r"data\.size=1000000: 16 or more"),
+        ("model.input.size=1000000", r"size=1000000: 8 or more and 10000 or less"),
+        ("data.pictures_per_batch=100000000", r"data\.pictures_per_batch"),
+        ("data.vocab_min_count=-3", r"data\.vocab_min_count=-3: 1 or more is wanted"),
+        ("training.seed=-1", r"training\.seed=-1: 0 or more is wanted"),
+        ("evaluation.samples=-1", r"evaluation\.samples"),
+        ("evaluation.protocol=rella", r"evaluation\.protocol: 'rella' is not a protocol; did you mean 'rela'"),
         ("lr=3", "lr"),
         ("model=3", "a table is wanted"),
     ],
@@ -70,6 +93,56 @@ def test_mistakes_are_named_with_their_file(tmp_path, assignment, message):
     with pytest.raises(ConfigError, match=message) as caught:
         read_recipe(path, [assignment])
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (["evaluation.metric=giou"], r"evaluation\.metric: 'giou' is none of native; did you mean 'gIoU'"),
+        (["evaluation.metric=gIoU", "evaluation.protocol=grec"], r"evaluation\.metric: 'gIoU' is none of grec"),
+    ],
+)
+def test_a_metric_that_is_not_measured_is_known_before_the_first_step(tmp_path, fields, message):
+    path = written(tmp_path, recipe_values(tmp_path))
+    read_recipe(path, fields)  # nothing is evaluated
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(path, [*fields, "evaluation.every=5"])
+    read_recipe(path, ["evaluation.every=5", "evaluation.metric=F1", "evaluation.protocol=grec"])
+    read_recipe(path, ["evaluation.every=5", "evaluation.metric=Acc@0.5"])
+
+
+def test_words_of_a_text_encoder_are_bounded():
+    for name in preset_names():
+        config = preset(name)
+        if isinstance(getattr(config, "text", None), Config) and hasattr(config.text, "max_words"):
+            with pytest.raises(ConfigError, match="max_words"):
+                replace(config, text=replace(config.text, max_words=100_000))
+
+
+def test_a_file_of_tables_without_end_is_refused(tmp_path):
+    path = tmp_path / "deep.toml"
+    path.write_text("a = " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="deep"):
+        read_recipe(path)
+
+
+def test_fine_tuning_takes_the_configuration_of_its_weights(tmp_path):
+    model = Tiny(TinyConfig(width=5, dropout=0.25, text=TinyText(vocabulary_size=9)))
+    save_model(tmp_path / "weights", model, WordTokenizer.learn(["the red square", "blue"]))
+    values = recipe_values(tmp_path / "run", steps=2)
+    values["model"] = {"normalise": False}
+    values["pretrained"] = {"model": str(tmp_path / "weights"), "allow_missing": []}
+    recipe = parse_recipe(values)
+    assert recipe.model_config() == TinyConfig(5, 0.25, False, text=TinyText(9))
+    assert parse_recipe(recipe_to_dict(recipe)) == recipe
+    del values["model"]
+    assert parse_recipe(values).model_config() == model.config
+    values["model"] = {"preset": "tiny-small"}
+    assert parse_recipe(values).model_config() == TinyConfig()
+    values["pretrained"]["model"] = str(tmp_path / "gone")
+    del values["model"]
+    with pytest.raises(CheckpointError, match="gone: no such model folder"):
+        parse_recipe(values)
 
 
 def test_differences_are_dotted(tmp_path):

@@ -11,16 +11,16 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from refseg import __version__
-from refseg.apps.annotate.api import administration, datasets, holding, me, playing
+from refseg.apps.annotate.api import administration, datasets, editing, holding, me, own, playing, team
 from refseg.apps.annotate.auth.access import Gate, Visitor, visitor
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game
 from refseg.apps.annotate.settings import Settings
-from refseg.apps.annotate.web import pages
-from refseg.apps.annotate.web.middleware import Envelope
+from refseg.apps.annotate.web import pages, probes, signing
+from refseg.apps.annotate.web.metrics import Metrics
+from refseg.apps.annotate.web.middleware import PROBES, Envelope
 from refseg.apps.annotate.web.statics import Statics
 
 VARIABLE = "REFSEG_ANNOTATE_SETTINGS"
@@ -49,22 +49,22 @@ def create_app(settings: Settings, game: Game | None = None) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,  # the viewer would load scripts from elsewhere, which the pages' policy forbids
         redoc_url=None,
+        redirect_slashes=False,  # the redirection would go to whatever host the request names
         lifespan=lifespan,
     )
     statics = Statics(settings.root_path)
     app.state.game = game
     app.state.gate = Gate(game, settings.secret())
     app.state.templates = pages.environment(statics)
-    for module in (playing, holding, me, administration, datasets, pages):
+    app.state.metrics = Metrics()
+    for module in (playing, holding, editing, me, own, team, administration, datasets, pages, signing):
         app.include_router(module.router)
     app.mount("/static", statics)
-    app.add_api_route("/healthz", healthz, methods=["GET"], include_in_schema=False)
+    app.include_router(probes.router)
     app.add_exception_handler(GameError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    if settings.allowed_hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
-    app.add_middleware(Envelope, game=game)
+    app.add_middleware(Envelope, game=game, metrics=app.state.metrics)
     return app
 
 
@@ -73,14 +73,9 @@ def from_environment() -> FastAPI:
     return create_app(Settings.from_json(os.environ[VARIABLE]))
 
 
-def healthz() -> dict[str, str]:
-    """That the server answers."""
-    return {"status": "ok"}
-
-
 def _wants_page(request: Request) -> bool:
     path = request.url.path.removeprefix(request.app.state.game.settings.root_path)
-    return not path.startswith(("/api/", "/static/", "/healthz")) and "text/html" in request.headers.get("accept", "")
+    return not path.startswith(("/api/", "/static/", *PROBES)) and "text/html" in request.headers.get("accept", "")
 
 
 def _answer(request: Request, error: GameError, status: int | None = None) -> Response:

@@ -14,7 +14,9 @@ STATUS: dict[str, int] = {
     "csrf": 403,
     "inactive": 403,
     "not_found": 404,
+    "sign_on": 401,
     "method_not_allowed": 405,
+    "too_slow": 408,
     "lease_lost": 409,
     "draft_conflict": 409,
     "not_allowed": 409,
@@ -25,7 +27,9 @@ STATUS: dict[str, int] = {
     "near_duplicate": 422,
     "slow_down": 429,
     "internal": 500,
+    "model": 503,
     "busy": 503,
+    "disk_full": 503,
 }
 
 
@@ -46,6 +50,8 @@ class GameError(RefsegError):
         self.message = message
         self.field = field
         self.details = details
+        self.shown_sample: int | None = None
+        """The sample whose sentence the message shows: who reads it does not validate it."""
 
     def body(self) -> dict[str, Any]:
         """The answer's JSON."""

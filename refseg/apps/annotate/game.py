@@ -27,7 +27,7 @@ class Game:
     @classmethod
     def open(cls, settings: Settings) -> Game:
         """The game of these settings; the database is brought up to date first."""
-        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.make_folder()
         database = Database(settings.url, settings.busy_seconds)
         migrate(database)
         return cls(settings, database)
@@ -45,7 +45,27 @@ def iso(at: float | str | None) -> str | None:
 
 
 def clean(text: str) -> str:
-    """The sentence as it is kept: Unicode's composed form, single spaces, no control characters at all."""
-    composed = unicodedata.normalize("NFC", text)
-    visible = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") else sign for sign in composed)
-    return " ".join(visible.split())
+    """The sentence as it is kept: Unicode's composed form, single spaces, no control characters, nothing invisible."""
+    spaced = "".join(" " if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") else sign for sign in text)
+    shown = "".join(sign for place, sign in enumerate(spaced) if not _is_hidden(spaced, place))
+    return " ".join(unicodedata.normalize("NFC", shown).split())
+
+
+def hidden_letters(text: str) -> list[str]:
+    """The letters of a text that nobody sees, each once, as U+200B."""
+    found = dict.fromkeys(text[place] for place in range(len(text)) if _is_hidden(text, place))
+    return [f"U+{ord(sign):04X}" for sign in found]
+
+
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters and marks without a shape
+_JOINERS = frozenset("\u200c\u200d")  # shape letters of Persian, of India's scripts, and pictures made of several
+
+
+def _is_hidden(text: str, place: int) -> bool:
+    sign = text[place]
+    if sign.isascii():
+        return False
+    if sign in _JOINERS:
+        around = (text[place - 1 : place], text[place + 1 : place + 2])
+        return any(not one or one.isascii() or one.isspace() or one in _JOINERS for one in around)
+    return sign in _BLANK or unicodedata.category(sign) in ("Cf", "Co")

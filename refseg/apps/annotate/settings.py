@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from refseg.apps.annotate.states import ROLES
 from refseg.errors import ConfigError
 
 SECRET_VARIABLE = "REFSEG_ANNOTATE_SECRET"
@@ -50,7 +52,9 @@ class Settings:
     draw_hard_weight: float = 4.0
     """A picture on which the helping model is always wrong is drawn so many times more often."""
     login_attempts: int = 10
-    """Failed logins of a name from an address within five minutes, before both have to wait."""
+    """Failed logins of a name from an address before the name has to wait there; ten times as many of all names."""
+    login_wait: int = 30
+    """The first such wait; each further failure doubles it, up to an hour."""
     writes_per_minute: int = 120
     """Submissions and verdicts of a person in a minute."""
     requests_per_minute: int = 1200
@@ -59,10 +63,37 @@ class Settings:
     """The largest request in bytes, uploads aside."""
     max_upload: int = 4 << 30
     """The largest uploaded import in bytes."""
+    body_seconds: int = 30
+    """How long a request's body may take; of an upload, how long it may stand still."""
+    upload_pace: int = 16 * 1024
+    """Bytes a second that an upload makes at least, on average."""
+    uploads_at_once: int = 2
+    """Uploads that one process takes in at the same time."""
+    disk_reserve: int = 256 << 20
+    """Bytes that uploads and imports leave free on the disk, for the database."""
     max_picture_bytes: int = 64 << 20
     """The largest picture in an uploaded archive, in bytes."""
     busy_seconds: float = 10.0
     """How long a request waits for the database before it is told to come back."""
+    second_opinion: bool = False
+    """A rejected sample goes to a second validator, instead of ending with the first one's rejection."""
+    return_days: float = 3.0
+    """Days after which a sample that waits for a second validator goes back to its author, if nobody who could be one
+    has been here since; 0: never."""
+    practice_first: int = 0
+    """Right answers in practice before there is work; 0 asks for none. Needs gold samples."""
+    practice_every: int = 0
+    """Verdicts after which one practice answer is due; 0 asks for none."""
+    oidc_issuer: str = ""
+    """The issuer's address of an OpenID Connect provider, for single sign-on; "" leaves it out."""
+    oidc_client: str = ""
+    """This game's client id there; a client secret stands in the environment, REFSEG_ANNOTATE_OIDC_SECRET."""
+    oidc_name: str = "single sign-on"
+    """What the login page calls the provider."""
+    oidc_roles: tuple[str, ...] = ()
+    """Roles of accounts made at a first login there; () lets in only those whose account has their e-mail as name."""
+    propose_model: str = "instances"
+    """A refseg model that proposes masks to editors, in a process of its own; "" leaves it out."""
     help_model: str = ""
     """A refseg model that answers after submission; "" leaves it out."""
 
@@ -74,8 +105,15 @@ class Settings:
             )
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type in ("int", "float") and value < (least := 1 if field.type == "int" else 0):
+            least = 0 if field.type == "float" or field.name.startswith("practice_") else 1
+            if field.type in ("int", "float") and value < least:
                 raise ConfigError(f"{field.name} is at least {least}, not {value}")
+        if bool(self.oidc_issuer) != bool(self.oidc_client):
+            raise ConfigError(
+                "oidc_issuer and oidc_client go together: the provider's address, and this game's id there"
+            )
+        if unknown := [role for role in self.oidc_roles if role not in ROLES]:
+            raise ConfigError(f"oidc_roles: {unknown[0]!r} is no role; there are {', '.join(ROLES)}")
         if "+" not in self.database.partition(":")[0] and self.database.startswith(("postgresql:", "postgres:")):
             address = "postgresql+psycopg:" + self.database.partition(":")[2]
             object.__setattr__(self, "database", address)
@@ -90,6 +128,15 @@ class Settings:
         """The folder of the pictures, named by their numbers."""
         return self.data / "pictures"
 
+    def make_folder(self) -> None:
+        """Make the data folder, for its owner alone; one that is a game's already is closed to others."""
+        if not self.data.exists():
+            self.data.mkdir(parents=True, exist_ok=True)
+        elif any(self.data.iterdir()) and not any((self.data / name).is_file() for name in ("secret", "game.db")):
+            return  # somebody's folder with other things in it
+        with suppress(OSError):  # another's, or a file system without modes
+            self.data.chmod(0o700)
+
     def secret(self) -> bytes:
         """What cookies are signed with: the environment's, or the data folder's, made at the first call (mode 0600)."""
         given = os.environ.get(SECRET_VARIABLE, "")
@@ -99,7 +146,7 @@ class Settings:
             return given.encode()
         path = self.data / "secret"
         if not path.exists():
-            self.data.mkdir(parents=True, exist_ok=True)
+            self.make_folder()
             try:
                 handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:  # another worker was first
@@ -120,7 +167,13 @@ class Settings:
     def from_json(cls, text: str) -> Settings:
         """The settings that `to_json` wrote."""
         content: dict[str, Any] = json.loads(text)
-        return cls(**{**content, "data": Path(content["data"]), "allowed_hosts": tuple(content["allowed_hosts"])})
+        return cls(
+            **{
+                **content,
+                "data": Path(content["data"]),
+                **{name: tuple(content[name]) for name in ("allowed_hosts", "oidc_roles")},
+            }
+        )
 
     def change(self, **fields: Any) -> Settings:
         """The same but for some fields."""

@@ -4,7 +4,11 @@
                              |--differ--> second --match--> accepted
                              |                |--differ--> discarded
                              |--reject--------+--reject--> rejected
-    administrator: reopen takes a closed sample back to waiting, discard ends any that is not discarded.
+                             |--report_mask---+--report_mask--> mending --mend--> waiting
+                             |--doubt--> second               (a rejection, where a second opinion is wanted)
+    author: withdraw takes back a waiting one that nobody has.
+    administrator: reopen takes a closed sample back to waiting, discard ends any that is not discarded, return gives
+    one that waits back to its author; so does time, where nobody is there who could be the second validator.
 
 The rules are gRefCOCO's (Liu, Ding, Jiang, CVPR 2023, section 3, and the tool's description in the first author's
 thesis): same set of objects, accepted; another set, a second validator; another set again, discarded; or a rejection.
@@ -20,21 +24,25 @@ __all__ = ["LIVE", "MOVES", "OPEN", "POINTS", "REASONS", "ROLES", "STATES", "Mov
 ROLES: dict[str, str] = {
     "annotator": "writes sentences",
     "validator": "finds what others' sentences mean",
+    "editor": "draws and mends the masks of objects",
     "administrator": "imports, looks through, reopens, discards, exports, keeps accounts",
 }
 
 STATES: dict[str, str] = {
     "waiting": "submitted, waits for a validator",
-    "second": "the first validator selected other objects; waits for a second one",
+    "second": "the first validator selected other objects, or rejected it where a second opinion is wanted",
+    "mending": "a validator found a broken mask; waits for an editor to mend it",
     "accepted": "a validator selected the same objects by themselves",
     "discarded": "two validators selected other objects, or an administrator discarded it",
     "rejected": "a validator rejected it, with a reason",
+    "returned": "back with its author as a draft: nobody was left who could validate it",
+    "withdrawn": "its author took it back before anybody had it",
 }
 
 OPEN: tuple[str, ...] = ("waiting", "second")
 """States that are handed out to validators."""
 
-LIVE: tuple[str, ...] = ("waiting", "second", "accepted")
+LIVE: tuple[str, ...] = ("waiting", "second", "mending", "accepted")
 """States that count as a sentence of the picture: for duplicates and for how often the picture is drawn."""
 
 REASONS: dict[str, str] = {
@@ -87,12 +95,31 @@ MOVES: dict[str, Move] = {
             "the validator says that the sentence cannot be used",
         ),
         Move(
-            "reopen", "administrator", {"accepted": "waiting", "discarded": "waiting", "rejected": "waiting"}, (), True,
-            "goes to validators who have not seen it",
+            "doubt", "validator", {"waiting": "second"}, _JUDGED, True,
+            "the validator says that it cannot be used, and a second opinion is wanted",
+        ),
+        Move(
+            "report_mask", "validator", {"waiting": "mending", "second": "mending"}, _JUDGED, True,
+            "the validator says that a mask is broken",
+        ),
+        Move("mend", "editor", {"mending": "waiting"}, (), False, "the picture's masks are whole again"),
+        Move(
+            "withdraw", "annotator", {"waiting": "withdrawn"}, ("author", "not_held", "not_judged"), False,
+            "the author takes it back, to drop it or to put it differently",
+        ),
+        Move(
+            "reopen", "administrator", dict.fromkeys(("accepted", "discarded", "rejected", "returned"), "waiting"), (),
+            True, "goes to validators who have not seen it",
+        ),
+        Move(
+            "return", "administrator", {"waiting": "returned", "second": "returned"}, (), True,
+            "its author gets it back as a draft; by itself after some days in second, where nobody else validates",
         ),
         Move(
             "discard", "administrator",
-            {"waiting": "discarded", "second": "discarded", "accepted": "discarded", "rejected": "discarded"}, (), True,
+            dict.fromkeys(
+                ("waiting", "second", "mending", "accepted", "rejected", "returned", "withdrawn"), "discarded"
+            ), (), True,
             "an administrator takes it out",
         ),
     )

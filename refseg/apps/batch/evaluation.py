@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from refseg.apps.batch.execute import Cluster, Shard, Work, map_shards
 from refseg.data import open_dataset
@@ -20,9 +20,8 @@ from refseg.inference.predictor import Segmenter, load
 from refseg.metrics import Protocol, Score, rescore
 from refseg.metrics.counts import Row
 from refseg.metrics.scoring import finish
-from refseg.precision import Precision
 
-__all__ = ["Job", "evaluate_elsewhere"]
+__all__ = ["Job", "evaluate_elsewhere", "lines_of"]
 
 PICTURES = 32
 """Pictures of a shard, about: what is answered again when a worker dies."""
@@ -41,12 +40,17 @@ class Job:
     shard: tuple[int, int]
     model: str
     device: str
-    precision: Precision
+    precision: Literal["float32", "bfloat16"]
     protocols: tuple[Protocol, ...]
     boundary: bool = False
     batch_size: int = 16
     lines: tuple[str, ...] = ()
     """Which lines of `Writers` come back."""
+
+
+def lines_of(writers: Writers) -> tuple[str, ...]:
+    """Which lines are wanted."""
+    return tuple(name for name in LINES if getattr(writers, name) is not None)
 
 
 def evaluate_elsewhere(
@@ -67,7 +71,7 @@ def evaluate_elsewhere(
         raise RefsegError("--ray counts protocols of masks; leave it out for those of boxes")
     first, step = job.shard
     parts = max(1, -(-pictures // step // PICTURES))
-    shards: list[Shard] = [{"number": number, "shard": [first + step * number, step * parts]} for number in range(parts)]
+    shards = [{"number": number, "shard": [first + step * number, step * parts]} for number in range(parts)]
     results: list[Shard] = []
     for result in map_shards(partial(_worker, job), shards, workers=workers, cluster=cluster):
         results.append(result)

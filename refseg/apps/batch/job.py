@@ -171,7 +171,7 @@ def _check_job(folder: Path, settings: Settings) -> None:
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RefsegError(f"{path}: cannot be read ({error}); choose another -o") from error
     differ = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
     if differ:
@@ -186,7 +186,7 @@ def _planned(folder: Path, images: Sequence[str], part_size: int) -> list[Shard]
         if path.is_file():
             plan = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         known = {image for shard in plan for image in shard["images"]}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RefsegError(f"{path}: damaged ({error}); choose another -o") from error
     new = [image for image in dict.fromkeys(images) if image not in known]
     for start in range(0, len(new), part_size):

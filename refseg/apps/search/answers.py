@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,8 +106,8 @@ def fingerprint(segmenter: Segmenter) -> str:
         settings = [asdict(config.input), asdict(config.detector.detector), asdict(config.detector.proposals)]
         tensors: dict[str, Tensor] = model.proposer.detector.state_dict()
     else:
-        config = model.config
-        settings = [asdict(config) if isinstance(config, FoundationConfig) else config_to_dict(config)]
+        own: Any = model.config
+        settings = [asdict(own) if isinstance(own, FoundationConfig) else config_to_dict(own)]
         tensors = model.state_dict()
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, value in sorted(tensors.items()):

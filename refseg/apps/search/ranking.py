@@ -1,6 +1,6 @@
 """How probable it is that an expression means something in a picture, and what is the most that it can be.
 
-    score = sigmoid(bias + slope v - further) x product over anchors a of P(a)
+    score = sigmoid(bias + slope v) x 2 sigmoid(-further) x product over anchors a of P(a)
 
 v are the log odds of the noun's likeliest class in the picture as a whole: the largest anywhere, averaged over `VIEWS`
 of it. `further` is what the system's exact answer holds against a target besides its noun: the no-target logit less the
@@ -84,7 +84,8 @@ class Classes:
             odds = calibration.bias + calibration.slope * np.maximum.reduce(known)
         else:  # no class is meant: what the system says is all that is known
             odds = -self.least_logits(chooser, phrases)
-        score = _sigmoid(odds - further)
+        # A factor and no summand: however surely a car is there, that no red one is stays said.
+        score = _sigmoid(odds) * 2 * _sigmoid(-further)
         for phrase in phrases if len(phrases) == 1 else ():
             for anchor in phrase.anchors:
                 score = score * self._anchor(anchor, calibration)

@@ -227,7 +227,7 @@ def _read_description(folder: Path) -> Description:
         if description.keeps not in ("proposals", "pictures") or not isinstance(description.model, str):
             raise ValueError("keeps or model")
         return description
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not the description of an index ({error}); make it again with --rebuild") from error

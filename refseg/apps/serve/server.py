@@ -90,10 +90,10 @@ def run(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers: 
 
 def _check(settings: Settings) -> None:
     """What the workers would fail at: models and index that are not there."""
-    from refseg.inference.checkpoint import locate_model, read_config
+    from refseg.inference.checkpoint import check_model
 
     for model in settings.models:
-        read_config(locate_model(model))
+        check_model(model)
     if settings.index:
         open_index(settings.index)
 

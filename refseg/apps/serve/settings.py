@@ -11,6 +11,7 @@ from typing import Any
 
 from refseg.errors import ConfigError
 from refseg.inference import DEFAULT_MODEL
+from refseg.inference.locate import split_sources
 
 KEEP_ALIVE = 75
 """Seconds for which an idle connection is kept: longer than proxies and clients keep theirs."""
@@ -85,8 +86,9 @@ class Settings:
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """What requests call the models: the last part of a folder's path, the name otherwise."""
-        return tuple(Path(model).name or model for model in self.models)
+        """What requests call the models: the last part of a folder's path, the name otherwise; of two networks that are
+        joined by a +, both."""
+        return tuple("+".join(Path(part).name or part for part in split_sources(model)) for model in self.models)
 
     def keys(self) -> frozenset[bytes]:
         """SHA-256 of the keys in `api_key_file`; empty lines and those that begin with # are none.

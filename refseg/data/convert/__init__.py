@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from refseg.data import open_dataset
+from refseg.data.catalog import find_datasets
 from refseg.data.convert.coco import read_coco, write_coco
 from refseg.data.convert.common import Placer
 from refseg.data.convert.cvat import read_cvat, write_cvat
 from refseg.data.convert.grefcoco import write_grefcoco
 from refseg.data.convert.labelstudio import read_label_studio, write_label_studio
 from refseg.data.convert.yolo import read_yolo, write_yolo
-from refseg.data.formats.jsonl import is_jsonl, read_jsonl, record_of, write_jsonl
-from refseg.data.json_files import read_json
+from refseg.data.formats.jsonl import WRITTEN, is_jsonl, read_jsonl, record_of, write_jsonl
+from refseg.data.json_files import read_json, read_table
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import DataError
 
@@ -23,7 +24,7 @@ __all__ = ["READERS", "WRITERS", "detect", "read_any"]
 
 def write_generic(samples: Iterable[Sample], target: Path) -> int:
     """Write a .jsonl file and, beside it, `images/`; `target` is the file, or a folder for `data.jsonl`."""
-    path = target if is_jsonl(target) else target / "data.jsonl"
+    path = target if is_jsonl(target) else target / WRITTEN
     placer = Placer(path.parent / "images")
 
     def records() -> Iterator[dict[str, Any]]:
@@ -59,11 +60,7 @@ def detect(source: Path) -> str:
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
     if source.is_dir():
-        if (source / "annotations.json").is_file() and (source / "data").is_dir():
-            return "cvat"
-        if any((source / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml")):
-            return "yolo"
-        return "published"
+        return _written(source)[0]
     if is_jsonl(source):
         return "jsonl"
     if source.suffix.lower() in (".yaml", ".yml"):
@@ -81,6 +78,23 @@ def detect(source: Path) -> str:
     raise DataError(f"{source}: JSON of none of the known formats ({', '.join(READERS)}); say which with --from")
 
 
+def _written(folder: Path) -> tuple[str, Path]:
+    """Which of `READERS` a folder is for, and what of it that takes."""
+    if (folder / WRITTEN).is_file():
+        return "jsonl", folder / WRITTEN
+    if (folder / "annotations.json").is_file() and (folder / "data").is_dir():
+        return "cvat", folder
+    if any((folder / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml")):
+        return "yolo", folder
+    if (folder / "tasks.json").is_file():
+        return "labelstudio", folder / "tasks.json"
+    path = folder / "instances.json"
+    # Objects beside a published data set's sentences are read with them; alone they have none, unless they say so.
+    if path.is_file() and not find_datasets(folder) and "expressions" in read_table(path):
+        return "coco", path
+    return "published", folder
+
+
 def read_any(
     source: Path,
     source_format: str | None = None,
@@ -93,6 +107,8 @@ def read_any(
 
     `source_format` is one of `READERS`, detected where None; `dataset` and `split` choose as in `open_dataset`.
     """
+    if source.is_dir() and source_format in (None, _written(source)[0]):
+        source_format, source = _written(source)
     source_format = source_format or detect(source)
     if source_format == "published":
         return open_dataset(source, dataset, split)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refseg.data import rle
-from refseg.data.fields import Box, is_integer
+from refseg.data.fields import NOT_UNICODE, Box, is_integer, is_unicode
 from refseg.data.images import image_size
 from refseg.data.masks import bounding_box, clean_segmentation, rasterise
 from refseg.data.sample import Instance, Problem, ReferringDataset, Sample
 from refseg.errors import DataError, RefsegError
-from refseg.files import replacing
+from refseg.files import copy_file, replacing
 
 TEXT_FIELDS = ("text", "expression", "sentence", "caption", "phrase", "description")
 
@@ -66,6 +64,9 @@ class Collector:
         """One sentence; `fields` may hold id, split, kind, dataset, ref_id, sent_id. A faulty one is noted instead."""
         if not isinstance(text, str) or not text.strip():
             self.fault(where, "the sentence is missing or empty", 1)
+            return
+        if not is_unicode(text):
+            self.fault(where, NOT_UNICODE, 1)
             return
         if not objects and fields.get("no_target") is not True:
             self.fault(where, "no masks, and no_target is not true", 1)
@@ -145,18 +146,16 @@ class Placer:
 
 
 def place_picture(source: Path, target: Path) -> None:
-    """The picture at another place: a hard link, or a copy where that fails; raises `DataError` for a different one."""
+    """A copy of the picture at another place, never a second name of the same file: whoever changes one does not change
+    the other. Raises `DataError` for a different one that is there already."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if target.exists():
             if not target.samefile(source) and target.stat().st_size != source.stat().st_size:
                 raise DataError(f"{target}: another picture is there already; choose another folder")
             return
-        try:
-            os.link(source.resolve(), target)
-        except OSError:
-            with replacing(target) as temporary:
-                shutil.copyfile(source, temporary)
+        with replacing(target) as temporary:
+            copy_file(source, temporary)
     except OSError as error:
         raise DataError(f"{target}: the picture cannot be placed there ({error.strerror})") from error
 

@@ -273,7 +273,7 @@ def _recorded(given: dict[str, str]) -> tuple[int | None, Box | None]:
     """A shape's number and box from its attributes."""
     try:
         box = optional_box(json.loads(given.get("box", "null")))
-    except ValueError:
+    except (ValueError, RecursionError):
         box = None
     return _integer(given.get("object")), box
 
@@ -290,7 +290,7 @@ def _frames(folder: Path) -> list[str]:
         for line in manifest.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{manifest}: not valid JSON lines ({error})") from error
             if isinstance(entry, dict) and "name" in entry:
                 names.append(f"{entry['name']}{entry.get('extension', '')}")

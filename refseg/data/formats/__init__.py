@@ -15,6 +15,7 @@ from refseg.data.formats import (
     visual_genome,
 )
 from refseg.data.source import Format
+from refseg.plugins import found
 
 __all__ = ["FORMATS"]
 
@@ -29,4 +30,6 @@ FORMATS: tuple[Format, ...] = (
     mdetr.FORMAT,
     split_lists.FORMAT,
     parquet.FORMAT,
+    *found("refseg.formats", lambda thing: isinstance(thing, Format)).values(),
 )
+"""All formats, those of other packages at the end (`refseg.plugins`)."""

@@ -23,6 +23,11 @@ from refseg.data.masks import MaskFile, SegmentationSource, bounding_box, raster
 from refseg.data.sample import Instance, Problem, Sample
 from refseg.errors import DataError, RefsegError
 
+ANNOTATORS = (
+    "annotator 1, first frame", "annotator 1, full video", "annotator 2, first frame", "annotator 2, full video",
+)  # fmt: skip
+"""Who wrote Ref-DAVIS17's sentences, and from what; `Clip.kind`."""
+
 
 @runtime_checkable
 class MaskSource(Protocol):

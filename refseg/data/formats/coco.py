@@ -38,6 +38,8 @@ class Instances:
     categories: dict[int, str]
     problems: list[Problem]
     supercategories: dict[int, str] = field(default_factory=dict)
+    licenses: dict[int, str] = field(default_factory=dict)
+    """Names and addresses of licences by number."""
 
 
 def read_instances(path: str | os.PathLike[str]) -> Instances:
@@ -92,7 +94,18 @@ def read_instances(path: str | os.PathLike[str]) -> Instances:
     }
     if not pictures:
         raise DataError(f"{path}: no usable picture among the images" + (f" ({problems[0]})" if problems else ""))
-    return Instances(path, pictures, annotations, categories, problems, supercategories)
+    return Instances(path, pictures, annotations, categories, problems, supercategories, _licenses(content))
+
+
+def _licenses(content: dict[str, Any]) -> dict[int, str]:
+    """The licences of a file as text: the name, the address behind it."""
+    listed = content.get("licenses")
+    found = {}
+    for record in listed if isinstance(listed, list) else []:
+        if isinstance(record, dict) and is_integer(record.get("id")):
+            parts = [record[name] for name in ("name", "url") if isinstance(record.get(name), str) and record[name]]
+            found[record["id"]] = " ".join(dict.fromkeys(parts))
+    return found
 
 
 def build_instance(instances: Instances, record: dict[str, Any]) -> tuple[Instance, list[Problem]]:

@@ -20,19 +20,15 @@ import re
 from pathlib import Path
 
 from refseg.data.fields import attempt, file_part
-from refseg.data.formats.clips import Clip, FrameSamples, PaletteMasks, clip_frames
+from refseg.data.formats.clips import ANNOTATORS, Clip, FrameSamples, PaletteMasks, clip_frames
 from refseg.data.json_files import read_table
 from refseg.data.published import Published, Release, RemoteFile, SplitCounts
 from refseg.data.sample import Problem
 from refseg.data.source import DatasetFiles, Format, ReadOptions, check_split, parts_of
 from refseg.errors import DataError
 
-_TEXTS = {
-    "annotator 1, first frame": "Davis17_annot1.txt",
-    "annotator 1, full video": "Davis17_annot1_full_video.txt",
-    "annotator 2, first frame": "Davis17_annot2.txt",
-    "annotator 2, full video": "Davis17_annot2_full_video.txt",
-}
+_FILES = ("annot1", "annot1_full_video", "annot2", "annot2_full_video")
+_TEXTS = {kind: f"Davis17_{name}.txt" for kind, name in zip(ANNOTATORS, _FILES, strict=True)}
 _MISSPELT = {"clasic-car": "classic-car", "dog-scale": "dogs-scale", "motor-bike": "motorbike"}
 _LINE = re.compile(r'^(\S+)\s+(\d{1,9})\s+"?(.*?)"?\s*$')
 
@@ -71,8 +67,12 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
             if attempt(f"{path.name} {video}", problems, file_part, video, "the video's name") is None:
                 continue
             folder = home / "JPEGImages" / "480p" / video
-            names = sorted(entry.stem for entry in folder.glob("*.jpg")) if folder.is_dir() else []
-            frames, _ = clip_frames(folder, names)
+            # Nothing lists the frames: those that have masks are wanted, too.
+            names = sorted({entry.stem for entry in (*folder.glob("*.jpg"), *(masks / video).glob("*.png"))})
+            frames, missing = clip_frames(folder, names)
+            if frames and missing:
+                words = f"{len(missing)} of {len(names)} frames are not there, the first is {missing[0]}"
+                problems.append(Problem("missing_picture", f"video {video}", words))
             entries = sorted(expressions.get(video, []))
             if not entries:
                 problems.append(Problem("no_sentences", f"video {video}", "no annotator wrote about it"))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from refseg.data import rle
-from refseg.data.fields import Missing
+from refseg.data.fields import NOT_UNICODE, Missing, is_unicode
 from refseg.data.images import image_size
 from refseg.data.masks import bounding_box
 from refseg.data.sample import Instance, Problem, ReferringDataset, Sample
@@ -26,7 +26,10 @@ from refseg.data.schema import faults, load_schema
 from refseg.errors import DataError, RefsegError, did_you_mean
 from refseg.files import replacing
 
-__all__ = ["JsonLines", "is_jsonl", "read_jsonl", "record_of", "write_jsonl"]
+__all__ = ["JsonLines", "is_jsonl", "jsonl_file", "read_jsonl", "record_of", "write_jsonl"]
+
+WRITTEN = "data.jsonl"
+"""What the file is called in a folder."""
 
 _TOO_LONG = 64 << 20  # bytes of a line: a mask of a picture of the largest size takes less
 
@@ -34,6 +37,13 @@ _TOO_LONG = 64 << 20  # bytes of a line: a mask of a picture of the largest size
 def is_jsonl(root: str | os.PathLike[str]) -> bool:
     """Whether `root` names a file of the generic format."""
     return Path(root).suffix.lower() in (".jsonl", ".ndjson")
+
+
+def jsonl_file(root: str | os.PathLike[str]) -> Path | None:
+    """The file of the generic format that `root` is, or that lies in the folder `root` as `refseg data convert` calls
+    it; None where there is none."""
+    path = Path(root) if is_jsonl(root) else Path(root) / WRITTEN
+    return path if is_jsonl(root) or path.is_file() else None
 
 
 def read_jsonl(
@@ -183,6 +193,9 @@ class JsonLines(Sequence[Sample]):
         """What the schema cannot say: sizes, counts, encodings, the picture. Remembers picture and objects."""
         wrong: list[str] = []
         masks, boxes = record["masks"], record.get("boxes")
+        texts = [*(record.get(key, "") for key in ("text", "id", "split", "kind", "dataset")), record["image"]]
+        if not all(is_unicode(str(text)) for text in (*texts, *(record.get("categories") or ()))):
+            wrong.append(NOT_UNICODE)
         if record.get("no_target") is True and masks:
             wrong.append(f"no_target is true, but there are {len(masks)} masks")
         if not masks and record.get("no_target") is not True:
@@ -317,7 +330,7 @@ def write_jsonl(path: str | os.PathLike[str], records: Iterable[dict[str, Any]])
     """Write records, one a line, whole or not at all; returns how many. Raises `DataError` for one that is invalid."""
     schema = load_schema("jsonl")
     count = 0
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as handle:
         for record in records:
             wrong = faults(record, schema)
             if wrong:

@@ -11,9 +11,10 @@ Unambiguous Object Descriptions", CVPR 2016; Liu, Ding, Jiang, "GRES", CVPR 2023
 
     [{ref_id, image_id, ann_id, category_id, file_name, split, sent_ids, sentences: [{sent_id, raw, sent, tokens}]}]
 
-In refs(...) `ann_id` is one number; in grefs(...) it lists all targets and is exactly [-1] where there is none, and a
-sentence may have a `kind`. `file_name` is never used: in gRefCOCO's public file it may belong to another picture
-(gRefCOCO issue 1). What cannot be used is found when the data set is opened: it is left out and named.
+In refs(...) `ann_id` is one number; in grefs(...) it lists all targets and is exactly [-1] where there is none, null or
+left out where a benchmark hides it (the expression is then unannotated), and a sentence may have a `kind`. `file_name`
+is never used: in gRefCOCO's public file it may belong to another picture (gRefCOCO issue 1). What cannot be used is
+found when the data set is opened: it is left out and named.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from refseg.data.fields import is_integer
+from refseg.data.fields import NOT_UNICODE, is_integer, is_unicode
 from refseg.data.formats.coco import Instances, build_instance, read_instances
 from refseg.data.json_files import read_json
 from refseg.data.published import Published, Release, RemoteFile, SplitCounts
@@ -49,7 +50,8 @@ _SAIAPR = (
     "images/saiapr_tc-12", "images/saiaprtc12", "images/refclef", "saiapr_tc-12", "referit/images", "images", "",
 )  # fmt: skip
 
-Targets = Callable[[dict[str, Any]], tuple[int, ...]]
+Targets = Callable[[dict[str, Any]], tuple[int, ...] | None]
+"""The objects of a record; None where it hides them."""
 
 
 def find(folder: Path) -> list[DatasetFiles]:
@@ -115,8 +117,9 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
             yield Sample(
                 name, sentence.text, referent.image_id, record.size,
                 tuple(objects.known[key] for key in referent.ann_ids if key in objects.known),
-                no_target=not referent.ann_ids, image_path=paths[referent.image_id], kind=sentence.kind,
-                split=referent.split, dataset=files.name, ref_id=referent.ref_id, sent_id=sentence.sent_id,
+                no_target=not (referent.ann_ids or referent.hidden), image_path=paths[referent.image_id],
+                kind=sentence.kind, split=referent.split, dataset=files.name, ref_id=referent.ref_id,
+                sent_id=sentence.sent_id,
             )  # fmt: skip
     for image_id, count in missing.items():
         name = instances.pictures[image_id].file_name or f"number {image_id}"
@@ -228,8 +231,10 @@ def _one_object(record: dict[str, Any]) -> tuple[int, ...]:
     return (value,)
 
 
-def _all_objects(record: dict[str, Any]) -> tuple[int, ...]:
-    value = record["ann_id"]
+def _all_objects(record: dict[str, Any]) -> tuple[int, ...] | None:
+    value = record.get("ann_id")
+    if value is None:
+        return () if record.get("no_target") is True else None
     numbers = [value] if isinstance(value, int) else value  # a bare integer is tolerated
     if not isinstance(numbers, (list, tuple)) or not numbers:
         raise ValueError(f"ann_id lists the targets, [-1] for none, not {value!r}")
@@ -267,6 +272,9 @@ def _referent(record: Any, targets: Targets, wanted: str, where: str) -> tuple[R
         if text is None:
             problems.append(Problem("blank_sentence", f"{where} sentences[{position}]", "there are no words", 1))
             continue
+        if not is_unicode(text):
+            problems.append(Problem("bad_record", f"{where} sentences[{position}]", NOT_UNICODE, 1))
+            continue
         number = entry.get("sent_id")
         if not is_integer(number):
             number = known[position] if position < len(known) and is_integer(known[position]) else position
@@ -274,7 +282,11 @@ def _referent(record: Any, targets: Targets, wanted: str, where: str) -> tuple[R
         sentences.append(Sentence(number, text, kind if isinstance(kind, str) else None))
     if not record["sentences"]:
         problems.append(Problem("no_sentences", where, f"referent {record['ref_id']} has no sentences"))
-    return Referent(record["ref_id"], record["image_id"], targets(record), split, tuple(sentences)), problems
+    found = targets(record)
+    hidden = found is None
+    if hidden and split.startswith("train"):
+        raise ValueError("no field 'ann_id'; only splits that a benchmark scores may hide it")
+    return Referent(record["ref_id"], record["image_id"], found or (), split, tuple(sentences), hidden), problems
 
 
 def _text(entry: Any, wanted: str) -> str | None:

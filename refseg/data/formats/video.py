@@ -23,7 +23,7 @@ from typing import Any
 
 from refseg.data import rle
 from refseg.data.fields import attempt, file_part, integer, items, sentence, table
-from refseg.data.formats.clips import Clip, FrameSamples, MaskSource, PaletteMasks, clip_frames
+from refseg.data.formats.clips import ANNOTATORS, Clip, FrameSamples, MaskSource, PaletteMasks, clip_frames
 from refseg.data.json_files import read_table, stream_table
 from refseg.data.masks import SegmentationSource
 from refseg.data.published import Published, Release, RemoteFile, SplitCounts
@@ -32,6 +32,8 @@ from refseg.data.source import DatasetFiles, Format, ReadOptions, check_split
 from refseg.errors import DataError
 
 _NAME = "meta_expressions.json"
+_OTHER_NAMES = {"val": "valid", "valid": "val"}
+"""Validation sets are called either by different parts of the same release, and by the papers."""
 
 
 @dataclass
@@ -81,11 +83,18 @@ def find(folder: Path) -> list[DatasetFiles]:
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> FrameSamples:
     """Every frame of every clip as a sample. Raises `DataError` when a file is unreadable or there is no such split."""
-    check_split(options.split, (name for name, _ in files.parts), files.main)
+    names, wanted = [name for name, _ in files.parts], options.split
+    other = _OTHER_NAMES.get(wanted or "")
+    wanted = other if wanted not in names and other in names else wanted
+    check_split(wanted, names, files.main)
     clips: list[Clip] = []
-    for split, path in files.wanted_parts(options.split):
+    for split, path in files.wanted_parts(wanted):
         home = _home_of(files.picture_folders[0], split)
-        clips += _read_split(files, split, path, home, problems, len(clips))
+        # Ref-YouTube-VOS lists the test set's videos among those of its validation set.
+        tested = dict(files.parts).get("test") if files.name == "ref-youtube-vos" and split != "test" else None
+        others = read_table(tested).get("videos") if tested is not None else None
+        left_out = frozenset(others) if isinstance(others, dict) else frozenset()
+        clips += _read_split(files, split, path, home, problems, len(clips), left_out)
     return FrameSamples(clips)
 
 
@@ -116,15 +125,21 @@ def _encodings(key: str, records: Any) -> tuple[int, tuple[int, int], list[bytes
 
 
 def _home_of(root: Path, split: str) -> Path:
-    """The split's folder; validation sets are called val or valid by different parts of the same release."""
-    for name in (split, {"val": "valid", "valid": "val"}.get(split, split)):
+    """The split's folder."""
+    for name in (split, _OTHER_NAMES.get(split, split)):
         if (root / name).is_dir():
             return root / name
     return root / split
 
 
 def _read_split(
-    files: DatasetFiles, split: str, path: Path, home: Path, problems: list[Problem], first: int
+    files: DatasetFiles,
+    split: str,
+    path: Path,
+    home: Path,
+    problems: list[Problem],
+    first: int,
+    left_out: frozenset[str],
 ) -> Iterator[Clip]:
     videos = read_table(path).get("videos")
     if not isinstance(videos, dict):
@@ -139,6 +154,8 @@ def _read_split(
         problems.append(Problem("no_masks", f"{files.name} {split}", message))
     place = first
     for video, record in videos.items():
+        if video in left_out:
+            continue
         where = f"{path.name} {split} {video}"
         about = attempt(where, problems, _about, video, record)
         if about is None:
@@ -171,9 +188,12 @@ def _read_split(
                 _FrameMasks(encoded, kept) if encoded is not None else by_palette if palette else None
             )
             known = [categories.get((video, number), "") for number in objects]
+            # As converted by ReferFormer: for each object the annotators' sentences one after the other.
+            numbered = files.name == "ref-davis17" and str(key).isdecimal()
+            kind = ANNOTATORS[int(key) % len(ANNOTATORS)] if numbered else None
             yield Clip(
                 video, str(key), text, frames, objects,
-                annotations if encoded is not None else objects, known[0] if known else "", None, split, files.name,
+                annotations if encoded is not None else objects, known[0] if known else "", kind, split, files.name,
                 place, source if objects or source is None else _NO_MASKS,
             )  # fmt: skip
             place += 1

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refseg.config import Config, DropRate, PositiveInt
+from refseg.config import Config, DropRate, PositiveInt, WordCount
 from refseg.errors import CheckpointError, ConfigError
 from refseg.types import TextFeatures, Tokens
 
@@ -21,7 +21,7 @@ class BertTextConfig(Config):
     """Sizes of a BERT; the defaults are bert-base-uncased with sentences of 20 word pieces, as ReLA uses it."""
 
     vocabulary_size: PositiveInt = 30522
-    max_words: PositiveInt = 20
+    max_words: WordCount = 20
     """Word pieces kept of a sentence, [CLS] and [SEP] among them."""
     width: PositiveInt = 768
     layers: PositiveInt = 12

@@ -17,7 +17,7 @@ from annotated_types import Ge, MultipleOf
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from refseg.config import Config, DropRate, PositiveInt
+from refseg.config import Config, DropRate, PositiveInt, WordCount
 from refseg.encoders.text.transformer import mean_word
 from refseg.errors import ConfigError
 from refseg.nn.attention import TransformerLayer
@@ -32,7 +32,7 @@ class GloveTransformerConfig(Config):
 
     vocabulary_size: Annotated[int, Ge(3)] = 12112
     """Rows of the embedding table; training sets it from the vocabulary that it learns."""
-    max_words: PositiveInt = 20
+    max_words: WordCount = 20
     """N_l: words kept of a sentence."""
     width: Annotated[int, Ge(2), MultipleOf(2)] = 300
     """Channels of a word; 300 is GloVe's. The table is learnt from nothing unless vectors are put in."""

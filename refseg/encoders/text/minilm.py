@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.config import Config
+from refseg.config import Config, WordCount
 from refseg.errors import CheckpointError, ConfigError
 from refseg.types import TextFeatures, Tokens
 
@@ -40,7 +40,7 @@ class MiniLMConfig(Config):
 
     vocabulary_size: int = 21000
     """Rows of the embedding table; `read_minilm` sets it."""
-    max_words: int = 32
+    max_words: WordCount = 32
     """Positions that are kept: word pieces of a sentence with [CLS] and [SEP]."""
     hidden_dim: int = 384
     layers: int = 6

@@ -2,6 +2,7 @@
 
     place_phrases(["a man in a red hat beside a dog"], [["a man", "a red hat", "a dog"]], tokenizer)
     place_phrases(["a man beside a man"], [[(13, 18)]], tokenizer)      # the second man, by his characters
+    locate_phrases("a man beside a man", ["a man", "a man"])            # [(0, 5), (13, 18)]
 
 RefTR reads them (Li, Sigal, NeurIPS 2021, section 3.2); Flickr30k Entities has up to 16 a caption.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 
@@ -18,12 +20,50 @@ from refseg.encoders.text.tokenizer import WordPieceTokenizer, WordTokenizer, sp
 from refseg.errors import RefsegError
 from refseg.types import Phrases
 
-__all__ = ["place_phrases"]
+__all__ = ["Place", "locate_phrases", "place_phrases"]
+
+Place: TypeAlias = str | tuple[int, int]
+"""A phrase as it stands in its sentence, or its characters there (start, stop), stop exclusive."""
+
+
+def locate_phrases(text: str, phrases: Sequence[Place]) -> list[tuple[int, int]]:
+    """The characters (start, stop) of each phrase.
+
+    A phrase given as text stands where it occurs first, but for upper and lower case and the length of white space;
+    named again, where it occurs again. Raises `RefsegError` for no phrase at all, one that is not in `text` as whole
+    words, or characters that are no part of it or hold no word.
+    """
+    if isinstance(phrases, str) or not len(phrases):
+        raise RefsegError(f"phrases are a list, each as text or as characters (start, stop), not {phrases!r}")
+    seen: Counter[str] = Counter()
+    spans = []
+    for phrase in phrases:
+        if isinstance(phrase, str):
+            found = _in_pieces(text, phrase)
+            if not found:
+                raise RefsegError(f"the phrase {phrase!r} is not in its sentence {text!r}")
+            key = " ".join(phrase.lower().split())
+            spans.append(found[min(seen[key], len(found) - 1)])
+            seen[key] += 1
+            continue
+        if len(phrase) != 2 or not all(isinstance(place, int) and not isinstance(place, bool) for place in phrase):
+            raise RefsegError(f"a phrase is text, or its characters as two whole numbers, not {phrase!r}")
+        start, stop = phrase
+        _check_characters(text, start, stop)
+        if not split_words(text[start:stop]):
+            raise RefsegError(f"a phrase at characters {start} to {stop} of {text!r}: no word is there")
+        spans.append((start, stop))
+    return spans
+
+
+def _check_characters(text: str, start: int, stop: int) -> None:
+    if not 0 <= start < stop <= len(text):
+        raise RefsegError(f"a phrase at characters {start} to {stop} of {text!r}, which has {len(text)}")
 
 
 def place_phrases(
     texts: Sequence[str],
-    phrases: Sequence[Sequence[str | tuple[int, int]]],
+    phrases: Sequence[Sequence[Place]],
     tokenizer: WordTokenizer | WordPieceTokenizer,
     *,
     max_phrases: int | None = None,
@@ -63,9 +103,7 @@ def place_phrases(
     return Phrases(ids, tokens.mask[:, :max_words].unflatten(0, (len(texts), count)), start, stop, mask)
 
 
-def _spans(
-    text: str, phrases: Sequence[str | tuple[int, int]], tokenizer: WordTokenizer | WordPieceTokenizer
-) -> list[tuple[int, int]]:
+def _spans(text: str, phrases: Sequence[Place], tokenizer: WordTokenizer | WordPieceTokenizer) -> list[tuple[int, int]]:
     """First token and the one after the last, of each phrase."""
     tokens_at = _words_at(text) if isinstance(tokenizer, WordTokenizer) else _pieces_at(text, tokenizer)
     seen: Counter[str] = Counter()
@@ -82,8 +120,7 @@ def _spans(
             seen[phrase.lower()] += 1
         else:
             start, stop = phrase
-            if not 0 <= start < stop <= len(text):
-                raise RefsegError(f"a phrase at characters {start} to {stop} of {text!r}, which has {len(text)}")
+            _check_characters(text, start, stop)
             span, phrase = tokens_at(start, stop), text[start:stop]
             if span[0] >= span[1]:
                 raise RefsegError(f"a phrase at characters {start} to {stop} of {text!r}: no word is there")

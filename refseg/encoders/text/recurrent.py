@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.config import Config, DropRate, PositiveInt
+from refseg.config import Config, DropRate, PositiveInt, WordCount
 from refseg.encoders.text.transformer import mean_word
 from refseg.types import TextFeatures, Tokens
 
@@ -32,7 +32,7 @@ class RecurrentTextConfig(Config):
 
     vocabulary_size: Annotated[int, Ge(3)] = 10000
     """Rows of the embedding table; training sets it from the vocabulary that it learns."""
-    max_words: PositiveInt = 15
+    max_words: WordCount = 15
     """Words kept of a sentence: 15 for RefCOCO and RefCOCO+, 20 for G-Ref."""
     embedding: PositiveInt = 300
     """Channels of a word's vector; 300 is GloVe's."""

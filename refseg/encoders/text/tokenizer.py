@@ -231,7 +231,7 @@ def _write_options(folder: Path, kind: str, max_words: int, **more: Any) -> None
 def _read_options(path: Path) -> dict[str, Any]:
     try:
         options = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     if (
         not isinstance(options, dict)
@@ -287,6 +287,15 @@ def _download(name: str) -> Path:
             f"tokenizer {name!r}: no such folder, and the hub does not give it ({reason}); give a local folder with "
             f"{PIECES} or {BERT_VOCABULARY}, such as a copy of google-bert/bert-base-uncased"
         ) from error
+
+
+def token_names(tokenizer: object, text: str) -> tuple[str, ...]:
+    """The tokens of `text` that are read, special ones too, as they are written; none for bytes, which are no words."""
+    if isinstance(tokenizer, WordTokenizer):
+        return tuple(split_words(text)[: tokenizer.max_words])
+    if isinstance(tokenizer, WordPieceTokenizer):
+        return tuple(tokenizer.pieces.encode(text).tokens[: tokenizer.max_words])
+    return ()
 
 
 BERT_UNKNOWN = "[UNK]"

@@ -10,7 +10,7 @@ from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refseg.config import Config, DropRate, NonNegativeInt, PositiveInt
+from refseg.config import Config, DropRate, NonNegativeInt, PositiveInt, WordCount
 from refseg.errors import ConfigError
 from refseg.nn.attention import TransformerLayer
 from refseg.types import TextFeatures, Tokens
@@ -24,7 +24,7 @@ class WordTransformerConfig(Config):
 
     vocabulary_size: Annotated[int, Ge(3)] = 512
     """Rows of the embedding table; training sets it from the vocabulary that it learns."""
-    max_words: PositiveInt = 24
+    max_words: WordCount = 24
     """Words kept of a sentence."""
     width: PositiveInt = 128
     """Channels of a word."""

@@ -55,7 +55,8 @@ def read_darknet(path: Path, model: DarkNet) -> dict[str, Tensor]:
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
-    """Arrays by name from .npz or .h5, or what `read_state` reads. From .h5 the names' last two parts are kept."""
+    """Arrays by name from .npz or .h5, or what `read_state` reads. In .h5 a layer's group has its weights under the
+    names that Keras calls them by (its attribute `weight_names`), such as bidirectional_1/forward_gru_1/kernel:0."""
     if path.suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -72,18 +73,32 @@ def _read_h5(path: Path) -> dict[str, Tensor]:
         import h5py
     except ImportError as error:
         raise CheckpointError(
-            f"{path}: reading HDF5 needs a package, pip install h5py; or save the arrays by name with numpy.savez"
+            f"{path}: reading HDF5 needs h5py: pip install 'refseg[keras]'; or save the arrays by name with numpy.savez"
         ) from error
+    found: dict[str, str] = {}
+    unnamed: dict[str, str] = {}
+
+    def look(place: str, item: object) -> None:
+        if place.startswith("optimizer_weights"):
+            return
+        if isinstance(item, h5py.Group):
+            for name in item.attrs.get("weight_names", ()):
+                text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+                found[text] = f"{place}/{text}"
+        elif item.dtype.kind == "f":  # type: ignore[attr-defined]
+            # Without the attribute: a layer's name, then that of its weight, which begins with it again.
+            parts = place.removeprefix("model_weights/").split("/")
+            unnamed["/".join(parts[1:] if len(parts) > 2 else parts)] = place
+
     arrays: dict[str, Tensor] = {}
-
-    def keep(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and not name.startswith("optimizer_weights"):
-            arrays["/".join(name.split("/")[-2:])] = torch.from_numpy(np.asarray(item, dtype=np.float32))
-
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(keep)
-    except OSError as error:
+            file.visititems(look)
+            for name, place in (found or unnamed).items():
+                if name in arrays or place not in file:
+                    raise CheckpointError(f"{path}: the weight {name} is listed and not there, or is there twice")
+                arrays[name] = torch.from_numpy(np.asarray(file[place], dtype=np.float32))
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not an HDF5 file that can be read: {error}") from error
     return arrays
 

@@ -53,11 +53,14 @@ class SwinConfig(Config):
 
     def check(self) -> None:
         """Raises `ConfigError` for heads that do not divide their stage's channels."""
-        for stage, heads in enumerate(self.heads):
-            if (self.embed_dim << stage) % heads:
-                raise ConfigError(
-                    f"heads[{stage}]={heads} does not divide the stage's {self.embed_dim << stage} channels"
-                )
+        check_heads(self.embed_dim, self.heads)
+
+
+def check_heads(embed_dim: int, heads: tuple[int, ...]) -> None:
+    """Raises `ConfigError` for heads that do not divide the channels of their stage, `embed_dim` of the first."""
+    for stage, number in enumerate(heads):
+        if (embed_dim << stage) % number:
+            raise ConfigError(f"heads[{stage}]={number} does not divide the stage's {embed_dim << stage} channels")
 
 
 SWIN_B = SwinConfig()
@@ -106,16 +109,29 @@ class PatchMerging(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Attention in windows, then the MLP; both pre-normalised and residual."""
+    """Attention in windows, then the MLP; both pre-normalised and residual.
 
-    def __init__(self, config: SwinConfig, width: int, heads: int, shifted: bool, drop_path: float) -> None:
+    `window` are the sides of a window, by axis; a shifted block's are moved by half of each, rounded down.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        window: tuple[int, ...],
+        shifted: bool,
+        *,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_path: float,
+    ) -> None:
         super().__init__()
-        self.shift = config.window // 2 if shifted else 0
+        self.shift = tuple(side // 2 if shifted else 0 for side in window)
         self.drop_path = drop_path
         self.norm1 = nn.LayerNorm(width)
-        self.attn = WindowAttention(width, heads, config.window, config.qkv_bias)
+        self.attn = WindowAttention(width, heads, window, qkv_bias)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width, int(width * config.mlp_ratio))
+        self.mlp = Mlp(width, int(width * mlp_ratio))
 
     def forward(self, tokens: Float[Tensor, "B T C"], layout: WindowLayout) -> Float[Tensor, "B T C"]:
         """One block; `layout` must be that of this block's shift."""
@@ -130,8 +146,18 @@ class Stage(nn.Module):
         super().__init__()
         width = config.embed_dim << index
         self.window = config.window
+        sides = (config.window, config.window)
         self.blocks = nn.ModuleList(
-            SwinBlock(config, width, config.heads[index], number % 2 == 1, rate) for number, rate in enumerate(rates)
+            SwinBlock(
+                width,
+                config.heads[index],
+                sides,
+                number % 2 == 1,
+                mlp_ratio=config.mlp_ratio,
+                qkv_bias=config.qkv_bias,
+                drop_path=rate,
+            )
+            for number, rate in enumerate(rates)
         )
         self.downsample = PatchMerging(width) if index < 3 else None
 
@@ -139,7 +165,8 @@ class Stage(nn.Module):
         """All blocks, without the merging."""
         for block in self.blocks:
             assert isinstance(block, SwinBlock)
-            tokens = block(tokens, window_layout(*size, self.window, block.shift, block.attn.heads, tokens.device))
+            layout = window_layout(size, block.attn.window, block.shift, block.attn.heads, tokens.device)
+            tokens = block(tokens, layout)
         return tokens
 
 

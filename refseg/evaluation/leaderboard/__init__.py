@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from refseg.evaluation.leaderboard.board import Board, MixedMeasuresError, select
-from refseg.evaluation.leaderboard.measured import load_measured
+from refseg.evaluation.leaderboard.measured import load_measured, trained_as
 from refseg.evaluation.leaderboard.published import Result, disagreements, documents, load_published
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "load_measured",
     "load_published",
     "select",
+    "trained_as",
 ]

@@ -44,7 +44,8 @@ def select(
     """The results that match every filter; names are compared without regard to case, hyphens and spaces.
 
     metric: "IoU" takes every measure that papers print as IoU (see `Board`). ablations: also other configurations than
-    a system's main one. subsets: also parts of splits (sentence lengths). second_hand: also what nobody looked up.
+    a system's main one; those of measured results, and what they stand beside, are always there. subsets: also parts of
+    splits (sentence lengths). second_hand: also what nobody looked up.
     Raises `RefsegError` when a filter's value does not occur at all.
     """
     results = list(results)
@@ -58,6 +59,7 @@ def select(
     if metric is not None and _plain(metric) != "iou":
         _known("metric", metric, {result.metric for result in results})
     chosen = []
+    measured = {result.form() for result in results if result.origin == "measured"}
     for result in results:
         keep = (
             (not wanted or _plain(result.system) in wanted)
@@ -68,7 +70,7 @@ def select(
             and (
                 metric is None or _plain(metric) == _plain(result.metric) or (_plain(metric) == "iou" and result.is_iou)
             )
-            and (ablations or not result.configuration or result.configuration in _MAIN_FORMS)
+            and (ablations or result.configuration in ("", *_MAIN_FORMS) or result.form() in measured)
             and (subsets or not result.subset)
             and (second_hand or result.document != "recalled")
         )
@@ -100,6 +102,7 @@ class Board:
         self.cells = {}
         for result in self.results:
             self.cells.setdefault((self.row_of(result), self.column_of(result)), []).append(result)
+        self._published = {row for row, _ in self.cells}
         self.columns = sorted({column for _, column in self.cells}, key=_column_order)
         self.rows = sorted(dict.fromkeys(row for row, _ in self.cells), key=self._row_order)
 
@@ -197,9 +200,13 @@ class Board:
         return " / ".join(dict.fromkeys(name for name in names if name))
 
     def _row_order(self, row: tuple[str, ...]) -> tuple:
-        """Rows with the same first column together, by its value; what was measured here stands last."""
-        first = next(i for i, column in enumerate(self.columns) if (row, column) in self.cells)
-        return ("measured here" in row, first, self.cells[row, self.columns[first]][0].value)
+        """Rows with the same first column together, by its value; what was measured here stands below its published
+        row, or last where there is none."""
+        here = "measured here" in row
+        published = [(*row[:4], ran, "") for ran in ("", "run anew")] if here else []
+        key = next((other for other in published if other in self._published), row)
+        first = next(i for i, column in enumerate(self.columns) if (key, column) in self.cells)
+        return ("measured here" in key, first, self.cells[key, self.columns[first]][0].value, key, here)
 
 
 def column_name(column: tuple[str, ...]) -> str:

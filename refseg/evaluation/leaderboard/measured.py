@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from refseg.errors import DataError
+from refseg.evaluation.leaderboard.experiments import row_of_preset
 from refseg.evaluation.leaderboard.published import Result
 
 # This package's names of data sets -> the names that papers print.
@@ -31,16 +33,19 @@ DATASETS = {
 
 
 def load_measured(paths: Iterable[str | os.PathLike[str]]) -> list[Result]:
-    """Every metric of score files (JSON with `metrics`, `protocol`, `counts`); a folder stands for its *.json files.
+    """Every metric of score files (JSON with `metrics`, `protocol`, `counts`). A folder stands for its *.json files or,
+    where it has none, for those of the folders in it: of every run below `runs/`.
 
-    Values become percent, like the published ones. The system is the file's "system" or "model" entry, else the file's
-    name. Raises `DataError` naming every file that is not a score.
+    Values become percent, like the published ones. A model that was trained by the name of a published row (the file's
+    "preset") has that row's system, configuration and encoder, so that it stands beside it; otherwise the system is the
+    file's "system" or "model" entry, else the file's name. Parts of a split (`breakdowns` by length and by layer) are
+    numbers with a `subset`. Raises `DataError` naming every file that is not a score.
     """
     results: list[Result] = []
     problems: list[str] = []
     for given in paths:
         path = Path(given)
-        found = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        found = (sorted(path.glob("*.json")) or sorted(path.glob("*/*.json"))) if path.is_dir() else [path]
         if not found:
             problems.append(f"{path}: a folder without .json files")
         for file in found:
@@ -51,6 +56,18 @@ def load_measured(paths: Iterable[str | os.PathLike[str]]) -> list[Result]:
     if problems:
         raise DataError("; ".join(problems))
     return results
+
+
+def trained_as(info: Mapping[str, Any]) -> dict[str, str]:
+    """What a score file says of how its model was trained: "preset", the data set ("trained_on"), the folder ("run");
+    nothing of what a model's info does not tell."""
+    recipe = (info.get("training") or {}).get("recipe") or {}
+    told = {
+        "preset": (recipe.get("model") or {}).get("preset"),
+        "trained_on": (recipe.get("data") or {}).get("dataset"),
+        "run": (recipe.get("output") or {}).get("folder"),
+    }
+    return {name: str(value) for name, value in told.items() if value}
 
 
 def read_score(path: str | os.PathLike[str]) -> list[Result]:
@@ -88,6 +105,7 @@ def _read_part(content: Any, path: Path) -> list[Result]:
     generalised = bool(counts.get("no_target")) or protocol.get("no_target") == "decision"
     skipped = "mIoU" if generalised else "gIoU"
     note = f"{counts['sentences']:,} sentences" if isinstance(counts.get("sentences"), int) else ""
+    subsets = {about["subset"]: metrics, **_parts(content, path)}
     return [
         Result(
             metric=name,
@@ -98,12 +116,30 @@ def _read_part(content: Any, path: Path) -> list[Result]:
             document=path.name,
             printed_metric=name,
             printed_value=f"{100.0 * value:.2f}",
-            note=note,
-            **about,
+            note=note if subset == about["subset"] else "",
+            **{**about, "subset": subset},
         )
-        for name, value in metrics.items()
-        if value is not None and name != skipped
+        for subset, values in subsets.items()
+        for name, value in values.items()
+        if value is not None and name not in (skipped, "sentences")
     ]
+
+
+def _parts(content: Mapping[str, Any], path: Path) -> dict[str, Mapping[str, float | int | None]]:
+    """The metrics of parts of the split, by the names that the documents give them."""
+    found = content.get("breakdowns") or {}
+    parts = {}
+    for by in ("length", "layer"):
+        groups = found.get(by) or {}
+        if not isinstance(groups, Mapping) or not all(isinstance(values, Mapping) for values in groups.values()):
+            raise DataError(f"{path}: breakdowns.{by}: groups with their metrics are wanted")
+        for name, values in groups.items():
+            bad = [key for key, value in values.items() if not (value is None or _is_number(value))]
+            if bad:
+                raise DataError(f"{path}: breakdowns.{by}: the metric {bad[0]} is {values[bad[0]]!r}, not a number")
+            # ReSTR's last group ends at the 20 words that are kept of a sentence; ours has no end.
+            parts[re.sub(r"^(\d+)\+ words$", r"\1-20 words", name)] = values
+    return parts
 
 
 def _about(content: Mapping[str, Any], path: Path) -> dict[str, str]:
@@ -112,13 +148,41 @@ def _about(content: Mapping[str, Any], path: Path) -> dict[str, str]:
     named = content.get("data")
     data: Mapping[str, Any] = named if isinstance(named, Mapping) else content
     dataset, split = str(data.get("dataset") or ""), str(data.get("split") or "")
+    row = row_of_preset(str(content.get("preset") or ""), _evaluated(content), _run(content))
+    form = {"system": Path(str(system)).name or path.stem}
+    if row is not None:
+        form = {"system": row.system, "configuration": row.configuration, "visual_encoder": row.visual_encoder}
+        form["trained_on"] = _trained_on(content, dataset)
     return {
-        "system": Path(str(system)).name or path.stem,
+        **form,
+        "subset": "" if row is None else row.subset,
         "printed": str(system),
         "dataset": DATASETS.get(dataset.lower(), dataset),
         "partition": str(data.get("split_by") or _usual_partition(DATASETS.get(dataset.lower(), ""))),
         "split": split,
     }
+
+
+def _evaluated(content: Mapping[str, Any]) -> list[str]:
+    """The options of `refseg evaluate` that make another published row of the same model, as far as they were used."""
+    protocol, erased = content.get("protocol") or {}, content.get("erased") or {}
+    used = {
+        "--protocol": protocol.get("name") if isinstance(protocol, Mapping) else None,
+        "--oracle": content.get("oracle"),
+        "--erase-words": erased.get("by") if isinstance(erased, Mapping) else None,
+    }
+    return [f"{option} {value}" for option, value in used.items() if value]
+
+
+def _run(content: Mapping[str, Any]) -> str:
+    """A run's folder as the recipes have it, wherever runs are kept."""
+    return f"runs/{Path(str(content.get('run') or '')).name}"
+
+
+def _trained_on(content: Mapping[str, Any], dataset: str) -> str:
+    """The data set that a run learnt from, as the documents call it; "" where it is the one that is scored on."""
+    trained = str(content.get("trained_on") or dataset)
+    return "" if trained == dataset else DATASETS.get(trained.lower(), trained)
 
 
 def _usual_partition(dataset: str) -> str:

@@ -79,7 +79,7 @@ class Result:
 
     def form(self) -> tuple[str, str, str]:
         """System, configuration and, where a system comes with several, its visual encoder."""
-        several = self.system in _SEVERAL_ENCODERS or self.origin == "measured"
+        several = self.system in _SEVERAL_ENCODERS
         return (self.system, self.configuration, self.visual_encoder if several else "")
 
     def question(self) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ def _measure(row: dict[str, str], measure: dict[str, str] | None) -> tuple[str, 
 def _protocol(row: dict[str, str], metric: str, measure: dict[str, str] | None) -> str:
     """The protocol of this package that fits, "" where none does."""
     if metric in ("J", "F", "J&F"):
-        return "davis" if row["dataset"] == "Ref-DAVIS17" else ""
+        return {"Ref-DAVIS17": "ref-davis17", "YouTube-RVOS": "youtube-vos"}.get(row["dataset"], "")
     if row["unit"] != "%" or metric.startswith("attention") or metric == "pointing":
         return ""
     if metric == "Acc@0.5":
@@ -174,9 +174,13 @@ def _folder() -> Any:
     return files("refseg.evaluation.leaderboard").joinpath("published")
 
 
+def published_text(name: str) -> str:
+    """The text of `published/<name>.csv`."""
+    return _folder().joinpath(f"{name}.csv").read_text(encoding="utf-8")
+
+
 def _read(name: str) -> list[dict[str, str]]:
-    text = _folder().joinpath(f"{name}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+    return list(csv.DictReader(published_text(name).splitlines()))
 
 
 def as_fraction(result: Result) -> float:

@@ -3,7 +3,7 @@
     OUT/templates/grefs(templates).json   sentences with their targets and kinds
     OUT/templates/instances.json          pictures, objects, categories, as they were given
     OUT/templates/settings.json           what they were made from
-    OUT/images/train2014/...              the pictures that are spoken about: hard links, or copies where that fails
+    OUT/images/train2014/...              copies of the pictures that are spoken about
 
 What is written depends on the annotation file, the pictures and the settings, not on the number of processes.
 """

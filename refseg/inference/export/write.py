@@ -28,6 +28,7 @@ from refseg.inference.export.trace import Traced, trace
 from refseg.inference.predictor import ImageLike, Segmenter
 from refseg.inference.runtime.exported import FORMAT, MANIFEST, REST, load_exported
 from refseg.inference.runtime.graphs import Runtime
+from refseg.models.foundation.base import FoundationModel
 from refseg.models.instances.masks import crop_of
 from refseg.models.instances.model import Instances
 
@@ -114,6 +115,8 @@ def graphs_of(segmenter: Segmenter) -> dict[str, Traced]:
     """The graphs of a model by name."""
     if isinstance(segmenter.model, Instances):
         return instances.graphs_of(segmenter.model)
+    if isinstance(segmenter.model, FoundationModel):
+        raise RefsegError("networks of transformers are not exported here; its own tools (optimum) do that")
     tokenizer = cast(Tokenizer, segmenter.tokenizer)
     tokens = tokenizer(["the red cup on the left", "a dog"])
     placed = segmenter._place(Image.new("RGB", (64, 64)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -50,7 +50,7 @@ class GraphModel(nn.Module):
     def __init__(self, config: Any, graphs: Mapping[str, Graph]) -> None:
         super().__init__()
         self.config = config
-        self.needs: Needs = config.needs
+        self.needs: Needs = replace(config.needs, reads_phrases=False)  # a graph has no input for them
         self.late_fusion = "encode" in graphs
         if "answer" not in graphs:
             raise CheckpointError("graphs that are missing: answer")

@@ -38,7 +38,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}; export the model again") from error
     graphs = found.get("graphs") if isinstance(found, dict) else None
     if not isinstance(graphs, dict) or found.get("kind") not in ("instances", "dense"):

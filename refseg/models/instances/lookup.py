@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 from refseg.models.instances.vocabulary import (
@@ -28,6 +30,7 @@ __all__ = [
     "HOUR",
     "NO_PLURAL",
     "PLURAL_PEOPLE",
+    "also_nouns",
     "common_word",
     "is_noun",
     "is_plural",
@@ -177,10 +180,28 @@ def link_at(words: list[str], at: int) -> tuple[str, int] | None:
     return None
 
 
+_ALSO_NOUNS: ContextVar[Callable[[str], bool] | None] = ContextVar("also_nouns", default=None)
+
+
+@contextmanager
+def also_nouns(known: Callable[[str], bool]) -> Iterator[None]:
+    """Inside, words are nouns, too, of which `known` says so: things that the detector's classes do not hold."""
+    token = _ALSO_NOUNS.set(known)
+    try:
+        yield
+    finally:
+        _ALSO_NOUNS.reset(token)
+
+
+def _is_also_noun(word: str) -> bool:
+    known = _ALSO_NOUNS.get()
+    return known is not None and known(word)
+
+
 def is_noun(word: str) -> bool:
     if word in FILLERS or word in SIDES or (word in COLOUR_WORDS and word != "orange"):
         return False
-    return word in table() or (word in PRONOUNS and word not in ("it", "other", "others"))
+    return word in table() or (word in PRONOUNS and word not in ("it", "other", "others")) or _is_also_noun(word)
 
 
 def is_trait(noun: str) -> bool:

@@ -23,18 +23,34 @@ from torch.nn import functional as F
 from refseg.encoders.text.minilm import MiniLM, read_minilm
 from refseg.encoders.text.tokenizer import ByteTokenizer
 from refseg.errors import ConfigError, RefsegError
+from refseg.geometry import InputConfig
 from refseg.models.instances.chooser import Candidates, Choice, Chooser
 from refseg.models.instances.classes import CLASSES
-from refseg.models.instances.config import InstancesConfig
+from refseg.models.instances.config import InstancesConfig, InstancesLosses
 from refseg.models.instances.expression import Expression, parse
 from refseg.models.instances.features import ExpressionFeatures
 from refseg.models.instances.geometry import lay_out
 from refseg.models.instances.proposals import Proposer
 from refseg.models.instances.types import Proposals
 from refseg.models.instances.words import Lexicon, NounAnchors, read_anchors, stored_pieces
-from refseg.types import Batch, InstancePredictions, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, InstancePredictions, NamedMap, Output, Panels, Targets, TextFeatures, Tokens
 
-__all__ = ["ImageState", "Instances", "build_instances", "choice_loss", "load_language", "paste_coarse"]
+__all__ = [
+    "OUTSIDE",
+    "ImageState",
+    "Instances",
+    "build_instances",
+    "centred",
+    "choice_loss",
+    "is_spelled",
+    "letters_of",
+    "load_language",
+    "paste_coarse",
+    "picture_of",
+    "pixels_of",
+    "referring_losses",
+    "remarks_of",
+]
 
 
 BYTES = ByteTokenizer()
@@ -87,7 +103,7 @@ class Instances(nn.Module):
         """Proposals of N images."""
         states = []
         for image, mask in zip(images, pixel_mask, strict=True):
-            pixels, content = self._pixels(image, mask)
+            pixels, content = picture_of(image, mask, self.config.input)
             found = self.proposer.propose(pixels)
             # Proposers work in inference mode; the chooser's gradient needs ordinary tensors, which indexing makes.
             proposals = found.select(list(range(len(found)))).float()
@@ -101,11 +117,10 @@ class Instances(nn.Module):
     def encode_text(self, tokens: Tokens) -> ExpressionFeatures:
         """Expressions, parsed. `concepts` are each expression's class weights; the vectors of
         words and sentence say nothing."""
-        expressions = tuple(parse(text, self._is_word) for text in BYTES.decode(tokens))
+        expressions = tuple(parse(text, is_spelled) for text in BYTES.decode(tokens))
         weights = torch.stack([self._concepts(expression) for expression in expressions])
         weights = weights.to(tokens.ids.device)
-        letters = tokens.ids[..., None].float()
-        return ExpressionFeatures(letters, letters.sum(dim=1), tokens.mask, concepts=weights, expressions=expressions)
+        return ExpressionFeatures(*letters_of(tokens), tokens.mask, concepts=weights, expressions=expressions)
 
     def decode(
         self, state: Sequence[ImageState], text: TextFeatures, image_index: Int[Tensor, " B"] | None = None
@@ -129,20 +144,21 @@ class Instances(nn.Module):
             chosen = self._chosen(choice)
             logits = self._masks(image, chosen, (height, width))
             masks.append(logits.amax(0) if len(chosen) else logits.new_full((height, width), OUTSIDE))
-            boxes.append(_centred(image.proposals.boxes[chosen]))
+            boxes.append(centred(image.proposals.boxes[chosen]))
             scores.append(_scores(image.candidates, choice, chosen))
             mask_logits.append(logits)
             no_target.append(choice.no_target_logit)
             choices.append(choice)
-            all_boxes.append(_pixels_of(image.proposals.boxes, image.content))
+            all_boxes.append(pixels_of(image.proposals.boxes, image.content))
             labels.append([CLASSES[int(choice.labels[row])] for row in chosen])
-            remarks.append(_remarks(expression, choice))
+            remarks.append(remarks_of(expression, choice))
         return Output(
             torch.stack(masks),
             torch.stack(no_target),
             auxiliary={"choices": choices, "boxes": all_boxes},
             instances=InstancePredictions(boxes, scores, mask_logits, labels),
             remarks=remarks,
+            maps=_maps(state, list(index), choices),
         )
 
     def choose(self, state: ImageState, text: TextFeatures) -> tuple[list[Choice], list[list[str]]]:
@@ -151,7 +167,7 @@ class Instances(nn.Module):
         if not isinstance(text, ExpressionFeatures):
             raise RefsegError("the model `instances` decodes what its own encode_text made")
         choices = [self.chooser(expression, state.candidates) for expression in text.expressions]
-        remarks = [_remarks(expression, choice) for expression, choice in zip(text.expressions, choices, strict=True)]
+        remarks = [remarks_of(expression, choice) for expression, choice in zip(text.expressions, choices, strict=True)]
         return choices, remarks
 
     def masks_of(self, state: ImageState, boxes: Float[Tensor, "k 4"]) -> Float[Tensor, "k H W"]:
@@ -164,42 +180,8 @@ class Instances(nn.Module):
         return result
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Cross-entropy of the choice, of no target, and the pull of the weights to the rules.
-
-        A proposal is a target's if their boxes have an IoU of .5; expressions none of whose targets was proposed teach
-        nothing but that there is one.
-        """
-        weights = self.config.losses
-        assert output.no_target_logits is not None
-        zero = output.no_target_logits.sum() * 0
-        choices = []
-        for index, choice in enumerate(output.auxiliary["choices"]):
-            wanted = _target_boxes(targets, index)
-            boxes = output.auxiliary["boxes"][index]
-            if not len(wanted) or not len(boxes):
-                continue
-            right = _iou(boxes, wanted.to(boxes)).amax(1) >= 0.5
-            if right.any():
-                choices.append(choice_loss(choice, right))
-        drift = (self.chooser.weights - self.chooser.rules) / self.chooser.rules.abs().clamp(min=0.3)
-        return {
-            "choice": weights.choice * (torch.stack(choices).mean() if choices else zero),
-            "no_target": weights.no_target
-            * F.binary_cross_entropy_with_logits(output.no_target_logits, targets.no_target.to(zero)),
-            "anchor": weights.anchor * drift.square().mean(),
-        }
-
-    def _pixels(
-        self, image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"]
-    ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int, int, int]]:
-        """The image without padding and normalisation, and where it lies in the input."""
-        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-        top, bottom = int(rows[0]), int(rows[-1]) + 1
-        left, right = int(columns[0]), int(columns[-1]) + 1
-        mean, std = (image.new_tensor(part).view(3, 1, 1) for part in (self.config.input.mean, self.config.input.std))
-        values = (image * std + mean)[:, top:bottom, left:right].float()
-        pixels = values.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        return np.ascontiguousarray(pixels), (top, left, bottom, right)
+        """See `referring_losses`."""
+        return referring_losses(self.chooser, self.config.losses, output, targets)
 
     def _input_size(self, state: Sequence[ImageState]) -> tuple[int, int]:
         """Of the whole input, padding too: whoever reads the logits finds a picture's by its geometry in that."""
@@ -234,10 +216,6 @@ class Instances(nn.Module):
             result[row, top:bottom, left:right] = torch.from_numpy(image.masks[index])
         return result
 
-    def _is_word(self, word: str) -> bool:
-        """Whether a word is spelt as English spells it, as far as the vocabularies here know."""
-        return word in read_anchors() or word in stored_pieces().numbers
-
     def _concepts(self, expression: Expression) -> Float[Tensor, " A"]:
         found = torch.zeros(len(CLASSES))
         for phrase in expression.phrases:
@@ -248,6 +226,56 @@ class Instances(nn.Module):
 
 OUTSIDE = -10.0
 """The logit of a pixel far from what is chosen."""
+
+
+def referring_losses(chooser: Chooser, weights: InstancesLosses, output: Output, targets: Targets) -> dict[str, Tensor]:
+    """Cross-entropy of the choice, of no target, and the pull of the weights to the rules.
+
+    A proposal is a target's if their boxes have an IoU of .5; expressions none of whose targets was proposed teach
+    nothing but that there is one.
+    """
+    assert output.no_target_logits is not None
+    zero = output.no_target_logits.sum() * 0
+    choices = []
+    for index, choice in enumerate(output.auxiliary["choices"]):
+        wanted = _target_boxes(targets, index)
+        boxes = output.auxiliary["boxes"][index]
+        if not len(wanted) or not len(boxes):
+            continue
+        right = _iou(boxes, wanted.to(boxes)).amax(1) >= 0.5
+        if right.any():
+            choices.append(choice_loss(choice, right))
+    drift = (chooser.weights - chooser.rules) / chooser.rules.abs().clamp(min=0.3)
+    return {
+        "choice": weights.choice * (torch.stack(choices).mean() if choices else zero),
+        "no_target": weights.no_target
+        * F.binary_cross_entropy_with_logits(output.no_target_logits, targets.no_target.to(zero)),
+        "anchor": weights.anchor * drift.square().mean(),
+    }
+
+
+def picture_of(
+    image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"], config: InputConfig
+) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int, int, int]]:
+    """The image without padding and normalisation, and where it lies in the input."""
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    mean, std = (image.new_tensor(part).view(3, 1, 1) for part in (config.mean, config.std))
+    values = (image * std + mean)[:, top:bottom, left:right].float()
+    pixels = values.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(pixels), (top, left, bottom, right)
+
+
+def letters_of(tokens: Tokens) -> tuple[Float[Tensor, "B L 1"], Float[Tensor, "B 1"]]:
+    """What stands for vectors of words and sentence where expressions are parsed: they say nothing."""
+    letters = tokens.ids[..., None].float()
+    return letters, letters.sum(dim=1)
+
+
+def is_spelled(word: str) -> bool:
+    """Whether a word is spelt as English spells it, as far as the vocabularies here know."""
+    return word in read_anchors() or word in stored_pieces().numbers
 
 
 def choice_loss(choice: Choice, right: Bool[Tensor, " K"]) -> Float[Tensor, ""]:
@@ -274,11 +302,28 @@ def paste_coarse(logits: Float[Tensor, "M M"], box: Float[Tensor, " 4"], size: t
     return torch.where(inside, values, values.new_tensor(OUTSIDE))
 
 
-def _centred(boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K 4"]:
+def _maps(state: Sequence[ImageState], images: Sequence[int], choices: Sequence[Choice]) -> dict[str, NamedMap]:
+    """Which proposals are chosen, and each one's share of the evidence for the first phrase that the expression has."""
+
+    def read(index: int, evidence: bool) -> Panels:
+        choice, proposals = choices[index], state[images[index]].proposals
+        values = choice.evidence[0].softmax(dim=0) if evidence else choice.logits.sigmoid()
+        names = tuple(CLASSES[label] for label in choice.labels.tolist())
+        return Panels(values.detach(), names, values.detach(), centred(proposals.boxes))
+
+    return {
+        "choice": NamedMap(
+            "which proposals are chosen: above 0.5", "boxes", lambda index: read(index, False), scale="probability"
+        ),
+        "evidence": NamedMap("each proposal's share of the evidence", "boxes", lambda index: read(index, True)),
+    }
+
+
+def centred(boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K 4"]:
     return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
 
 
-def _pixels_of(boxes: Float[Tensor, "K 4"], content: tuple[int, int, int, int]) -> Float[Tensor, "K 4"]:
+def pixels_of(boxes: Float[Tensor, "K 4"], content: tuple[int, int, int, int]) -> Float[Tensor, "K 4"]:
     top, left, bottom, right = content
     scale = boxes.new_tensor([right - left, bottom - top] * 2)
     return boxes * scale + boxes.new_tensor([left, top] * 2)
@@ -308,7 +353,7 @@ def _iou(one: Float[Tensor, "K 4"], other: Float[Tensor, "T 4"]) -> Float[Tensor
     return shared / (areas[0][:, None] + areas[1] - shared).clamp(min=1e-9)
 
 
-def _remarks(expression: Expression, choice: Choice) -> list[str]:
+def remarks_of(expression: Expression, choice: Choice) -> list[str]:
     """What a person should be told about an answer, in sentences; mostly nothing."""
     said = [f"“{wrong}” was read as “{right}”" for wrong, right in expression.slips]
     if expression.cut:

@@ -33,8 +33,9 @@ from refseg.nn.aspp import ASPP
 from refseg.nn.conv import KERAS_EPS, LEAK, channels_last, conv_leaky
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import dice_loss, no_target_loss, resize_logits, resize_masks, tag_losses
+from refseg.nn.maps import pixel_map
 from refseg.nn.positions import with_coordinates
-from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
+from refseg.types import Batch, NamedMap, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
 __all__ = [
     "ISFP",
@@ -228,6 +229,7 @@ class ISFP(nn.Module):
         deep, fine = self.cross_scale(self.fusion(visual, text.sentence))
         channels, judged = self.segmentation(fine), fine
         auxiliary: dict[str, Any] = {}
+        maps: dict[str, NamedMap] = {}
         if self.relations is None or self.identification is None:
             coarse = channels[:, 0]
         else:
@@ -240,12 +242,13 @@ class ISFP(nn.Module):
                 cells = chosen_cells(identify, threshold)
             coarse = masks_of_cells(channels, cells)
             auxiliary = {"identify_logits": identify, "cells": cells, "channel_logits": channels}
+            maps = _branch_maps(identify, channels)
         auxiliary["coarse_logits"] = coarse
         logits = coarse if self.refinement is None else self.refinement(small, coarse, state.size)
         no_target = None if self.no_target is None else self.no_target(judged.flatten(2).transpose(1, 2))
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
-        return Output(logits, no_target, auxiliary=auxiliary)
+        return Output(logits, no_target, auxiliary=auxiliary, maps=maps)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Equation 3.4, weighted; with the dice loss and the no-target label where the configuration has them."""
@@ -308,6 +311,26 @@ def masks_of_cells(channels: Float[Tensor, "B K h w"], cells: Bool[Tensor, "B S 
     chosen = cells.flatten(1)
     masked = channels.masked_fill(~chosen[..., None, None], -torch.inf).amax(dim=1)
     return masked.masked_fill(~chosen.any(dim=1)[:, None, None], NOWHERE)
+
+
+def _branch_maps(identify: Float[Tensor, "B S S"], channels: Float[Tensor, "B K h w"]) -> dict[str, NamedMap]:
+    """What the branches give (figures 3.6 and 3.7): the identifying map, all things that have a mask, single masks."""
+    side = identify.shape[1]
+    cells = [f"cell of row {number // side + 1}, column {number % side + 1}" for number in range(side**2)]
+    likely = identify.sigmoid()
+    return {
+        "identifying_map": pixel_map("identifying map", likely, scale="probability"),
+        "things": pixel_map(
+            "segmentation branch: the largest of its masks", channels, apply=_largest, scale="probability"
+        ),
+        "cell_masks": pixel_map(
+            "masks of the likeliest cells", channels, cells, likely.flatten(1), apply=torch.sigmoid, scale="probability"
+        ),
+    }
+
+
+def _largest(channels: Float[Tensor, "K h w"]) -> Float[Tensor, "1 h w"]:
+    return channels.amax(dim=0, keepdim=True).sigmoid()
 
 
 def _iou(predictions: Bool[Tensor, "B h w"], targets: Bool[Tensor, "B h w"]) -> Float[Tensor, " B"]:

@@ -63,7 +63,23 @@ PAPER = LAVTConfig()
 OFFICIAL = replace(PAPER, losses=LAVTLosses(background=0.9, foreground=1.1))
 OFFICIAL_SWIN_T = replace(OFFICIAL, vision=SwinConfig(**{**SWIN_T.__dict__, "drop_path": 0.3}), width=384)
 
-PRESETS: dict[str, LAVTConfig] = {"PAPER": PAPER, "OFFICIAL": OFFICIAL, "OFFICIAL_SWIN_T": OFFICIAL_SWIN_T}
+MINI = LAVTConfig(
+    input=InputConfig(size=192),
+    vision=SwinConfig(embed_dim=32, depths=(1, 2, 2, 1), heads=(1, 2, 4, 8), window=6, drop_path=0.0),
+    text=WordTransformerConfig(),
+    width=64,
+    norm="group",
+    losses=LAVTLosses(mask=2.0, dice=2.0, no_target=0.5),
+)
+"""The paper's wiring at a size that trains on two CPU cores: a small Swin and whole words, learnt from nothing, and a
+dice loss."""
+
+PRESETS: dict[str, LAVTConfig] = {
+    "MINI": MINI,
+    "PAPER": PAPER,
+    "OFFICIAL": OFFICIAL,
+    "OFFICIAL_SWIN_T": OFFICIAL_SWIN_T,
+}
 
 ABLATIONS: dict[str, LAVTConfig] = {"GRES, table 5: LAVT": OFFICIAL}
 """LAVT as GRES trained it on gRefCOCO; LAVT+ReLA of the same table is a row of ReLA's."""

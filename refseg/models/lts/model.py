@@ -29,6 +29,7 @@ from refseg.nn.conv import KERAS_EPS, LEAK, channels_last, pointwise
 from refseg.nn.detr import DetrDecoderLayer
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import resize_masks, shared_losses
+from refseg.nn.maps import pixel_map
 from refseg.nn.positions import PixelPositions, with_coordinates
 from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
@@ -223,8 +224,12 @@ class LTS(nn.Module):
         no_target = None if self.no_target is None else self.no_target(features.flatten(2).transpose(1, 2))
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
-        located = None if responses is None else responses[:, -1]
-        return Output(logits, no_target, auxiliary=auxiliary, location_logits=located)
+        if responses is None:
+            return Output(logits, no_target, auxiliary=auxiliary)
+        # Figure 4.
+        times = [f"time {number + 1}" if responses.shape[1] > 1 else "" for number in range(responses.shape[1])]
+        heat = pixel_map("response H_mask of the locator", responses, times, apply=torch.sigmoid, scale="probability")
+        return Output(logits, no_target, auxiliary=auxiliary, location_logits=responses[:, -1], maps={"response": heat})
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Equation 13, weighted; and the `shared_losses`."""

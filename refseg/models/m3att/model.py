@@ -35,6 +35,7 @@ from refseg.models.m3att.token_norm import Projection
 from refseg.nn.detr import DetrEncoderLayer
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import resize_masks, shared_losses
+from refseg.nn.maps import pixel_map, word_map
 from refseg.nn.positions import PixelPositions
 from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
@@ -152,17 +153,21 @@ class M3Att(nn.Module):
         # Padding that may be looked at counts like words.
         counted = torch.ones_like(text.mask) if word_mask is None else word_mask
         auxiliary: dict[str, Tensor] = {"fused": fused * counted[..., None].to(fused.dtype), "word_mask": counted}
-        maps = {}
+        maps, named = {}, {}
         if attended.word_attention is not None:
             maps["words"] = attended.word_attention
+            named["words"] = word_map("mutual attention: what pixels read of the words", attended.word_attention)
         if attended.pixel_attention is not None:
             maps["pixels"] = attended.pixel_attention.unflatten(2, state.grid)
+            named["pixels"] = pixel_map(
+                "mutual attention: where each word looks", maps["pixels"], weights=attended.word_attention
+            )
         if self.project_sentence is not None:
             auxiliary["words"] = words
             auxiliary["sentence"] = self.project_sentence(text.sentence[:, None])[:, 0]
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
-        return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps)
+        return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps, maps=named)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Equation 5.5, weighted; and the `shared_losses`."""

@@ -16,6 +16,7 @@ from refseg.config import (
     PositiveFloat,
     PositiveInt,
     Probability,
+    WordCount,
 )
 from refseg.encoders.vision.resnet import RESNET101, ResNetConfig
 from refseg.errors import ConfigError
@@ -32,7 +33,7 @@ class LanguageConfig(Config):
 
     vocabulary_size: Annotated[int, Ge(3)] = 10000
     """Rows of the embedding table; training sets it from the vocabulary that it learns."""
-    max_words: PositiveInt = 10
+    max_words: WordCount = 10
     """Words kept of an expression: 10 for RefCOCO and RefCOCO+, 20 for RefCOCOg."""
     embedding: PositiveInt = 512
     """Channels of an embedded word."""

@@ -46,7 +46,18 @@ from refseg.models.mattnet.modules import (
 )
 from refseg.models.mattnet.neighbors import absolute_location, context_regions, offsets, same_class_neighbors
 from refseg.models.mattnet.regions import Seen, grid_channels, look, without_stride
-from refseg.types import Batch, InstancePredictions, Output, Regions, Targets, TextFeatures, Tokens
+from refseg.nn.maps import bar_map, word_map
+from refseg.types import (
+    Batch,
+    InstancePredictions,
+    NamedMap,
+    Output,
+    Panels,
+    Regions,
+    Targets,
+    TextFeatures,
+    Tokens,
+)
 
 __all__ = ["MAttNet", "RegionState", "build_mattnet"]
 
@@ -223,7 +234,36 @@ class MAttNet(nn.Module):
             auxiliary=auxiliary,
             instances=found,
             attention_maps={"words": text.attention},
+            maps=self._maps(state, text, index, scores, module_scores),
         )
+
+    def _maps(
+        self,
+        state: Sequence[RegionState],
+        text: PhraseFeatures,
+        index: Sequence[int],
+        scores: Sequence[Float[Tensor, " K"]],
+        module_scores: Sequence[Float[Tensor, "K M"]],
+    ) -> dict[str, NamedMap]:
+        """What the modules read, how much each counts (figure 4 of the paper), and what they say of the regions."""
+        names = list(self.config.module_names)
+
+        def regions(title: str, column: int | None) -> NamedMap:
+            def read(number: int) -> Panels:
+                things, own = state[index[number]].seen.things, scores[number]
+                values = own if column is None else module_scores[number][:, column]
+                centered = _centered(things.boxes)
+                return Panels(values.detach(), tuple(things.labels), values.detach(), centered.detach())
+
+            return NamedMap(title, "boxes", read, "logit")
+
+        maps = {"regions": regions("score of each region", None)}
+        if names:
+            maps["modules"] = bar_map("weights of the modules", text.module_weights, names)
+            maps["words"] = word_map("what each module reads of the words", text.attention, names, text.module_weights)
+            for column, name in enumerate(names):
+                maps[name] = regions(f"score of each region by the {name} module", column)
+        return maps
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Ranking losses, and where the configuration has them those of attributes and of every region."""

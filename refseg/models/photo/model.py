@@ -22,6 +22,7 @@ from refseg.models.photo.config import PhotoConfig
 from refseg.models.photo.decoder import PhotoDecoder, PhotoState
 from refseg.models.photo.matching import color_maps
 from refseg.models.rela.model import build_pixel_decoder, output_of, region_losses
+from refseg.models.rela.regions import region_maps
 from refseg.nn.heads import tag_head
 from refseg.nn.pyramid import DeformablePyramid, FeaturePyramid
 from refseg.types import Batch, Output, Targets, TextFeatures, Tokens, VisualFeatures
@@ -74,7 +75,9 @@ class Photo(nn.Module):
 
     def decode(self, state: PhotoState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
         """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
-        return output_of(self.relation.decode(state, text, image_index), state.tag_logits)
+        answers = self.relation.decode(state, text, image_index)
+        maps = region_maps(answers, state.mask_features, image_index, self.config.mask_scale)
+        return output_of(answers, state.tag_logits, maps)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """ReLA's."""

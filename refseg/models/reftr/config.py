@@ -119,7 +119,7 @@ class RefTRConfig(Config):
     @property
     def needs(self) -> Needs:
         """What the losses want beside masks and no-target labels."""
-        return Needs(boxes=self.tasks != "res", phrases=self.phrases, tags=self.tags)
+        return Needs(boxes=self.tasks != "res", phrases=self.phrases, tags=self.tags, reads_phrases=True)
 
 
 PAPER = RefTRConfig()

@@ -58,7 +58,7 @@ from refseg.nn.losses import (
     tag_losses,
 )
 from refseg.nn.positions import PixelPositions
-from refseg.types import Batch, Output, Phrases, Targets, TextFeatures, Tokens
+from refseg.types import Batch, NamedMap, Output, Panels, Phrases, Targets, TextFeatures, Tokens
 
 __all__ = ["PhraseFeatures", "RefTR", "RefTRState", "build_reftr"]
 
@@ -124,9 +124,9 @@ class RefTR(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Mask logits at stride 4 (of several phrases their largest), boxes (B, P, 4), and `auxiliary`: `phrase_mask`
-        (B, P), `query_boxes` (B, P, n, 4) and `earlier_boxes` of each phrase's n queries, `phrase_mask_logits`
-        (B, P, h, w), `content` (B, 4), `consistency` (B, P), `tag_logits` (N, t, h, w); `attention_maps` "words"
-        (B, P, L) and "pixels" (B, P, heads, h, w): as far as the configuration has them."""
+        (B, P), `query_boxes` (B, P, n, 4) and `earlier_boxes` of each phrase's n queries, `content` (B, 4),
+        `consistency` (B, P), `tag_logits` (N, t, h, w); `attention_maps` "words" (B, P, L) and "pixels"
+        (B, P, heads, h, w): as far as the configuration has them."""
         text = self.encode_text(batch.tokens)
         phrases = None if batch.phrases is None else self.encode_phrases(text, batch.phrases)
         return self._answer(self.encode_image(batch.images, batch.pixel_mask), text, phrases, batch.image_index)
@@ -157,9 +157,16 @@ class RefTR(nn.Module):
         tags = None if self.tags is None else self.tags(maps)
         return RefTRState(maps, self.pixel_positions(mask), mask, skips, content_of(pixel_mask), size, tags)
 
-    def decode(self, state: RefTRState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
-        """The answers to B expressions of one phrase; `image_index[b]` is the image of b, None means one to one."""
-        return self._answer(state, text, None, image_index)
+    def decode(
+        self,
+        state: RefTRState,
+        text: TextFeatures,
+        image_index: Int[Tensor, " B"] | None = None,
+        phrases: Phrases | None = None,
+    ) -> Output:
+        """The answers to B expressions, of one phrase each or of `phrases`; `image_index[b]` is the image of b, None
+        means one to one."""
+        return self._answer(state, text, None if phrases is None else self.encode_phrases(text, phrases), image_index)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Weighted losses (equations 3 and 4). Expressions without target have no box loss; their mask is to be empty.
@@ -182,7 +189,8 @@ class RefTR(nn.Module):
         if self.mask_head is not None:
             logits, masks = output.mask_logits, targets.masks
             if instances is not None:
-                logits, masks = auxiliary["phrase_mask_logits"][auxiliary["phrase_mask"]], instances
+                assert output.phrase_mask_logits is not None
+                logits, masks = output.phrase_mask_logits[auxiliary["phrase_mask"]], instances
             if config.mask_size == "input":
                 logits, goals = resize_logits(logits, (masks.shape[1], masks.shape[2])), masks.float()
             else:
@@ -257,13 +265,15 @@ class RefTR(nn.Module):
             assert boxes is not None
             logits = filled_boxes(boxes.flatten(0, 1), content.repeat_interleave(counts[0], dim=0), state.output_size)
         logits = logits.unflatten(0, (-1, counts[0]))
-        auxiliary["phrase_mask_logits"] = logits
         lowest = torch.finfo(logits.dtype).min / 2
         union = logits.masked_fill(~phrases.mask[..., None, None], lowest).amax(dim=1)
         no_target = None
         if self.no_target is not None:
             no_target = self.no_target(decoded[-1], phrases.mask.repeat_interleave(counts[1], dim=1))
-        return Output(union, no_target, boxes, auxiliary, attention_maps=attention_maps)
+        shown = _maps(phrases.mask, attention, attention_maps.get("pixels"), self.special)
+        return Output(
+            union, no_target, boxes, auxiliary, attention_maps=attention_maps, phrase_mask_logits=logits, maps=shown
+        )
 
     def _tokens(
         self, text: TextFeatures, phrases: PhraseFeatures | None
@@ -301,6 +311,42 @@ class RefTR(nn.Module):
             queries = layer(queries, query_positions, query_mask, memory, positions, mask)
             answers.append(self.decoder_norm(queries))
         return answers
+
+
+def _maps(
+    real: Bool[Tensor, "B P"],
+    words: Float[Tensor, "B P L"] | None,
+    pixels: Float[Tensor, "B P n h w"] | None,
+    special: bool,
+) -> dict[str, NamedMap]:
+    """What each phrase's query reads of the words, and where it looks: all heads together, and the first phrase's heads
+    apart. Without special tokens a first one stands for the expression, which is no word."""
+
+    def names(index: int) -> tuple[str, ...]:
+        count = int(real[index].sum())
+        return tuple(f"phrase {number + 1}" for number in range(count)) if count > 1 else ("",) * count
+
+    maps = {}
+    if words is not None:
+        own = words if special else words[:, :, 1:]
+        maps["words"] = NamedMap(
+            "phrase attention: what a phrase's query reads of the words",
+            "words",
+            lambda index: Panels(own[index][real[index]].detach(), names(index)),
+        )
+    if pixels is not None:
+        heads = tuple(f"head {number + 1}" for number in range(pixels.shape[2]))
+        maps["pixels"] = NamedMap(
+            "where a phrase's query looks",
+            "pixels",
+            lambda index: Panels(pixels[index][real[index]].sum(dim=1).detach(), names(index)),
+        )
+        maps["heads"] = NamedMap(
+            "where the first phrase's query looks, head by head",
+            "pixels",
+            lambda index: Panels(pixels[index, 0].detach(), heads),
+        )
+    return maps
 
 
 def _of_image(part: Any, image_index: Tensor | None) -> Any:

@@ -9,11 +9,13 @@ from annotated_types import Ge, MultipleOf
 
 from refseg.config import Config, NonNegativeFloat, PositiveFloat, PositiveInt
 from refseg.encoders.text.bert import BertTextConfig
+from refseg.encoders.text.towers import TextTowerConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.mobilenet import MobileNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
 from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SWIN_T, SwinConfig
+from refseg.encoders.vision.towers import VisionTowerConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
 from refseg.models.rela.masked_regions import MaskedRegionDecoderConfig
@@ -76,11 +78,13 @@ class ReLAConfig(Config):
     """A whole ReLA; the defaults are the paper's (sections 4.1 and 4.2)."""
 
     input: InputConfig = field(default_factory=InputConfig)
-    vision: SwinConfig | ResNetConfig | ShuffleNetConfig | MobileNetConfig = field(default_factory=SwinConfig)
+    vision: SwinConfig | ResNetConfig | ShuffleNetConfig | MobileNetConfig | VisionTowerConfig = field(
+        default_factory=SwinConfig
+    )
     language_in_vision: bool = False
     """Words enter the Swin transformer after each stage (LAVT's fusion), as in the released weights; the paper's
     encoder sees the picture alone, so that one encoding serves many sentences."""
-    text: WordTransformerConfig | BertTextConfig = field(default_factory=BertTextConfig)
+    text: WordTransformerConfig | BertTextConfig | TextTowerConfig = field(default_factory=BertTextConfig)
     pixel_decoder: FeaturePyramidConfig | DeformableConfig = field(default_factory=DeformableConfig)
     width: Annotated[int, Ge(4), MultipleOf(4)] = 256
     """C: channels of mask features and regions."""
@@ -116,6 +120,24 @@ LAVT_RELA = replace(PAPER, language_in_vision=True)
 the place of its plain decoder (LAVT itself is `refseg.models.lavt.model`)."""
 OFFICIAL_R50 = replace(OFFICIAL, vision=ResNetConfig(), language_in_vision=False)
 
+# Frozen towers in the place of Swin and BERT (not in the paper): encoders of the published sizes named in the recipe.
+DINOV3 = replace(PAPER, vision=VisionTowerConfig())
+CLIP = replace(
+    PAPER,
+    input=InputConfig(mean=(122.77, 116.75, 104.09), std=(68.50, 66.63, 70.32)),
+    vision=VisionTowerConfig(family="clip", registers=0, activation="quick_gelu"),
+    text=TextTowerConfig(),
+)
+SIGLIP = replace(
+    PAPER,
+    input=InputConfig(size=512, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
+    vision=VisionTowerConfig(family="siglip", registers=0, grid=32, activation="gelu_pytorch_tanh"),
+    text=TextTowerConfig(
+        family="siglip", vocabulary_size=32000, max_words=64, width=768, heads=12, feedforward=3072, positions=64,
+        activation="gelu_pytorch_tanh",
+    ),
+)  # fmt: skip
+
 MINI = ReLAConfig(
     input=InputConfig(size=192),
     vision=SMALL_RESNET,
@@ -144,6 +166,9 @@ PRESETS: dict[str, ReLAConfig] = {
     "OFFICIAL_R50": OFFICIAL_R50,
     "LAVT_RELA": LAVT_RELA,
     "CAMERA_READY": CAMERA_READY,
+    "DINOV3": DINOV3,
+    "CLIP": CLIP,
+    "SIGLIP": SIGLIP,
 }
 
 

@@ -33,6 +33,7 @@ from refseg.models.rela.regions import (
     RegionOutput,
     RegionPrediction,
     RegionState,
+    region_maps,
 )
 from refseg.nn.heads import tag_head
 from refseg.nn.losses import (
@@ -45,7 +46,17 @@ from refseg.nn.losses import (
 )
 from refseg.nn.pixel_word import LanguageStages
 from refseg.nn.pyramid import DeformablePyramid, FeaturePyramid
-from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder, VisualFeatures
+from refseg.types import (
+    Batch,
+    NamedMap,
+    Output,
+    Targets,
+    TextEncoder,
+    TextFeatures,
+    Tokens,
+    VisionEncoder,
+    VisualFeatures,
+)
 
 __all__ = ["ReLA", "ReLAState", "build_pixel_decoder", "build_rela", "output_of", "region_losses"]
 
@@ -81,6 +92,7 @@ class ReLA(nn.Module):
         part = config.relation
         ria = part.ria if isinstance(part, RegionDecoderConfig) else None
         self.split_input = isinstance(ria, HardSplitConfig) and ria.split == "input"
+        self.mask_scale = part.mask_scale if isinstance(part, RegionDecoderConfig) else 1.0
 
     def forward(self, batch: Batch) -> Output:
         """Mask logits at stride 4, a no-target logit, and what `output_of` adds."""
@@ -103,7 +115,9 @@ class ReLA(nn.Module):
     def decode(self, state: ReLAState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
         """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
         answers = self.relation.decode(state.relation, text, image_index)  # type: ignore[arg-type]
-        return output_of(answers, state.tag_logits)
+        return output_of(
+            answers, state.tag_logits, region_maps(answers, state.relation.mask_features, image_index, self.mask_scale)
+        )
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """`region_losses`."""
@@ -138,10 +152,15 @@ class ReLA(nn.Module):
         return joined
 
 
-def output_of(answers: RegionOutput, tag_logits: Float[Tensor, "N T h w"] | None) -> Output:
-    """Regions' answers as an `Output`. `auxiliary` has `minimap_logits` (B, R), `region_filters` (B, R, C), and where
-    they exist `tag_logits` (N, T, h, w), `mask_pairs` (B, 2, h, w) and `earlier`, a list of the earlier layers'
-    {mask_logits, minimap_logits, no_target_logits}; `attention_maps["words"]` is (B, R, L)."""
+def output_of(
+    answers: RegionOutput,
+    tag_logits: Float[Tensor, "N T h w"] | None,
+    maps: dict[str, NamedMap],
+) -> Output:
+    """Regions' answers as an `Output`; `maps` are `region_maps`. `auxiliary` has `minimap_logits` (B, R),
+    `region_filters` (B, R, C), and where they exist `tag_logits` (N, T, h, w), `mask_pairs` (B, 2, h, w) and `earlier`,
+    a list of the earlier layers' {mask_logits, minimap_logits, no_target_logits}; `attention_maps["words"]` is
+    (B, R, L)."""
     auxiliary: dict[str, Any] = {"minimap_logits": answers.last.minimap_logits, "region_filters": answers.filters}
     if tag_logits is not None:
         auxiliary["tag_logits"] = tag_logits
@@ -149,8 +168,14 @@ def output_of(answers: RegionOutput, tag_logits: Float[Tensor, "N T h w"] | None
         auxiliary["mask_pairs"] = answers.mask_pairs
     if answers.earlier:
         auxiliary["earlier"] = [vars(prediction) for prediction in answers.earlier]
-    maps = {} if answers.attention is None else {"words": answers.attention}
-    return Output(answers.last.mask_logits, answers.last.no_target_logits, auxiliary=auxiliary, attention_maps=maps)
+    attention = {} if answers.attention is None else {"words": answers.attention}
+    return Output(
+        answers.last.mask_logits,
+        answers.last.no_target_logits,
+        auxiliary=auxiliary,
+        attention_maps=attention,
+        maps=maps,
+    )
 
 
 def region_losses(output: Output, targets: Targets, config: ReLALosses, regions: int) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from refseg.encoders.vision.swin import SwinConfig
 from refseg.models.rela.config import OFFICIAL, DeformableConfig, ReLAConfig
 from refseg.models.rela.masked_regions import MaskedRegionDecoderConfig
 from refseg.models.rela.model import build_rela
@@ -20,11 +19,14 @@ from refseg.models.renaming import (
     bert_config,
     convert,
     count,
+    language_swin_rules,
     learned,
     reading,
     resnet_config,
     resnet_rules,
     split_attention,
+    swin_config,
+    without_kernels,
 )
 
 __all__ = ["config_of", "load_state"]
@@ -36,17 +38,6 @@ _MHA = r"\.(in_proj_weight|in_proj_bias|out_proj\.weight|out_proj\.bias)"
 
 RULES: list[Rule] = [
     (r"text_encoder\.(embeddings|encoder)\.(.+)", r"text.bert.\1.\2"),
-    # Swin transformer with LAVT's fusion
-    (r"backbone\.(patch_embed\..+|norm[0-3]\..+|layers\.\d+\.(?:blocks|downsample)\..+)", r"vision.\1"),
-    (r"backbone\.layers\.(\d+)\.fusion\.vis_project\.0\.(\w+)", r"language_stages.fusions.\1.vision.\2"),
-    (
-        r"backbone\.layers\.(\d+)\.fusion\.image_lang_att\.f_(query|key|value)\.0\.(\w+)",
-        r"language_stages.fusions.\1.\2.\3",
-    ),
-    (r"backbone\.layers\.(\d+)\.fusion\.image_lang_att\.W\.0\.(\w+)", r"language_stages.fusions.\1.gathered.\2"),
-    (r"backbone\.layers\.(\d+)\.fusion\.project_mm\.0\.(\w+)", r"language_stages.fusions.\1.output.\2"),
-    (r"backbone\.layers\.(\d+)\.res_gate\.0\.weight", r"language_stages.gates.\1.inner.weight"),
-    (r"backbone\.layers\.(\d+)\.res_gate\.2\.weight", r"language_stages.gates.\1.outer.weight"),
     # pixel decoder
     (_PIXELS + r"transformer\.level_embed", r"pixel_decoder.level_embed"),
     (_PIXELS + r"transformer\.encoder\.(layers\..+)", r"pixel_decoder.\1"),
@@ -90,7 +81,7 @@ RULES: list[Rule] = [
     (_PREDICTOR + r"RLA_region\.self_attn" + _MHA, r"relation.last.regions.attention.\1"),
     (_PREDICTOR + r"RLA_region\.norm\.(\w+)", r"relation.last.regions.norm.\1"),
 ]
-RULES += resnet_rules(r"backbone\.", "detectron2")
+RULES += language_swin_rules(r"backbone\.") + resnet_rules(r"backbone\.", "detectron2")
 
 
 def load_state(
@@ -136,7 +127,7 @@ def config_of(
         vision = (
             resnet_config(state, "backbone.", "detectron2")
             if "backbone.stem.conv1.weight" in state
-            else _swin_of(state)
+            else swin_config(state, "backbone.")
         )
         attention = state["sem_seg_head.pixel_decoder.transformer.encoder.layers.0.self_attn.attention_weights.bias"]
         return replace(
@@ -164,22 +155,8 @@ def config_of(
         )
 
 
-def _swin_of(state: Mapping[str, Tensor]) -> SwinConfig:
-    tables = [state[f"backbone.layers.{stage}.blocks.0.attn.relative_position_bias_table"] for stage in range(4)]
-    width = len(state["backbone.patch_embed.proj.bias"])
-    first, second, third, fourth = (count(state, f"backbone.layers.{stage}.blocks.") for stage in range(4))
-    return SwinConfig(
-        embed_dim=width,
-        depths=(first, second, third, fourth),
-        heads=(tables[0].shape[1], tables[1].shape[1], tables[2].shape[1], tables[3].shape[1]),
-        window=(math.isqrt(len(tables[0])) + 1) // 2,
-        mlp_ratio=len(state["backbone.layers.0.blocks.0.mlp.fc1.bias"]) / width,
-        qkv_bias="backbone.layers.0.blocks.0.attn.qkv.bias" in state,
-    )
-
-
 def _parts(name: str, value: Tensor) -> dict[str, Tensor]:
     """Our tensors for a renamed one: kernels of size 1 as matrices, the packed projection of attention in its parts."""
-    if name.startswith("language_stages.") and value.ndim == 3:
-        return {name: value[..., 0]}
+    if name.startswith("language_stages."):
+        return without_kernels(name, value)
     return split_attention(name, value)

@@ -10,6 +10,7 @@ Where the paper is silent, the docstring of a config field says what was chosen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -23,8 +24,9 @@ from refseg.errors import ConfigError
 from refseg.models.rela.relations import ParallelRLAConfig, StackedRLAConfig, build_rla
 from refseg.nn.attention import MLP, attend
 from refseg.nn.conv import masks_of
+from refseg.nn.maps import pixel_map, word_map
 from refseg.nn.pyramid import PyramidFeatures, sine_positions
-from refseg.types import TextFeatures, VisualFeatures
+from refseg.types import NamedMap, Panels, TextFeatures, VisualFeatures
 
 __all__ = [
     "HardSplitConfig",
@@ -35,6 +37,7 @@ __all__ = [
     "RegionOutput",
     "RegionPrediction",
     "RegionState",
+    "region_maps",
 ]
 
 
@@ -216,3 +219,30 @@ class RegionDecoder(nn.Module):
         """sum_n x_r^n F_f^n."""
         weights = minimap.sigmoid() if self.config.weight == "probability" else minimap
         return torch.einsum("br,brc->bc", weights, filters)
+
+
+def region_maps(
+    answers: RegionOutput,
+    mask_features: Float[Tensor, "N C h w"] | None,
+    image_index: Int[Tensor, " B"] | None,
+    mask_scale: float = 1.0,
+) -> dict[str, NamedMap]:
+    """The minimap x_r, where F_m is given the region masks M_r = <F_f^n, F_m> times `mask_scale`, and what regions read
+    of the words (figure 7 of the paper)."""
+    minimap = answers.last.minimap_logits.sigmoid()
+    side = math.isqrt(minimap.shape[1])
+    names = [f"region {number + 1}: row {number // side + 1}, column {number % side + 1}" for number in range(side**2)]
+    grid = minimap.unflatten(1, (side, side))
+    maps = {"minimap": pixel_map("minimap x_r: the target's part in each region", grid, scale="probability")}
+    if mask_features is not None:
+
+        def masks(index: int) -> Panels:
+            image = index if image_index is None else int(image_index[index])
+            filters = answers.filters[index] * mask_scale
+            logits = torch.einsum("rc,chw->rhw", filters, mask_features[image].to(filters.dtype))
+            return Panels(logits.detach(), tuple(names), minimap[index].detach())
+
+        maps["region_masks"] = NamedMap("region masks M_r of the regions that count most", "pixels", masks, "logit")
+    if answers.attention is not None:
+        maps["words"] = word_map("what regions read of the words", answers.attention, names, minimap)
+    return maps

@@ -33,7 +33,8 @@ from refseg.models.restr.config import FusionConfig, ReSTRConfig
 from refseg.nn.block import Block, drop_path_rates
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import resize_masks, shared_losses
-from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+from refseg.nn.maps import bar_map, pixel_map, word_map
+from refseg.types import Batch, NamedMap, Output, Targets, TextFeatures, Tokens
 
 __all__ = ["CoarseToFine", "Encoder", "Fusion", "ReSTR", "ReSTRState", "build_restr", "patch_targets"]
 
@@ -256,7 +257,10 @@ class ReSTR(nn.Module):
         auxiliary = {"patch_logits": patch_logits}
         if tag_logits is not None:
             auxiliary["tag_logits"] = tag_logits
-        return Output(logits, no_target, auxiliary=auxiliary, attention_maps=self._attention(fused, text))
+        attention = self._attention(fused, text)
+        return Output(
+            logits, no_target, auxiliary=auxiliary, attention_maps=attention, maps=_maps(patch_logits, attention)
+        )
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Equation 12, weighted; and the `shared_losses`."""
@@ -283,6 +287,17 @@ class ReSTR(nn.Module):
         on_pixels = fused.attention[:, :, : -1 - length].sum(dim=2)
         shares = torch.stack([on_pixels, on_words.sum(dim=2)], dim=2)
         return {"words": on_words[:, -1], "modalities": shares}
+
+
+def _maps(patch_logits: Float[Tensor, "B h w"], attention: dict[str, Tensor]) -> dict[str, NamedMap]:
+    """Figure 4b, and what the class seed looks at (table 3a)."""
+    shares = attention["modalities"]
+    layers = [f"layer {number + 1}: {of}" for number in range(shares.shape[1]) for of in ("pixels", "words")]
+    return {
+        "patches": pixel_map("patches y_p", patch_logits, apply=torch.sigmoid, scale="probability"),
+        "words": word_map("what the class seed reads of the words in its last layer", attention["words"]),
+        "modalities": bar_map("the class seed's attention", shares.flatten(1), layers),
+    }
 
 
 def patch_targets(

@@ -49,20 +49,18 @@ class InterSampleConfig(Config):
     """N_DO: most sentences about other objects of that picture, as a share of the batch (figure 4.13 has its best
     there)."""
     frames: NonNegativeInt = 0
-    """For video: how many frames before and after may also give the sentences about other objects; 2 in table 4.8."""
+    """For video: how many frames before and after may also give the sentences about other objects; 2 in table 4.8. In a
+    clip (`data.frames`) those of the middle frame, in frames that are learnt from one by one those of their folder."""
 
 
 def select_word(
-    attention: Float[Tensor, "B Q L"], mask: Bool[Tensor, "B L"], config: InterSampleConfig, sample: bool
+    attention: Float[Tensor, "B Q L"], mask: Bool[Tensor, "B L"], config: InterSampleConfig
 ) -> Int[Tensor, " B"]:
-    """Which word of each expression is masked, -1 where none is, since the expression has `least_words` words or fewer.
-
-    `attention` is A_qd; `sample` draws a word as `word_select` says, otherwise (in evaluation) it is the word that the
-    queries look at most.
-    """
+    """Which word of each expression is masked, drawn as `word_select` says from A_qd (`attention`); -1 where none is,
+    since the expression has `least_words` words or fewer."""
     with torch.no_grad():
         weights = attention.float().sum(dim=1)
-        if config.word_select == "probability" or not sample:
+        if config.word_select == "probability":
             chances = weights.masked_fill(~mask, float("-inf")).softmax(dim=-1)
         elif config.word_select == "random":
             chances = mask.float()
@@ -72,8 +70,7 @@ def select_word(
             chances = torch.where(above.any(dim=1, keepdim=True), above, mask).float()
         long = mask.sum(dim=1) > config.least_words
         chances = torch.where(long[:, None], chances, torch.ones_like(chances))
-        word = torch.multinomial(chances, 1)[:, 0] if sample else chances.argmax(dim=1)
-        return torch.where(long, word, -1)
+        return torch.where(long, torch.multinomial(chances, 1)[:, 0], -1)
 
 
 def contrastive_loss(
@@ -84,22 +81,32 @@ def contrastive_loss(
     masked: Float[Tensor, "B D"] | None = None,
     is_masked: Bool[Tensor, " B"] | None = None,
     anchors: Literal["first", "all"] = "all",
+    frames: int = 1,
+    reach: int = 0,
 ) -> Float[Tensor, ""]:
     """Equation 4.8, averaged over the initial samples that have something to be drawn to; 0 where none has.
 
     `features` are the flattened F_m, `objects` equal for expressions about the same objects of the same image,
     `pictures` the image's number. `masked` are the features of expressions with a masked word, of which `is_masked`
     says where they exist; they are further positive samples of their expression and of those about the same objects.
+
+    Of clips, `frames` successive rows are those of one expression, and `pictures` may be the same in all of them:
+    samples of the same objects are then of the same frame, those of others at most `reach` frames away (section 4.3.5),
+    and the first initial sample is the middle frame of the first clip.
     """
     count = len(features)
     directions = F.normalize(features, dim=-1)
     scores = directions @ directions.T / temperature
     same = (objects[:, None] == objects[None]) & ~torch.eye(count, dtype=torch.bool, device=objects.device)
     others = (pictures[:, None] == pictures[None]) & (objects[:, None] != objects[None])
+    place = torch.arange(count, device=objects.device) % frames
+    distance = (place[:, None] - place[None]).abs()
+    same, others = same & (distance == 0), others & (distance <= reach)
     if masked is not None and is_masked is not None:
         drawn = directions @ F.normalize(masked, dim=-1).T / temperature
         positives = torch.cat([scores, drawn], dim=1)
-        is_positive = torch.cat([same, (objects[:, None] == objects[None]) & is_masked[None]], dim=1)
+        alike = (objects[:, None] == objects[None]) & (distance == 0)
+        is_positive = torch.cat([same, alike & is_masked[None]], dim=1)
     else:
         positives, is_positive = scores, same
     # The log of the sum over the negatives, and with each positive in turn. Minus infinity has no gradient.
@@ -109,5 +116,5 @@ def contrastive_loss(
     losses = terms.masked_fill(~is_positive, 0.0).sum(dim=1) / numbers.clamp(min=1)
     chosen = numbers > 0
     if anchors == "first":
-        chosen = chosen & (torch.arange(count, device=chosen.device) == 0)
+        chosen = chosen & (torch.arange(count, device=chosen.device) == frames // 2)
     return losses.masked_fill(~chosen, 0.0).sum() / chosen.sum().clamp(min=1)

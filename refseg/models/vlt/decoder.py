@@ -36,7 +36,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig, width: int) -> None:
         super().__init__()
-        self.attention = Attention(width, config.heads, config.dropout, config.attention_relu)
+        self.attention = Attention(width, config.heads, config.dropout, config.attention_relu, config.head_width)
         self.feed_forward = FeedForward(width, config.feedforward, "relu", config.dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=config.norm_eps) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
@@ -53,7 +53,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TransformerConfig, width: int) -> None:
         super().__init__()
         self.self_attention, self.cross_attention = (
-            Attention(width, config.heads, config.dropout, config.attention_relu) for _ in range(2)
+            Attention(width, config.heads, config.dropout, config.attention_relu, config.head_width) for _ in range(2)
         )
         self.feed_forward = FeedForward(width, config.feedforward, "relu", config.dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width, eps=config.norm_eps) for _ in range(3))
@@ -91,6 +91,17 @@ class Transformer(nn.Module):
             places = layer(places, key_mask)
         return places
 
+    def encoder_attention(
+        self, places: Float[Tensor, "B T C"], mask: Bool[Tensor, "B T"] | None, number: int
+    ) -> Float[Tensor, "B T T"]:
+        """The attention of the encoder's layer `number` (from 1), mean over its heads; arguments as for `encode`."""
+        key_mask = None if mask is None else mask[:, None]
+        for layer in self.encoder[: number - 1]:
+            places = layer(places, key_mask)
+        last = self.encoder[number - 1]
+        assert isinstance(last, EncoderLayer)
+        return last.attention.weights(places, places, key_mask)
+
     def decode(
         self,
         queries: Float[Tensor, "B Q C"],
@@ -98,7 +109,7 @@ class Transformer(nn.Module):
         memory_mask: Bool[Tensor, "B T"] | None,
         query_mask: Bool[Tensor, "B Q"] | None,
     ) -> Float[Tensor, "B Q C"]:
-        """F_r, the responses. Queries where `query_mask` is False are key_mask at by none."""
+        """F_r, the responses. Queries where `query_mask` is False are looked at by none."""
         if self.config.query_positions:
             queries = queries + numbered(queries)
         self_mask = None if query_mask is None else query_mask[:, None]

@@ -28,12 +28,14 @@ class FusionConfig(Config):
 
     kind: Literal["sdf", "tile", "tile_conv4", "product"] = "sdf"
     """sdf: spatial-dynamic fusion, a language vector of its own for each place (equations 4.1 to 4.3). tile: the
-    sentence beside every place. tile_conv4: four more convolutions. product: the published code of ICCV 2021, the
-    sentence times the coarsest map, then a pyramid."""
+    sentence beside every place, and one convolution. tile_conv4: four, which have as many parameters as those of sdf,
+    as the table says: the two that sdf has over words go along columns and rows of the map. product: the published
+    code of ICCV 2021, the sentence times the coarsest map, then a pyramid."""
     sentence: bool = True
     """sdf: whether the sentence is one of the language vectors, as section 4.2.1 alone has it."""
     text_kernel: Literal[1, 3] = 3
-    """sdf: length of the convolutions over words. "Conv" is 3x3 there, taken as 3 for a sequence."""
+    """sdf: length of the convolutions over words. "Conv" is 3x3 there, taken as 3 for a sequence. tile_conv4: length
+    of those along columns and rows."""
 
 
 class ConvSettings(NamedTuple):
@@ -42,7 +44,7 @@ class ConvSettings(NamedTuple):
     slope: float
     eps: float
 
-    def conv(self, inputs: int, outputs: int, kernel: int) -> ConvNorm:
+    def conv(self, inputs: int, outputs: int, kernel: int | tuple[int, int]) -> ConvNorm:
         """Convolution without bias, batch normalisation, rectification."""
         return ConvNorm(inputs, outputs, kernel, "batch", slope=self.slope, eps=self.eps)
 
@@ -133,14 +135,16 @@ class TextConv(nn.Module):
 
 
 class TileFusion(nn.Module):
-    """The expression beside every place, and one 3x3 convolution, or five (table 4.4)."""
+    """The expression beside every place, and one 3x3 convolution, or the four of SDF (table 4.4)."""
 
     def __init__(self, config: FusionConfig, width: int, settings: ConvSettings) -> None:
         super().__init__()
-        more = 4 if config.kind == "tile_conv4" else 0
-        self.layers = nn.Sequential(
-            settings.conv(2 * width, width, 3), *(settings.conv(width, width, 3) for _ in range(more))
-        )
+        self.layers = nn.Sequential(settings.conv(2 * width, width, 3))
+        if config.kind == "tile_conv4":
+            kernel = config.text_kernel
+            self.layers.append(settings.conv(width, width, 3))
+            self.layers.append(settings.conv(width, width, (kernel, 1)))
+            self.layers.append(settings.conv(width, width, (1, kernel)))
         self.source_channels = width
 
     def encode(self, raw: Float[Tensor, "N C h w"]) -> tuple[Float[Tensor, "N C h w"], ...]:

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.encoders.build import build_text, build_vision
+from refseg.encoders.vision.video_swin import VideoSwin
 from refseg.errors import RefsegError
-from refseg.models.rela.regions import RegionDecoderConfig
+from refseg.models.rela.regions import RegionDecoderConfig, region_maps
 from refseg.models.vlt.config import ConvolutionsConfig, VLTConfig
 from refseg.models.vlt.contrast import contrastive_loss, select_word
 from refseg.models.vlt.decoder import (
@@ -38,11 +39,12 @@ from refseg.models.vlt.decoder import (
     numbered,
 )
 from refseg.models.vlt.fusion import ConvSettings, ProductFusion, RawVision, SpatialDynamicFusion, TileFusion
-from refseg.models.vlt.queries import Queries, QueryBalance, QueryGeneration
+from refseg.models.vlt.queries import Queries, QueryBalance, QueryGeneration, query_maps
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import minimap_targets, resize_masks, shared_losses
+from refseg.nn.maps import word_map
 from refseg.nn.positions import PixelPositions
-from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
+from refseg.types import Batch, NamedMap, Output, Panels, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
 __all__ = ["VLT", "VLTState", "build_vlt"]
 
@@ -55,7 +57,7 @@ class VLTState(NamedTuple):
     raw: Float[Tensor, "N C h w"] | None
     """F_vr, where it is made."""
     visual_queries: Float[Tensor, "N Q C"] | None
-    """relu(F_vq W_v), where queries come from F_vr."""
+    """relu(F_vq W_v), where queries come from F_vr; None of clips, whose frames share theirs."""
     mask: Bool[Tensor, "N h w"] | None
     """True on places of the grid with a real pixel; None where all may be looked at."""
     size: tuple[int, int]
@@ -136,11 +138,17 @@ class VLT(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Mask logits, and `auxiliary`, where they exist: `confidence` (B, Q), `minimap_logits` (B, R), `tag_logits`
-        (N, t, h, w); for learning between samples `mask_features` (B, Q, h, w), `masked_features`, the same of the
-        expression without `masked_word` (B), -1 where no word was masked. `attention_maps["words"]` is (B, Q, L), of
-        the queries over words (with other queries (B, L), of the places)."""
-        state = self.encode_image(batch.images, batch.pixel_mask)
-        return self.decode(state, self.encode_text(batch.tokens), batch.image_index)
+        (N, t, h, w); in training, for learning between samples, `mask_features` (B, Q, h, w), `masked_features`, the
+        same of the expression without `masked_word` (B), -1 where no word was masked, and `frames` of a clip.
+        `attention_maps["words"]` is (B, Q, L), of the queries over words (with other queries (B, L), of the places).
+        Of clips (`Batch.frames`) the queries are the same in all frames, see `decode_clip`."""
+        frames, tokens = batch.frames, batch.tokens
+        state = self._encode_images(batch.images, batch.pixel_mask, frames)
+        if frames == 1:
+            return self.decode(state, self.encode_text(tokens), batch.image_index)
+        text = self.encode_text(Tokens(tokens.ids[::frames], tokens.mask[::frames]))
+        rows = torch.arange(len(text.words), device=text.words.device).repeat_interleave(frames)
+        return self._decode(_chosen(state, batch.image_index), text.select(rows), frames)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """One vector a word, and the expression's."""
@@ -148,11 +156,25 @@ class VLT(nn.Module):
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> VLTState:
         """What no expression changes."""
-        maps = self.vision(images)
+        return self._encode_images(images, pixel_mask, frames=1)
+
+    def encode_clip(self, images: Float[Tensor, "F 3 H W"], pixel_mask: Bool[Tensor, "F H W"]) -> VLTState:
+        """The same of the frames of one clip, which a video encoder sees together: a state for `decode_clip`."""
+        return self._encode_images(images, pixel_mask, len(images))
+
+    def _encode_images(
+        self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"], frames: int
+    ) -> VLTState:
+        maps = self.vision(images, frames) if isinstance(self.vision, VideoSwin) else self.vision(images)
         raw = None if self.raw_vision is None else self.raw_vision(maps)
         visual = self.fusion.encode(maps if isinstance(self.fusion, ProductFusion) else raw)
         queries = None
-        if self.query_generation is not None and self.config.queries.source == "raw" and raw is not None:
+        if (
+            self.query_generation is not None
+            and self.config.queries.source == "raw"
+            and raw is not None
+            and frames == 1
+        ):
             queries = self.query_generation.visual_queries(raw)
         mask = None
         if self.config.mask_padding and self.config.input.resize != "warp":
@@ -163,19 +185,10 @@ class VLT(nn.Module):
 
     def decode(self, state: VLTState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
         """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
-        if image_index is not None:
-            state = VLTState(
-                tuple(level[image_index] for level in state.visual),
-                None if state.raw is None else state.raw[image_index],
-                None if state.visual_queries is None else state.visual_queries[image_index],
-                None if state.mask is None else state.mask[image_index],
-                state.size,
-                state.tag_logits,
-            )
-        return self._decode(state, text, clip=False)
+        return self._decode(_chosen(state, image_index), text, frames=1)
 
     def decode_clip(self, state: VLTState, text: TextFeatures) -> Output:
-        """The answer to one expression in each of F frames of a clip, whose images `state` holds (section 4.3.5).
+        """The answer to one expression in each of F frames of a clip, which `state` holds (section 4.3.5).
 
         The queries come from the frames' mean features, so that they are the same in all of them.
         """
@@ -185,9 +198,10 @@ class VLT(nn.Module):
         words, sentence, mask = (
             value.expand(frames, *value.shape[1:]) for value in (text.words, text.sentence, text.mask)
         )
-        return self._decode(state, TextFeatures(words, sentence, mask), clip=True)
+        return self._decode(state, TextFeatures(words, sentence, mask), frames)
 
-    def _decode(self, state: VLTState, text: TextFeatures, clip: bool) -> Output:
+    def _decode(self, state: VLTState, text: TextFeatures, frames: int) -> Output:
+        """`frames` successive rows are frames of one clip."""
         mask = text.mask if self.config.mask_padding else torch.ones_like(text.mask)
         words, sentence = text.words, text.sentence
         if self.project_text is not None:
@@ -196,13 +210,16 @@ class VLT(nn.Module):
         fused, source, attention = self.fusion.decode(state.visual, words, text.sentence if plain else sentence, mask)
         auxiliary: dict[str, Any] = {}
         maps = {} if attention is None else {"words": attention}
+        shown: dict[str, NamedMap] = {}
+        if attention is not None:
+            shown["words"] = word_map("what places read of the words", attention)
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
         size = (fused.shape[2], fused.shape[3])
         if self.convolutions is not None:
             no_target = self._no_target(fused.flatten(2).transpose(1, 2), state.mask)
             logits = self._mask(self.convolutions(fused), state.size)
-            return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps)
+            return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps, maps=shown)
         memory = self._encode(fused, state.mask)
         if self.regions is not None:
             real = state.mask if state.mask is not None else fused.new_ones(len(fused), *size, dtype=torch.bool)
@@ -211,30 +228,66 @@ class VLT(nn.Module):
             if answers.attention is not None:
                 maps["words"] = answers.attention
             logits = self._cropped(answers.last.mask_logits, state.size, stride=4)
-            return Output(logits, answers.last.no_target_logits, auxiliary=auxiliary, attention_maps=maps)
+            shown |= region_maps(answers, None, None) | self._place_map(fused, state.mask, logits)
+            none = answers.last.no_target_logits
+            return Output(logits, none, auxiliary=auxiliary, attention_maps=maps, maps=shown)
         read = TextFeatures(words, sentence, mask)
         own = text.words if self.query_generation is not None and self.config.queries.form == "code" else words
-        visual = self._visual_queries(state, source, clip)
+        visual = self._visual_queries(state, source, frames)
         queries = self._queries(visual, own, read, mask)
         if queries.attention is not None:
             maps["words"] = queries.attention
         features, confidence = self._answer(queries, memory, state.mask, size)
         if confidence is not None:
             auxiliary["confidence"] = confidence
-        kind = self.config.inter_sample.kind
+        # Learning between samples costs a second pass through the decoder: answers have no use for it.
+        kind = self.config.inter_sample.kind if self.training else "none"
         if kind != "none":
             auxiliary["mask_features"] = features
+            auxiliary |= {"frames": frames} if frames > 1 else {}
         if kind == "mcl":
             assert queries.attention is not None
-            word = select_word(queries.attention, text.mask, self.config.inter_sample, self.training)
+            # A clip's frames have one attention, and lose the same word.
+            word = select_word(queries.attention[::frames], text.mask[::frames], self.config.inter_sample)
+            word = word.repeat_interleave(frames)
             places = torch.arange(mask.shape[1], device=mask.device)
             less = self._queries(visual, own, read, mask & (places != word[:, None]))
             auxiliary["masked_word"] = word
             auxiliary["masked_features"] = self._answer(less, memory, state.mask, size)[0]
         logits, no_target = self._mask(features, state.size), self._no_target(memory, state.mask)
-        return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps)
+        shown |= query_maps(queries, features, confidence) | self._place_map(fused, state.mask, logits)
+        return Output(logits, no_target, auxiliary=auxiliary, attention_maps=maps, maps=shown)
+
+    def _place_map(
+        self,
+        fused: Float[Tensor, "B C h w"],
+        mask: Bool[Tensor, "B h w"] | None,
+        logits: Float[Tensor, "B u v"],
+    ) -> dict[str, NamedMap]:
+        """Where the likeliest place looks in the encoder's second layer (figure 4.15a)."""
+        transformer = self.transformer
+        assert transformer is not None
+        layer = min(2, len(transformer.encoder))
+        if not layer:
+            return {}
+
+        def read(index: int) -> Panels:
+            size, one = (fused.shape[2], fused.shape[3]), slice(index, index + 1)
+            likely = F.adaptive_avg_pool2d(logits[one].float(), size).flatten().argmax()
+            real = None if mask is None else mask[one]
+            places = self._placed(fused[one], real)
+            attention = transformer.encoder_attention(places, None if real is None else real.flatten(1), layer)
+            return Panels(attention[:, likely].unflatten(1, size).detach(), ("",))
+
+        return {"place": NamedMap(f"where the likeliest place looks, encoder layer {layer}", "pixels", read)}
 
     def _encode(self, fused: Float[Tensor, "B C h w"], mask: Bool[Tensor, "B h w"] | None) -> Float[Tensor, "B T C"]:
+        """F_ve."""
+        assert self.transformer is not None
+        return self.transformer.encode(self._placed(fused, mask), None if mask is None else mask.flatten(1))
+
+    def _placed(self, fused: Float[Tensor, "B C h w"], mask: Bool[Tensor, "B h w"] | None) -> Float[Tensor, "B T C"]:
+        """F_fused as tokens with their positions."""
         assert self.transformer is not None
         places = fused.flatten(2).transpose(1, 2)
         if self.transformer.config.positions == "sine1d":
@@ -242,21 +295,20 @@ class VLT(nn.Module):
         else:
             real = mask if mask is not None else fused.new_ones(1, *fused.shape[2:], dtype=torch.bool)
             places = places + self.positions(real).flatten(2).transpose(1, 2).to(places.dtype)
-        return self.transformer.encode(places, None if mask is None else mask.flatten(1))
+        return places
 
-    def _visual_queries(self, state: VLTState, source: Tensor, clip: bool) -> Float[Tensor, "B Q C"] | None:
+    def _visual_queries(self, state: VLTState, source: Tensor, frames: int) -> Float[Tensor, "B Q C"] | None:
         """relu(F_vq W_v), of a clip from the mean of its frames."""
         generation = self.query_generation
         if generation is None:
             return None
         if self.config.queries.source == "raw":
-            if not clip:
+            if frames == 1 and state.visual_queries is not None:
                 return state.visual_queries
             assert state.raw is not None
             source = state.raw
-        if not clip:
-            return generation.visual_queries(source)
-        return generation.visual_queries(source.mean(dim=0, keepdim=True)).expand(len(source), -1, -1)
+        means = source.unflatten(0, (-1, frames)).mean(dim=1)
+        return generation.visual_queries(means).repeat_interleave(frames, dim=0)
 
     def _queries(self, visual: Tensor | None, own: Tensor, text: TextFeatures, mask: Bool[Tensor, "B L"]) -> Queries:
         if self.query_generation is not None:
@@ -321,19 +373,40 @@ class VLT(nn.Module):
         config, given = self.config.inter_sample, output.auxiliary
         masked, word = given.get("masked_features"), given.get("masked_word")
         weight = config.weight * (targets.initial_weight if config.anchors == "first" else 1.0)
+        pictures, frames = targets.groups[:, 1], given.get("frames", 1)
+        if frames > 1:
+            # A frame in which the object is not seen is no sample of another object.
+            alone = -1 - torch.arange(len(pictures), device=pictures.device)
+            pictures = torch.where(targets.no_target, alone, pictures)
         return weight * contrastive_loss(
             given["mask_features"].flatten(1),
             targets.groups[:, 0],
-            targets.groups[:, 1],
+            pictures,
             config.temperature,
             None if masked is None else masked.flatten(1),
             None if word is None else (word >= 0) & ~targets.no_target,
             config.anchors,
+            frames,
+            config.frames,
         )
 
     def _kernel_squares(self) -> Float[Tensor, ""]:
         kernels = [m.weight for m in self.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
         return torch.stack([kernel.square().sum() for kernel in kernels]).sum()
+
+
+def _chosen(state: VLTState, image_index: Int[Tensor, " B"] | None) -> VLTState:
+    """The state of each expression's image."""
+    if image_index is None:
+        return state
+    return VLTState(
+        tuple(level[image_index] for level in state.visual),
+        None if state.raw is None else state.raw[image_index],
+        None if state.visual_queries is None else state.visual_queries[image_index],
+        None if state.mask is None else state.mask[image_index],
+        state.size,
+        state.tag_logits,
+    )
 
 
 def build_vlt(config: VLTConfig) -> VLT:

@@ -140,12 +140,13 @@ def config_of(arrays: Mapping[str, Tensor], *, max_words: int, heads: int) -> VL
             vision=DarkNetConfig(widths=widths),  # type: ignore[arg-type]
             text=replace(OFFICIAL.text, max_words=max_words, embedding=embedding, hidden=gates // 3),
             width=width,
-            queries=QueryConfig(number=number, source="fused", form="code", heads=heads),
+            queries=QueryConfig(number=number, source="fused", form="code", heads=heads, channels=None),
             transformer=replace(
                 OFFICIAL.transformer,
                 encoder_layers=layers["Encoder"],
                 decoder_layers=layers["Decoder"],
                 heads=heads,
+                head_width=width // heads,
                 feedforward=feedforward,
             ),
             mask_decoder=replace(OFFICIAL.mask_decoder, channels=channels),

@@ -9,6 +9,7 @@ with coordinates, and attention of eight heads with projections of its own.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -20,8 +21,10 @@ from refseg.models.vlt.config import QueryConfig
 from refseg.models.vlt.decoder import numbered
 from refseg.models.vlt.fusion import ConvSettings
 from refseg.nn.attention import Attention
+from refseg.nn.maps import bar_map, pixel_map, word_map
+from refseg.types import NamedMap
 
-__all__ = ["Queries", "QueryBalance", "QueryGeneration", "coordinates"]
+__all__ = ["Queries", "QueryBalance", "QueryGeneration", "coordinates", "query_maps"]
 
 COORDINATES = 6
 """Channels that the published code puts beside the map."""
@@ -51,9 +54,12 @@ class QueryGeneration(nn.Module):
         self.config, self.grid = config, grid
         code = config.form == "code"
         inner = channels + (COORDINATES if code else 0)
-        last = nn.Conv2d(inner, config.number, kernel_size=1) if code else settings.conv(inner, config.number, 3)
-        convolutions = [settings.conv(inner, inner, 3) for _ in range(3 if code else 2)]
-        self.reduce = nn.Sequential(*convolutions, last)
+        widths = [inner] * 4 if code else [inner, *(config.channels or (inner, inner))]
+        last = widths[-1]
+        self.reduce = nn.Sequential(
+            *(settings.conv(one, other, 3) for one, other in pairwise(widths)),
+            nn.Conv2d(last, config.number, kernel_size=1) if code else settings.conv(last, config.number, 3),
+        )
         # Text: W_v, W_a and W_t are matrices. The code has biases, and W_t's part is the attention's.
         self.visual = nn.Linear(grid * grid, width, bias=code)
         self.key = nn.Linear(text_width, width, bias=code)
@@ -77,7 +83,7 @@ class QueryGeneration(nn.Module):
     def forward(
         self, visual: Float[Tensor, "B Q C"], words: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"]
     ) -> Queries:
-        """F_q and A_qd (equations 4.5 and 4.6); `visual` is V, `mask` True on words that may be word_mask at."""
+        """F_q and A_qd (equations 4.5 and 4.6); `visual` is V, `mask` True on words that may be looked at."""
         keys = F.relu(self.key(words))
         word_mask = mask[:, None]
         if self.attention is None or self.projections is None:
@@ -110,6 +116,21 @@ class QueryBalance(nn.Module):
         both = torch.cat([F.relu(self.response(responses)), F.relu(self.query(queries))], dim=-1)
         confidence = self.confidence(F.relu(self.joint(both))).sigmoid()
         return responses * confidence, confidence[..., 0]
+
+
+def query_maps(
+    queries: Queries, features: Float[Tensor, "B Q h w"], confidence: Float[Tensor, "B Q"] | None
+) -> dict[str, NamedMap]:
+    """What each query reads (A_qd), where it finds it (its map of F_m, figure 4.15b), and how much it counts (C_q)."""
+    names = [f"query {number + 1}" for number in range(features.shape[1])]
+    maps = {
+        "queries": pixel_map("where each query finds what it asks for (F_m)", features, names, confidence, apply=F.relu)
+    }
+    if queries.attention is not None:
+        maps["words"] = word_map("what each query reads of the words (A_qd)", queries.attention, names, confidence)
+    if confidence is not None:
+        maps["confidence"] = bar_map("confidence of each query (C_q)", confidence, names)
+    return maps
 
 
 def coordinates(height: int, width: int) -> Float[Tensor, "6 h w"]:

@@ -65,7 +65,7 @@ def read_splits(path: Path) -> dict[int, str]:
     """Splits by picture number: a JSON table {number: split}, or the instances.json of `refseg data templates`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as splits of pictures ({error})") from error
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         return {int(image["id"]): str(image["split"]) for image in content["images"] if image.get("split")}

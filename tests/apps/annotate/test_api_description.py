@@ -19,7 +19,7 @@ from refseg.apps.annotate.game import Game
 from tests.support.small_games import EVERYTHING, Browser, add_people, log_in, make_game
 
 Enter = Callable[..., Browser]
-ALWAYS = {"400", "401", "403", "413", "422", "429", "500", "503"}
+ALWAYS = {"400", "401", "403", "408", "413", "422", "429", "500", "503"}
 
 
 def test_every_operation_says_what_it_answers(enter: Enter) -> None:
@@ -33,6 +33,7 @@ def test_every_operation_says_what_it_answers(enter: Enter) -> None:
     for path, method, operation in operations:
         assert operation["summary"], path
         assert operation["description"], path
+        assert {name for way in operation["security"] for name in way} == {"token", "cookie"}, path
         assert set(operation["responses"]) >= ALWAYS, (path, method)
         for status, answer in operation["responses"].items():
             if int(status) >= 400:

@@ -312,3 +312,71 @@ def test_the_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "viktor" in shown
     assert main(["annotate", "demo", *data, "--from", str(coco_file(tmp_path / "coco"))]) == 0
     assert "2 pictures with 4 objects imported" in capsys.readouterr().out
+
+
+LICENCE = {"id": 4, "name": "Attribution", "url": "http://licences.example/by/2.0/"}
+
+
+def coco_with_origin(folder: Path) -> Path:
+    path = coco_file(folder)
+    content = json.loads(path.read_text())
+    content["licenses"] = [LICENCE]
+    content["images"][0] |= {"license": 4, "coco_url": "http://pictures.example/1.jpg"}
+    content["images"][1] |= {"flickr_url": "http://pictures.example/two"}
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("form", ["grefcoco", "refcoco", "jsonl"])
+def test_an_export_says_where_its_pictures_come_from(tmp_path: Path, form: str) -> None:
+    game = open_game(Settings(tmp_path / "game"))
+    import_source(game, coco_with_origin(tmp_path / "coco"))
+    play(game, 6)
+    export(game, tmp_path / "out", form)
+    records = {row["image_id"]: row for row in json.loads((tmp_path / "out" / "pictures.json").read_text())}
+    assert records[1] == {
+        "image_id": 1, "file_name": "000000000001.jpg", "split": "train", "original_name": "1.jpg",
+        "license": f"{LICENCE['name']} {LICENCE['url']}", "source_url": "http://pictures.example/1.jpg",
+    }  # fmt: skip
+    assert records[2]["license"] == ""
+    assert records[2]["source_url"] == "http://pictures.example/two"
+    if form != "jsonl":
+        home = tmp_path / "out" / ("refcoco" if form == "refcoco" else "converted")
+        instances = json.loads((home / "instances.json").read_text())
+        assert instances["licenses"] == [{**LICENCE, "id": 1}]
+        images = {record["id"]: record for record in instances["images"]}
+        assert (images[1]["license"], images[1]["coco_url"]) == (1, "http://pictures.example/1.jpg")
+        assert "license" not in images[2]
+        assert (images[1]["original_name"], images[2]["original_name"]) == ("1.jpg", "2.jpg")
+        other = open_game(Settings(tmp_path / "other"))
+        import_source(other, tmp_path / "out")
+        with other.database.read() as session:
+            again = session.scalars(select(Picture).where(Picture.number == 1)).one()
+            assert (again.license, again.source_url) == (records[1]["license"], records[1]["source_url"])
+            assert again.file_name == "1.jpg"
+        other.database.close()
+    game.database.close()
+
+
+def test_the_form_with_one_target_each_says_what_it_left_out(
+    sqlite_game: Game, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(sqlite_game)
+    assert export(sqlite_game, tmp_path / "out", "refcoco") == 2
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["sentences"] == card["accepted"] == 2
+    assert card["targets"] == {"none": 0, "one": 2, "several": 0}
+    assert sum(card["splits"].values()) == sum(card["kinds"].values()) == card["objects"] == 2
+    assert card["left_out"] == {"none": 2, "several": 2}
+    refs = json.loads((tmp_path / "out" / "refcoco" / "instances.json").read_text())
+    assert card["pictures"] == len(refs["images"])
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "| sentences | 2 |" in text
+    assert "| accepted, and not in this form: without target, several | 2, 2 |" in text
+    data = ["--data", str(sqlite_game.settings.data)]
+    assert main(["annotate", "export", str(tmp_path / "again"), "--format", "refcoco", *data]) == 0
+    shown = capsys.readouterr().out
+    assert "2 expressions written" in shown
+    assert "left out, as refcoco has one target each: 2 without, 2 with several" in shown
+    assert main(["annotate", "export", str(tmp_path / "whole"), *data]) == 0
+    assert "left out" not in capsys.readouterr().out

@@ -45,7 +45,7 @@ def test_two_different_answers_discard(enter: Enter, sqlite_game: Game) -> None:
     assert viktor.next_validate() is None, "nobody judges twice"
     assert anna.next_validate() is None, "nobody judges their own"
     reasons = [who.post("/api/v1/validate/next", json={}).json()["reason"] for who in (anna, viktor)]
-    assert reasons == ["only_yours", "empty"]
+    assert reasons == ["only_yours", "seen"]
     assert [row["id"] for row in anna.get("/api/v1/admin/samples?flag=differed").json()["items"]] == [number]
     assert vera.judge([]).json()["result"] == "differed"
     assert state_of(sqlite_game, number) == "discarded"
@@ -82,14 +82,14 @@ def test_rejections(enter: Enter, sqlite_game: Game, reason: str) -> None:
     number = anna.write("bad words").json()["sample"]["id"]
     assert viktor.judge(decision="reject").status_code == 422, "a reason is wanted"
     assert viktor.judge(decision="reject", reason=reason, note="why").json()["result"] == "rejected"
-    assert state_of(sqlite_game, number) == "rejected"
+    assert state_of(sqlite_game, number) == ("mending" if reason == "broken_mask" else "rejected")
 
 
 def test_validators_see_nothing_of_the_authors_selection(enter: Enter) -> None:
     anna, viktor = enter("anna", "annotator"), enter("viktor", "validator")
     number = anna.write("something without target", []).json()["sample"]["id"]
     task = viktor.next_validate()
-    assert set(task) == {"lease", "sample", "picture", "objects", "draft"}
+    assert set(task) == {"lease", "sample", "picture", "objects", "turn", "draft"}
     assert set(task["sample"]) == {"id", "text"}
     assert viktor.get(f"/api/v1/samples/{number}").status_code == 404
     assert viktor.get(f"/api/v1/admin/samples/{number}").status_code == 403

@@ -29,7 +29,6 @@ NASTY = (
     "%' AND 1=1 --",
     "<script>alert(1)</script>",
     "{{ 7 * 7 }}",
-    "\u202e reversed",
     "../../etc/passwd",
 )
 
@@ -266,7 +265,7 @@ def test_guessing_passwords_is_slowed_down(tmp_path: Path) -> None:
     assert attempt(" ANNA ", PASSWORD) == 429, "another spelling is the same name"
     assert attempt("anna", PASSWORD) == 429, "the right one does not tell either"
     assert attempt("nobody", "wrong") == 401
-    game.clock.now += 301  # type: ignore[attr-defined]
+    game.clock.now += 31  # type: ignore[attr-defined]
     assert attempt("anna", PASSWORD) == 303
     assert "login_limited" in events(game)
     game.database.close()
@@ -288,7 +287,7 @@ def test_submissions_and_requests_are_limited(tmp_path: Path) -> None:
 
 def test_tokens_work_alone_and_end(enter: Enter, sqlite_game: Game) -> None:
     anna = enter("anna", "annotator")
-    made = anna.post("/api/v1/me/tokens", json={"label": "script"}).json()
+    made = anna.post("/api/v1/me/tokens", json={"label": "script", "password": PASSWORD}).json()
     script = TestClient(enter.app, headers={"Authorization": f"Bearer {made['token']}"})  # type: ignore[attr-defined]
     assert script.post("/api/v1/write/next", json={}).status_code == 200, "no page, no page's token"
     assert script.get("/api/v1/admin/overview").status_code == 403

@@ -48,7 +48,9 @@ def test_no_role_may_make_anothers_move() -> None:
 
 
 def test_moves_that_people_must_explain() -> None:
-    assert {name for name, move in MOVES.items() if move.reason} == {"reject", "reopen", "discard"}
+    assert {name for name, move in MOVES.items() if move.reason} == {
+        "reject", "doubt", "report_mask", "reopen", "return", "discard",
+    }  # fmt: skip
     assert set(REASONS) == {"inappropriate", "ambiguous", "irrelevant", "broken_mask"}
 
 

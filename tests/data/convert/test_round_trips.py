@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refseg.data import Instance, Sample, rle
+from refseg.cli.main import main
+from refseg.data import Instance, Sample, open_dataset, rle
+from refseg.data.check import check
 from refseg.data.convert import READERS, WRITERS, detect, read_any
 from refseg.data.convert.cvat import decode_mask, encode_mask
 from refseg.data.convert.labelstudio import decode_brush, encode_brush
@@ -97,6 +99,32 @@ def test_a_chain_through_the_generic_format(name: str, samples: list[Sample], tm
     WRITERS["jsonl"](middle, tmp_path / "two" / "mine.jsonl")
     again = read_any(tmp_path / "two" / "mine.jsonl")
     assert [facts(sample, "grefcoco") for sample in again] == [facts(sample, "grefcoco") for sample in samples]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_folder_that_was_written_is_read_and_checked(
+    name: str, samples: list[Sample], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WRITERS[name](samples, tmp_path / "one")
+    again = read_any(tmp_path / "one")
+    assert [facts(sample, name) for sample in again] == [facts(sample, name) for sample in samples]
+    report = check(tmp_path / "one", deep=True)
+    assert sum(dataset.usable for dataset in report.datasets) == len(samples)
+    assert not any(dataset.problems or dataset.error for dataset in report.datasets)
+    assert main(["data", "check", str(tmp_path / "one"), "--strict"]) == 0
+    assert main(["data", "convert", str(tmp_path / "one"), str(tmp_path / "two"), "--to", "jsonl"]) == 0
+    assert [sample.text for sample in open_dataset(tmp_path / "two")] == [sample.text for sample in samples]
+    capsys.readouterr()
+
+
+def test_copies_of_pictures_are_not_the_originals(samples: list[Sample], tmp_path: Path) -> None:
+    for name, write in WRITERS.items():
+        write(samples, tmp_path / name)
+    originals = {sample.image_path.stat().st_ino for sample in samples if sample.image_path is not None}
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file() and any(name in path.parts for name in WRITERS):
+            assert path.stat().st_ino not in originals
+            assert path.stat().st_nlink == 1
 
 
 def test_writing_twice_gives_the_same_bytes(samples: list[Sample], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from refseg.encoders.pretrained import load_backbones
 from refseg.encoders.vision.darknet import DarkNet, DarkNetConfig
 from refseg.encoders.vision.darknet_weights import from_keras, read_arrays
 from refseg.errors import CheckpointError
+from tests.support.keras_files import write_keras
 
 SMALL = DarkNetConfig(widths=(2, 4, 4, 8, 12, 16), depths=(1, 1, 1, 1, 1), freeze="none")
 NORMS = ("bias", "weight", "running_mean", "running_var")
@@ -159,16 +160,20 @@ def test_keras_hdf5_needs_its_package_or_reads(tmp_path):
         import h5py
     except ImportError:
         path.write_bytes(b"")
-        with pytest.raises(CheckpointError, match="pip install h5py"):
+        with pytest.raises(CheckpointError, match="pip install 'refseg"):
             read_arrays(path)
         return
-    with h5py.File(path, "w") as file:
-        for name, value in keras_of(model, 1).items():
-            file[f"model_weights/{name.split('/')[0]}/{name}"] = value
-        file["optimizer_weights/step:0"] = np.zeros(1, dtype="f4")
-    other = parent()
-    load_backbones(other, vision=str(path))
-    assert same(model, other.vision)
+    for named, prefix in ((True, "model_weights/"), (True, ""), (False, "model_weights/"), (False, "")):
+        with h5py.File(path, "w") as file:
+            write_keras(file, keras_of(model, 1), prefix, named)
+            file["optimizer_weights/step:0"] = np.zeros(1, dtype="f4")
+        other = parent()
+        load_backbones(other, vision=str(path))
+        assert same(model, other.vision)
+    with h5py.File(path, "r+") as file:
+        file["conv2d_1"].attrs["weight_names"] = [b"conv2d_1/kernel:0", b"conv2d_1/lost:0"]
+    with pytest.raises(CheckpointError, match="conv2d_1/lost:0 is listed and not there"):
+        read_arrays(path)
     path.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="not an HDF5 file"):
         read_arrays(path)

@@ -151,6 +151,15 @@ def test_written_data_loads_with_pictures_and_kinds(made, tmp_path: Path) -> Non
         assert sample.read_image().size == (280, 200)
 
 
+def test_pictures_are_copies_and_not_the_originals(made, tmp_path: Path) -> None:
+    folder, _, (instances, spoken, _) = made
+    write_templates(tmp_path, instances, spoken, TemplateSettings())
+    originals = {path.stat().st_ino for path in (folder / "images").rglob("*.*")}
+    copies = [path for path in (tmp_path / "images").rglob("*.*") if path.is_file()]
+    assert copies
+    assert not originals & {path.stat().st_ino for path in copies}
+
+
 def test_same_seed_same_bytes(made, tmp_path: Path) -> None:
     folder, path, _ = made
     written = []

@@ -7,6 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageDraw
 from playwright.sync_api import expect
 
@@ -26,6 +27,7 @@ SENTENCES = [
     "girafe, zebrra or bannnana?",
     "Über café ﬁsh стул 椅子",
     "the man’s t-shirt all in black",
+    "the red traffic light above two traffic lights",
     "x" * 300,
     "dog " * 90,
 ]
@@ -154,7 +156,7 @@ def test_same_parses_as_python(page, segmenter):
     texts = SENTENCES + [each.text for number in range(12) for each in generate(32, number, size=128).expressions]
     parsed = page.evaluate("(texts) => texts.map((text) => globalThis.model.parser.parse(text))", texts)
     for text, mine in zip(texts, parsed, strict=True):
-        assert mine == json.loads(json.dumps(dataclasses.asdict(parse(text, segmenter.model._is_word)))), text
+        assert mine == json.loads(json.dumps(dataclasses.asdict(parse(text, segmenter.model.is_spelled)))), text
 
 
 def test_by_hand(page, address):
@@ -166,6 +168,8 @@ def test_by_hand(page, address):
     )
     page.get_by_label("Expression").fill(expression.text)
     expect(page.get_by_role("status")).to_contain_text("found:", timeout=240_000)
+    rules = Axe().run(page).response["violations"]
+    assert not [f"{rule['id']}: {node['html'][:200]}" for rule in rules for node in rule["nodes"]]
     with page.expect_download() as download:
         page.get_by_role("button", name="Save mask").click()
     assert download.value.suggested_filename == "scene.mask.png"

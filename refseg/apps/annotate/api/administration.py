@@ -12,8 +12,9 @@ from refseg.apps.annotate.api import api_router, models, responses
 from refseg.apps.annotate.api.models import RequestModel, ResponseModel, respond
 from refseg.apps.annotate.auth import people
 from refseg.apps.annotate.auth.access import Administrator, GameDep
-from refseg.apps.annotate.services import browsing, overview, scoring
+from refseg.apps.annotate.services import agreement, browsing, overview, scoring
 from refseg.apps.annotate.services.moves import administer
+from refseg.apps.annotate.services.seen import note_seen
 from refseg.apps.annotate.states import allowed_moves
 
 router = api_router("administration")
@@ -119,9 +120,13 @@ class SampleSummary(models.SampleOut):
 
 
 class SampleRow(SampleSummary):
-    """A line of the list of samples; `targets` and `verdicts` are numbers of them."""
+    """A line of the list of samples; `targets` and `verdicts` are numbers of them.
 
-    targets: Annotated[int, Field(validation_alias="target_count")]
+    What a sample means is None, and `flags` are empty, as long as whoever asks may be given it to validate.
+    """
+
+    targets: Annotated[int | None, Field(validation_alias="target_count")]
+    no_target: bool | None  # type: ignore[assignment]
     verdicts: Annotated[int, BeforeValidator(len)]
 
 
@@ -165,6 +170,7 @@ class SampleDetail(SampleSummary):
     warnings: list[models.Warned]
     objects: Annotated[list[models.ObjectOut], Field(validation_alias=AliasPath("picture", "outlines"))]
     suggestion: str | None
+    gold: bool
     help: dict[str, Any] | None
     verdicts: list[VerdictRow]
     history: list[HistoryRow]
@@ -188,15 +194,21 @@ def samples(
     page: models.Page = 1,
     per_page: models.PerPage = 50,
 ) -> models.PageOf[SampleRow]:
-    """Samples, filtered."""
+    """Samples, filtered. Filters by what a sample means leave out those that whoever asks may still validate."""
     wanted = browsing.Filter(state, split, kind, author, validator, picture, flag, no_target, q, order == "oldest")
     with game.database.read() as session:
-        return respond(game, models.PageOf[SampleRow], browsing.list_samples(session, wanted, page, per_page))
+        found, hidden = browsing.list_samples(session, wanted, page, per_page, person)
+        shown = respond(game, models.PageOf[SampleRow], found)
+    for row in shown.items:
+        if row.id in hidden:
+            row.targets, row.no_target, row.flags = None, None, []
+    return shown
 
 
 @router.get("/admin/samples/{sample_id}", responses=responses(404))
 def sample(sample_id: models.IdPath, game: GameDep, person: Administrator) -> SampleDetail:
-    """Everything about a sample: selections, answers, history."""
+    """Everything about a sample: selections, answers, history. Who reads it is not given it to validate."""
+    note_seen(game, person.id, [sample_id], page=True)
     with game.database.read() as session:
         return respond(game, SampleDetail, browsing.one_sample(session, sample_id))
 
@@ -220,6 +232,12 @@ def reopen(sample_id: models.IdPath, given: ReasonRequest, game: GameDep, person
     return _move(game, person.id, sample_id, "reopen", given.reason)
 
 
+@router.post("/admin/samples/{sample_id}/return", responses=responses(404, 409))
+def give_back(sample_id: models.IdPath, given: ReasonRequest, game: GameDep, person: Administrator) -> Moved:
+    """Give a sample that waits back to its author, as a draft."""
+    return _move(game, person.id, sample_id, "return", given.reason)
+
+
 @router.post("/admin/samples/{sample_id}/discard", responses=responses(404, 409))
 def discard(sample_id: models.IdPath, given: ReasonRequest, game: GameDep, person: Administrator) -> Moved:
     """Take a sample out."""
@@ -231,7 +249,7 @@ def _move(game: GameDep, actor: int, sample_id: int, name: str, reason: str) -> 
     return respond(game, Moved, moved)
 
 
-RoleList = Annotated[list[models.Role], Field(min_length=1, max_length=3)]
+RoleList = Annotated[list[models.Role], Field(min_length=1, max_length=4)]
 
 
 class PersonRow(models.Counts):
@@ -245,6 +263,8 @@ class PersonRow(models.Counts):
     last_seen_at: Annotated[models.MaybeTime, Field(validation_alias="seen_at")]
     agreement_as_annotator: float | None
     agreement_as_validator: float | None
+    practice: tuple[int, int]
+    """Right answers in practice, and all."""
 
 
 @router.get("/admin/people")
@@ -252,6 +272,26 @@ def accounts(game: GameDep, person: Administrator) -> models.ListOf[PersonRow]:
     """All accounts with what they did."""
     with game.database.read() as session:
         return respond(game, models.ListOf[PersonRow], {"items": overview.people(session)})
+
+
+class AgreementRow(ResponseModel):
+    """How well the selections of two people, or of one and all others (`other` None), agree on the same sentences.
+
+    `kappa` is Cohen's, over the objects of the pictures: each is selected or not, by either.
+    """
+
+    person: Named
+    other: Named | None
+    samples: int
+    same: int
+    kappa: float | None
+
+
+@router.get("/admin/agreement")
+def agreement_of_people(game: GameDep, person: Administrator) -> models.ListOf[AgreementRow]:
+    """Agreement of each person with all others, and of each pair, the most compared first."""
+    with game.database.read() as session:
+        return respond(game, models.ListOf[AgreementRow], {"items": agreement.pairwise(session)})
 
 
 class PersonRequest(RequestModel):

@@ -16,10 +16,10 @@ from refseg.apps.annotate.api import api_router, models, responses
 from refseg.apps.annotate.api.models import ResponseModel, respond
 from refseg.apps.annotate.auth.access import Administrator, GameDep, refuse
 from refseg.apps.annotate.auth.audit import record
-from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.services.card import card_markdown, make_card
+from refseg.apps.annotate.services.disk import check_room, refusal_of
 from refseg.apps.annotate.services.exporting import export_archive
-from refseg.apps.annotate.services.importing import import_source
+from refseg.apps.annotate.services.importing import ImportResult, import_source
 from refseg.apps.annotate.services.uploads import save_annotations, unpack_pictures
 from refseg.errors import RefsegError
 
@@ -34,6 +34,8 @@ class ImportReport(ResponseModel):
     pictures: int
     objects: int
     sentences: int
+    plain: int
+    """Pictures without masks among them: they wait for editors."""
     problems: list[str]
 
 
@@ -43,23 +45,36 @@ def import_upload(
     request: Request,
     game: GameDep,
     person: Administrator,
-    annotations: Annotated[UploadFile, File(description="a COCO-style .json file")],
     pictures: Annotated[UploadFile, File(description="a .zip file of the pictures")],
+    annotations: Annotated[
+        UploadFile | None, File(description="a COCO-style .json file; none: masks are made here")
+    ] = None,
+    project: Annotated[str, Form(max_length=60)] = "",
     split: Annotated[str, Form(max_length=40, pattern=r"^[A-Za-z0-9_.-]+$")] = "train",
 ) -> Any:
-    """Import a COCO-style file and its pictures."""
+    """Import pictures, with a COCO-style file of their objects or without."""
     with tempfile.TemporaryDirectory(dir=game.settings.data, prefix="upload-") as folder:
         home = Path(folder)
         try:
-            source = save_annotations(annotations.file, home / "instances.json")
-            unpack_pictures(pictures.file, home / "images", game.settings.max_picture_bytes, game.settings.max_upload)
-            brought = import_source(game, source, images=home / "images", split=split, actor=person.id)
+            images = home / "images"
+            given = annotations is not None and bool(annotations.filename)
+            source = save_annotations(annotations.file, home / "instances.json") if given else images
+            unpack_pictures(pictures.file, images, game.settings)
+            brought = import_source(
+                game, source, images=images if given else None, split=split, actor=person.id, project=project or None
+            )
         except (RefsegError, zipfile.BadZipFile) as error:
             message = str(error).replace(str(home), "upload")
-            wrong = error if isinstance(error, GameError) else GameError("invalid", message, "annotations")
+            wrong = refusal_of(error, "invalid", message, "annotations")
+            if wrong.code == "disk_full":
+                raise wrong from None
             raise refuse(request, "bad_upload", wrong, person.id) from None
         problems = [str(problem).replace(str(home), "upload") for problem in brought.problems[:_SHOWN]]
-    return respond(game, ImportReport, {**vars(brought), "problems": problems})
+    return respond(game, ImportReport, {**_counts(brought), "problems": problems})
+
+
+def _counts(brought: ImportResult) -> dict[str, int]:
+    return {name: getattr(brought, name) for name in ("pictures", "objects", "sentences", "plain")}
 
 
 @router.get("/admin/card")
@@ -80,14 +95,16 @@ def download(
     person: Administrator,
     form: Annotated[Literal["grefcoco", "refcoco", "jsonl"], Query()] = "grefcoco",
     split: models.SplitQuery = None,
+    verdicts: Annotated[bool, Query()] = False,
 ) -> FileResponse:
-    """The accepted samples as a .zip file."""
+    """The accepted samples as a .zip file; with `verdicts` also the others that are closed, and all answers."""
+    check_room(game.settings)
     folder = Path(tempfile.mkdtemp(dir=game.settings.data, prefix="export-"))
     try:
-        count = export_archive(game, folder / "export.zip", form, split)
+        count = export_archive(game, folder / "export.zip", form, split, verdicts)
     except RefsegError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise GameError("not_allowed", str(error)) from None
+        raise refusal_of(error, "not_allowed") from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -16,7 +16,7 @@ from refseg.apps.annotate.auth.access import GameDep, LoggedIn, Player, refuse
 from refseg.apps.annotate.auth.limits import hit
 from refseg.apps.annotate.database.tables import Person, Picture, Token
 from refseg.apps.annotate.errors import GameError, not_found
-from refseg.apps.annotate.services import helping, scoring, tasks
+from refseg.apps.annotate.services import editing, helping, rehearsing, scoring, tasks
 from refseg.apps.annotate.services.leases import waiting_count
 
 router = api_router("me")
@@ -41,10 +41,20 @@ class Agreement(ResponseModel):
 
 
 class Waiting(ResponseModel):
-    """What there is to do: whether pictures can be written about, and how many samples wait."""
+    """What there is to do: whether pictures can be written about, how many wait for masks, and how many samples."""
 
     write: bool
+    masks: int
     samples: Annotated[int, Field(alias="validate")]  # pydantic's models have a method of that name
+
+
+class PracticeStanding(ResponseModel):
+    """Right answers in practice of all, gold samples that there are, and whether practice comes before work now."""
+
+    right: int
+    answered: int
+    gold: int
+    due: bool
 
 
 class Me(models.Counts):
@@ -54,6 +64,7 @@ class Me(models.Counts):
     today: models.Today
     agreement: Agreement
     waiting: Waiting
+    practice: PracticeStanding
 
 
 @router.get("/me")
@@ -63,12 +74,16 @@ def me(game: GameDep, person: Player) -> Me:
         sums = scoring.totals(session, person.id)
         some = session.scalar(select(Picture.id).where(Picture.objects > 0).limit(1)) is not None
         waiting = waiting_count(session, game, person.id) if "validator" in person.role_list else 0
+        edits = not {"editor", "administrator"}.isdisjoint(person.role_list)
+        masks = editing.waiting_count(session, game, person.id) if edits else 0
+        due = rehearsing.wanted(session, game, person.id)
         content = {
             "user": person,
             "today": scoring.today(session, game, person.id),
             **{name: sums[name] for name in models.Counts.model_fields},
             "agreement": {name: sums[name] for name in Agreement.model_fields},
-            "waiting": {"write": some and "annotator" in person.role_list, "validate": waiting},
+            "waiting": {"write": some and "annotator" in person.role_list, "validate": waiting, "masks": masks},
+            "practice": {**rehearsing.standing(session, person.id), "due": due},
         }
     return respond(game, Me, content)
 
@@ -103,22 +118,29 @@ class PasswordRequest(RequestModel):
 
 @router.put("/me/password")
 def password(given: PasswordRequest, game: GameDep, who: LoggedIn) -> models.Empty:
-    """Set a new password; all other logins end."""
+    """Set a new password; all tokens and all other logins end."""
     person = who.player()
-    now = game.clock()
-    most = game.settings.login_attempts
-    if game.database.write(lambda session: hit(session, now, f"password:{person.id}", 300)) > most:
-        raise GameError("slow_down", "too many attempts; wait five minutes", seconds=300)
+    _slow_guesses(game, person)
     game.database.write(
         lambda session: people.change_own_password(session, game, person.id, given.old, given.new, who.number or None)
     )
     return models.Empty()
 
 
+def _slow_guesses(game: GameDep, person: Person) -> None:
+    now = game.clock()
+    most = game.settings.login_attempts
+    if game.database.write(lambda session: hit(session, now, f"password:{person.id}", 300)) > most:
+        raise GameError("slow_down", "too many attempts; wait five minutes", seconds=300)
+
+
 class OwnSample(models.SampleOut):
-    """A sample for its author."""
+    """A sample for its author; `free` while it may be taken back."""
+
+    free: bool
 
     targets: Annotated[list[int], Field(validation_alias="target_ids")]
+    reason: str
     warnings: Annotated[list[str], BeforeValidator(lambda warnings: [warning["message"] for warning in warnings])]
 
 
@@ -128,14 +150,14 @@ def own_samples(
 ) -> models.PageOf[OwnSample]:
     """One's own sentences with their selections, the latest first."""
     with game.database.read() as session:
-        return respond(game, models.PageOf[OwnSample], tasks.own_samples(session, person.id, page, per_page))
+        return respond(game, models.PageOf[OwnSample], tasks.own_samples(session, game, person.id, page, per_page))
 
 
 @router.get("/samples/{sample_id}", responses=responses(404))
 def own_sample(sample_id: models.IdPath, request: Request, game: GameDep, person: Player) -> OwnSample:
     """One of one's own sentences; others' are not there."""
     with game.database.read() as session:
-        items = tasks.own_samples(session, person.id, 1, 1, sample_id)["items"]
+        items = tasks.own_samples(session, game, person.id, 1, 1, sample_id)["items"]
         if not items:
             raise refuse(request, "not_found", not_found("sample"), person.id)
         return respond(game, OwnSample, items[0])
@@ -179,6 +201,7 @@ class TokenRequest(RequestModel):
     """A token for a script."""
 
     label: Annotated[str, Field(min_length=1, max_length=60), models.NoNul]
+    password: models.Secret
 
 
 class NewToken(ResponseModel):
@@ -191,9 +214,11 @@ class NewToken(ResponseModel):
 
 @router.post("/me/tokens", status_code=201, responses=responses(409))
 def new_token(given: TokenRequest, game: GameDep, person: Player) -> NewToken:
-    """A token for a script; it is shown this once."""
+    """A token for a script, for whoever knows the password; it is shown this once."""
+    _slow_guesses(game, person)
 
     def work(session: Session) -> dict[str, Any]:
+        people.confirm_password(session, person.id, given.password, "password")
         token, secret = people.add_token(session, game, person.id, given.label)
         return {"id": token.id, "label": token.label, "token": secret}
 
@@ -228,6 +253,5 @@ class Leaderboard(models.ListOf[Rank]):
 def leaderboard(
     game: GameDep, person: Player, period: Annotated[Literal["day", "week", "all"], Query()] = "week"
 ) -> Leaderboard:
-    """People by points."""
-    with game.database.read() as session:
-        return respond(game, Leaderboard, scoring.leaderboard(session, game, period, person.id))
+    """People by points, as they stood when it was first asked for in this hour."""
+    return respond(game, Leaderboard, scoring.leaderboard(game, period, person.id))

@@ -11,10 +11,12 @@ from sqlalchemy.orm import Session
 from refseg.apps.annotate.api import api_router, models, responses
 from refseg.apps.annotate.api.models import RequestModel, ResponseModel, respond
 from refseg.apps.annotate.auth.access import Annotator, GameDep, Validator
+from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.services import submitting, tasks
 from refseg.apps.annotate.services.helping import help_url
 from refseg.apps.annotate.services.judging import Judgement, judge
 from refseg.apps.annotate.services.scoring import today
+from refseg.apps.annotate.services.seen import note_seen
 from refseg.apps.annotate.services.suggesting import suggest
 from refseg.apps.annotate.states import POINTS
 
@@ -40,15 +42,16 @@ class Next(ResponseModel, Generic[Task]):
     """The item that is held, if any; `reason` says why there is none to be handed out."""
 
     task: Task | None
-    reason: Literal["empty", "only_yours", "held"] | None = None
+    reason: Literal["empty", "only_yours", "seen", "held", "practice"] | None = None
 
 
 class PictureTask(ResponseModel):
-    """What the tasks of both players have in common."""
+    """What the tasks of both players have in common; the page's numbers of the objects begin `turn` places later."""
 
     lease: models.LeaseOut
     picture: models.PictureOut
     objects: list[models.ObjectOut]
+    turn: int
     draft: models.DraftOut | None
 
 
@@ -112,7 +115,9 @@ class Sentence(ResponseModel):
 def sentences(picture_id: models.IdPath, game: GameDep, person: Annotator) -> models.ListOf[Sentence]:
     """The sentences that the held picture has already."""
     with game.database.read() as session:
-        return respond(game, models.ListOf[Sentence], {"items": tasks.sentences_of(session, person.id, picture_id)})
+        items, shown = tasks.sentences_of(session, person.id, picture_id)
+    note_seen(game, person.id, shown)
+    return respond(game, models.ListOf[Sentence], {"items": items})
 
 
 class Suggestion(ResponseModel):
@@ -130,6 +135,7 @@ def suggestions(
     with game.database.read() as session:
         picture = tasks.held_picture(session, person.id, picture_id)
         suggested = suggest(session, game, submitting.all_nouns(session, game), picture, count)
+    note_seen(game, person.id, [int(key[1:]) for key, _ in suggested if key.startswith("s")])
     return respond(game, models.ListOf[Suggestion], {"items": [{"id": key, "text": text} for key, text in suggested]})
 
 
@@ -175,12 +181,18 @@ def check(given: CheckRequest, game: GameDep, person: Annotator) -> Checked:
         chosen = submitting.checked_targets(session, picture.id, given.targets, False) if given.targets else []
         report = submitting.examine(session, game, picture, text, chosen)
     refusal = report.refusal
+    if refusal is not None:
+        note_seen(game, person.id, _shown(refusal))
     content = {
         "kind": report.kind,
         "refusal": refusal and {"code": refusal.code, "message": refusal.message, **refusal.details},
         "warnings": report.warnings if chosen or given.no_target else [],
     }
     return respond(game, Checked, content)
+
+
+def _shown(error: GameError) -> list[int]:
+    return [] if error.shown_sample is None else [error.shown_sample]
 
 
 class SampleRequest(RequestModel):
@@ -240,7 +252,12 @@ def submit_sample(given: SampleRequest, response: Response, game: GameDep, perso
             "help_url": help_url(game, sample.id),
         }
 
-    done = respond(game, Submitted, game.database.write(work))
+    try:
+        content = game.database.write(work)
+    except GameError as error:
+        note_seen(game, person.id, _shown(error))
+        raise
+    done = respond(game, Submitted, content)
     if done.replayed:
         response.status_code = 200
     return done

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from itsdangerous import BadSignature, Signer
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from refseg.apps.annotate.auth import people
 from refseg.apps.annotate.auth.audit import note_security
 from refseg.apps.annotate.auth.limits import Window
 from refseg.apps.annotate.auth.people import digest
@@ -26,7 +28,12 @@ from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game
 
 COOKIE = "refseg_game"
+DEVICE = "refseg_device"
+"""Begins the name of the cookie that a browser keeps once somebody has logged in there."""
+_VISITOR = "refseg.visitor"
 _SEEN_EVERY = 300
+SAFE = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Gate:
     def __post_init__(self) -> None:
         self.requests = Window(self.game.settings.requests_per_minute)
         self._signer = Signer(self.secret, salt="refseg.apps.annotate.cookie", digest_method=hashlib.sha256)
+        self._devices = Signer(self.secret, salt="refseg.apps.annotate.device", digest_method=hashlib.sha256)
 
     def csrf(self, number: str) -> str:
         """The token for pages of the cookie with this number."""
@@ -68,10 +76,25 @@ class Gate:
 
     def number_of(self, cookie: str) -> str | None:
         """The number in a cookie, None for one that was not signed here."""
-        try:
-            return self._signer.unsign(cookie.encode("utf-8", "replace")).decode()
-        except (BadSignature, UnicodeDecodeError):
-            return None
+        return _unsigned(self._signer, cookie)
+
+    def new_device(self, name: str) -> tuple[str, str]:
+        """The name and value of the cookie that tells a browser in which `name` has logged in from strangers' ones."""
+        key = digest(people.key_of(name))[:16]
+        return f"{DEVICE}_{key}", self._devices.sign(f"{key}.{secrets.token_urlsafe(12)}".encode()).decode()
+
+    def device_of(self, name: str, cookies: Mapping[str, str]) -> str | None:
+        """What a browser is known by in which `name` has logged in before, None in others."""
+        key = digest(people.key_of(name))[:16]
+        content = _unsigned(self._devices, cookies.get(f"{DEVICE}_{key}", ""))
+        return content if content is not None and content.startswith(f"{key}.") else None
+
+
+def _unsigned(signer: Signer, cookie: str) -> str | None:
+    try:
+        return signer.unsign(cookie.encode("utf-8", "replace")).decode()
+    except (BadSignature, UnicodeDecodeError):
+        return None
 
 
 def address_of(request: Request) -> str:
@@ -102,6 +125,13 @@ def refuse(request: Request, event: str, error: GameError, person: int | None = 
 
 def visitor(request: Request) -> Visitor:
     """Who asks, whether or not somebody is logged in. Raises `GameError` for a token that does not exist."""
+    known: Visitor | None = request.scope.get(_VISITOR)
+    if known is None:
+        known = request.scope[_VISITOR] = _visitor(request)
+    return known
+
+
+def _visitor(request: Request) -> Visitor:
     game, gate = game_of(request), gate_of(request)
     header = request.headers.get("authorization")
     if header is not None:
@@ -122,13 +152,28 @@ def visitor(request: Request) -> Visitor:
 VisitorDep = Annotated[Visitor, Depends(visitor)]
 
 
-def allowed(request: Request, who: VisitorDep) -> Visitor:
-    """A logged-in visitor; writing requests by cookie carry the page's token, and nobody writes too often."""
+def admit(request: Request, role: str | None = None) -> None:
+    """What has to hold before a writing request's body is read: a login, the page's token, the role if one is wanted.
+
+    Raises `GameError`: "login_required", "csrf", "forbidden".
+    """
+    who = visitor(request)
     if who.person is None:
         raise refuse(request, "login_required", GameError("login_required", "log in first"))
-    if request.method not in ("GET", "HEAD", "OPTIONS"):
-        if not who.by_token:
-            check_csrf(request, who, request.headers.get("x-csrf-token", ""))
+    if not who.by_token:
+        check_csrf(request, who, request.headers.get("x-csrf-token", ""))
+    if role is not None:
+        _Role(role)(request, who)
+
+
+def allowed(request: Request, who: VisitorDep) -> Visitor:
+    """A logged-in visitor; writing requests by cookie carry the page's token, and nobody writes too often."""
+    if request.method in SAFE:
+        if who.person is None:
+            raise refuse(request, "login_required", GameError("login_required", "log in first"))
+    else:
+        admit(request)
+        assert who.person is not None
         try:
             gate_of(request).requests.check(game_of(request).clock(), str(who.person.id))
         except GameError as error:
@@ -163,6 +208,7 @@ LoggedIn = Annotated[Visitor, Depends(allowed)]
 Player = Annotated[Person, Depends(_Role())]
 Annotator = Annotated[Person, Depends(_Role("annotator"))]
 Validator = Annotated[Person, Depends(_Role("validator"))]
+Editor = Annotated[Person, Depends(_Role("editor", "administrator"))]
 Administrator = Annotated[Person, Depends(_Role("administrator"))]
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from refseg.apps.annotate.auth.limits import hit
 from refseg.apps.annotate.database.tables import Audit, Security
 from refseg.apps.annotate.game import Game
 
+MOST_EVENTS = 100_000
+"""Rows of the security log that are kept; the standard error has all."""
+_CLEARED_EVERY = 500
 LOGGER = logging.getLogger("refseg.apps.annotate.security")
 
 
@@ -49,12 +53,14 @@ def note_security(
         now = game.clock()
         if hit(session, now, f"security:{address}", 60) > 100:
             return
-        session.add(
-            Security(
-                at=now, event=event, person_id=person, address=address[:80],
-                path=path.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:500], details=details,
-            )
+        row = Security(
+            at=now, event=event, person_id=person, address=address[:80],
+            path=path.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:500], details=details,
         )  # fmt: skip
+        session.add(row)
+        session.flush()
+        if row.id % _CLEARED_EVERY == 0:
+            session.execute(delete(Security).where(Security.id <= row.id - MOST_EVENTS))
 
     try:
         game.database.write(work)

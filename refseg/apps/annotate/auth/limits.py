@@ -12,6 +12,9 @@ from sqlalchemy.orm import Session
 from refseg.apps.annotate.database.tables import Rate
 from refseg.apps.annotate.errors import GameError
 
+LONGEST = 3600
+"""Seconds of the longest window."""
+
 
 def hit(session: Session, now: float, key: str, seconds: int) -> int:
     """Count one more of `key` in the running window of `seconds`; returns how many there are with it."""
@@ -22,8 +25,8 @@ def hit(session: Session, now: float, key: str, seconds: int) -> int:
         index_elements=[Rate.key, Rate.window], set_={"count": Rate.count + 1}
     ).returning(Rate.count)
     count = session.execute(statement).scalar_one()
-    if count == 1:  # the first of a window clears away what is long over
-        session.execute(delete(Rate).where(Rate.key == key[:200], Rate.window < window))
+    if count == 1:  # the first of a window clears away what is long over, whoever it was
+        session.execute(delete(Rate).where(Rate.window < now - LONGEST))
     return int(count)
 
 

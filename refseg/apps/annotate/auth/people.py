@@ -38,7 +38,7 @@ def add_person(
     if session.scalar(select(Person.id).where(Person.key == key_of(shown))) is not None:
         raise GameError("invalid", f"there is somebody named {shown} already", "name")
     person = Person(
-        name=shown, key=key_of(shown), password=hash_password(password), roles=_checked_roles(roles), active=True,
+        name=shown, key=key_of(shown), password=hash_password(password), roles=checked_roles(roles), active=True,
         theme="auto", created_at=game.clock(),
     )  # fmt: skip
     session.add(person)
@@ -57,7 +57,7 @@ def change_person(
     active: bool | None = None,
     password: str | None = None,
 ) -> Person:
-    """Change roles, close or open an account, set a password (which ends the person's logins).
+    """Change roles, close or open an account, set a password (which ends the person's logins and tokens).
 
     Raises `GameError`: "not_found"; "not_allowed" where nobody would be left to administer; "invalid".
     """
@@ -66,7 +66,7 @@ def change_person(
         raise not_found("person")
     changed: dict[str, object] = {}
     if roles is not None:
-        person.roles = _checked_roles(roles)
+        person.roles = checked_roles(roles)
         changed["roles"] = person.role_list
     if active is not None:
         person.active = active
@@ -79,8 +79,8 @@ def change_person(
         raise GameError("not_allowed", "nobody would be left to administer the game", "roles")
     if password is not None or active is False:
         session.execute(delete(Login).where(Login.person_id == person_id))
-    if active is False:
         session.execute(delete(Token).where(Token.person_id == person_id))
+    if active is False:
         _give_back(session, person_id)
     record(session, game, actor, "person", person_id, "change", details=changed)
     return person
@@ -116,14 +116,21 @@ def log_out(session: Session, number: str) -> None:
 
 
 def change_own_password(session: Session, game: Game, person_id: int, old: str, new: str, keep: str | None) -> None:
-    """Set one's own password; all other logins end. Raises `GameError` "invalid" where `old` is wrong."""
-    person = session.get(Person, person_id, with_for_update=True)
-    if person is None or check_password(session, person.name, old) is None:
-        raise GameError("invalid", "that is not the password so far", "old")
+    """Set one's own password; all tokens and other logins end. Raises `GameError` "invalid" where `old` is wrong."""
+    person = confirm_password(session, person_id, old, "old")
     person.password = hash_password(new, "new")
     kept = digest(keep) if keep else ""
     session.execute(delete(Login).where(Login.person_id == person_id, Login.digest != kept))
+    session.execute(delete(Token).where(Token.person_id == person_id))
     record(session, game, person_id, "person", person_id, "password")
+
+
+def confirm_password(session: Session, person_id: int, password: str, field: str) -> Person:
+    """The account, locked; raises `GameError` "invalid" at `field` where that is not its password."""
+    person = session.get(Person, person_id, with_for_update=True)
+    if person is None or check_password(session, person.name, password) is None:
+        raise GameError("invalid", "that is not the password so far", field)
+    return person
 
 
 def add_token(session: Session, game: Game, person_id: int, label: str) -> tuple[Token, str]:
@@ -163,7 +170,8 @@ def _checked_name(name: str) -> str:
     return shown
 
 
-def _checked_roles(roles: Sequence[str]) -> str:
+def checked_roles(roles: Sequence[str]) -> str:
+    """The roles as they are kept; raises `GameError` "invalid" for unknown ones, and for none."""
     unknown = [role for role in roles if role not in ROLES]
     if unknown or not roles:
         raise GameError("invalid", f"roles are some of {', '.join(ROLES)}", "roles")

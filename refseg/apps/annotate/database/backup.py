@@ -1,8 +1,11 @@
-"""Copies of the database: SQLite's own online copy, and a portable dump that either database reads.
+"""Copies of the game: SQLite's own online copy, a portable dump that either database reads, and a dump with pictures.
 
 The dump is JSON lines, compressed: a head with the version, then each table's rows in an order in which they can be put
-back. It holds password hashes; it is written for its owner's eyes only (mode 0600). Pictures are files and are copied
-as files: the data folder's `pictures/` never changes but for new ones.
+back. With the pictures it is a .zip file: `game.jsonl.gz` and `pictures/`. Copies hold password hashes; they are for
+their owner's eyes only (mode 0600). Every copy has the hash of each picture: `refseg annotate check` tells which are
+missing.
+
+A copy of an older version is restored by building a database of that version beside, and migrating it.
 """
 
 from __future__ import annotations
@@ -11,32 +14,38 @@ import gzip
 import io
 import json
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import MetaData, Table, func, insert, select, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DatabaseError
 
 from refseg.apps.annotate.database.engine import Database
-from refseg.apps.annotate.database.migrate import migrate, newest, version
+from refseg.apps.annotate.database.migrate import knows, migrate, newest, version
 from refseg.apps.annotate.database.tables import ORDER, Base, GameSample, Picture
 from refseg.errors import DataError
-from refseg.files import replacing
+from refseg.files import copy_file, replacing
 
 FORMAT = "refseg-annotate-dump"
+GAME, PICTURES = "game.jsonl.gz", "pictures/"
 _AT_ONCE = 500
-_PASSED_OVER = ("rates",)
+_PASSED_OVER = ("rates", "attempts", "boards")  # who did what in the last minutes: nothing that a game is made of
 _LARGEST_LINE = 64 << 20
+_OLDEST = (1980, 1, 1, 0, 0, 0)  # the time of every file in an archive
 
 
-def backup(database: Database, target: Path) -> str:
+def backup(database: Database, target: Path, pictures: Path | None = None) -> str:
     """Copy the database into a file while the game runs; returns the kind that was written.
 
-    `.db` or `.sqlite` is SQLite's online copy (of a SQLite database only); anything else is the portable dump.
+    `.db` or `.sqlite` is SQLite's online copy (of a SQLite database only), `.zip` the dump with the files of the folder
+    `pictures`; anything else is the portable dump.
     """
     if target.suffix in (".db", ".sqlite", ".sqlite3"):
         if not database.is_sqlite:
@@ -48,11 +57,42 @@ def backup(database: Database, target: Path) -> str:
                 there.execute("PRAGMA journal_mode=DELETE")
         target.chmod(0o600)
         return "sqlite"
-    with replacing(target) as temporary, _compressed(temporary, "wt") as handle:
+    whole = target.suffix.lower() == ".zip"
+    if whole and pictures is None:
+        raise DataError(f"{target}: a .zip file holds the pictures too; name the folder of the game")
+    with replacing(target) as temporary:
+        temporary.chmod(0o600)
+        if whole:
+            assert pictures is not None
+            _write_archive(database, temporary, pictures)
+        else:
+            _write_dump(database, temporary)
+    target.chmod(0o600)
+    return "archive" if whole else "dump"
+
+
+def _write_dump(database: Database, target: Path) -> None:
+    with _compressed(target, "wt") as handle:
         for line in dump(database):
             handle.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
-    target.chmod(0o600)
-    return "dump"
+
+
+def _write_archive(database: Database, target: Path, pictures: Path) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:
+            packed = Path(folder) / GAME
+            _write_dump(database, packed)
+            _add(archive, packed, GAME)
+        for path in sorted(pictures.iterdir()) if pictures.is_dir() else ():
+            if path.is_file() and not path.name.startswith("."):
+                _add(archive, path, PICTURES + path.name)
+
+
+def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    entry = zipfile.ZipInfo(name, _OLDEST)
+    entry.external_attr = 0o600 << 16
+    with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as place:
+        shutil.copyfileobj(source, place, 1 << 20)
 
 
 def dump(database: Database) -> Iterator[dict[str, Any]]:
@@ -73,37 +113,78 @@ def dump(database: Database) -> Iterator[dict[str, Any]]:
                 yield {"table": table.name, "row": dict(zip(columns, row, strict=True))}
 
 
-def restore(database: Database, source: Path, *, replace: bool = False) -> dict[str, int]:
+def restore(database: Database, source: Path, *, pictures: Path | None = None, replace: bool = False) -> dict[str, int]:
     """Put a backup into a database, in one transaction; returns the number of rows of each table.
 
-    Raises `DataError`: a database that holds something (unless `replace`), a damaged file, another version.
+    One of an older version is brought up to date on the way. The pictures of a .zip file go into the folder `pictures`
+    first. Raises `DataError`: a database that holds something (unless `replace`), a damaged file, a newer version.
     """
     if not source.is_file():
         raise DataError(f"{source}: no such file")
-    copy: Database | None = None
     try:
-        with source.open("rb") as handle:
-            if handle.read(16) == b"SQLite format 3\0":
-                copy = Database(f"sqlite:///{source.absolute()}")
-                if version(copy) != newest():
-                    raise DataError(f"{source}: a database of version {newest()} is wanted, not {version(copy)}")
-        migrate(database)
-        with database.engine.execution_options(writes=True).begin() as connection:
-            _make_room(connection, replace)
-            counts = _load(connection, source, _lines(source) if copy is None else dump(copy))
-            if not database.is_sqlite:
-                continue_numbers(connection)
-        return counts
-    except (OSError, EOFError, ValueError, sqlite3.DatabaseError, DatabaseError) as error:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refseg-restore-")))
+            given = source
+            if zipfile.is_zipfile(source):
+                given = _unpack(source, folder)
+            migrate(database)
+            lines = _current_lines(given, folder, stack, source)
+            with database.engine.execution_options(writes=True).begin() as connection:
+                _make_room(connection, replace)
+                counts = _load(connection, source, lines, {table.name: table for table in _tables()})
+                if given is not source:
+                    _unpack_pictures(source, pictures)
+                if not database.is_sqlite:
+                    continue_numbers(connection)
+            return counts
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, sqlite3.DatabaseError, DatabaseError, zipfile.BadZipFile) as error:
         reason = error.orig if isinstance(error, DatabaseError) else error
         raise DataError(f"{source}: damaged or cut short ({reason}); nothing was restored") from error
-    finally:
-        if copy is not None:
-            copy.close()
 
 
-def _load(connection: Connection, source: Path, lines: Iterator[dict[str, Any]]) -> dict[str, int]:
-    tables = {table.name: table for table in _tables()}
+def _current_lines(given: Path, folder: Path, stack: ExitStack, source: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a copy as a dump of the version that this refseg works with; the copy stays as it is."""
+    scratch = folder / "scratch.db"
+    with given.open("rb") as handle:
+        is_database = handle.read(16) == b"SQLite format 3\0"
+    if is_database:
+        copy_file(given, scratch)
+        beside = Database(f"sqlite:///{scratch}")
+        stack.callback(beside.close)
+        _check_known(source, version(beside))
+    else:
+        lines = _lines(given)
+        head = next(lines, {})
+        if head.get("format") != FORMAT:
+            raise DataError(f"{source}: not a dump of the game")
+        if head.get("version") == newest():
+            return lines
+        _check_known(source, head.get("version"))
+        beside = Database(f"sqlite:///{scratch}")
+        stack.callback(beside.close)
+        migrate(beside, str(head["version"]))
+        tables = MetaData()
+        tables.reflect(beside.engine)
+        with beside.engine.execution_options(writes=True).begin() as connection:
+            _load(connection, source, lines, tables.tables)
+    migrate(beside)
+    lines = dump(beside)
+    next(lines)
+    return lines
+
+
+def _check_known(source: Path, found: Any) -> None:
+    if not isinstance(found, str) or not knows(found):
+        raise DataError(
+            f"{source}: of version {found}, which this refseg ({newest()}) does not know; install a newer one"
+        )
+
+
+def _load(
+    connection: Connection, source: Path, lines: Iterator[dict[str, Any]], tables: Mapping[str, Table]
+) -> dict[str, int]:
     counts: dict[str, int] = dict.fromkeys(tables, 0)
     waiting: list[dict[str, Any]] = []
     current = ""
@@ -114,15 +195,9 @@ def _load(connection: Connection, source: Path, lines: Iterator[dict[str, Any]])
             counts[current] += len(waiting)
             waiting.clear()
 
-    for number, line in enumerate(lines, 1):
-        if number == 1:
-            if line.get("format") != FORMAT or line.get("version") != newest():
-                raise DataError(
-                    f"{source}: a dump of version {newest()} is wanted, not {line.get('format')} {line.get('version')}"
-                )
-            continue
+    for number, line in enumerate(lines, 2):
         name, row = line.get("table"), line.get("row")
-        if not isinstance(name, str) or name not in tables or not isinstance(row, dict):
+        if not isinstance(name, str) or name not in tables or name == "alembic_version" or not isinstance(row, dict):
             raise DataError(f"{source} line {number}: not a row of a known table")
         if set(row) != {column.name for column in tables[name].columns}:
             raise DataError(f"{source} line {number}: not the columns of table {name}")
@@ -145,6 +220,29 @@ def _lines(source: Path) -> Iterator[dict[str, Any]]:
             yield line
     if empty:
         raise DataError(f"{source}: the file is empty")
+
+
+def _unpack(source: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(source) as archive:
+        if GAME not in archive.namelist():
+            raise DataError(f"{source}: not a backup of the game; {GAME} is missing")
+        with archive.open(GAME) as packed, (folder / GAME).open("wb") as place:
+            shutil.copyfileobj(packed, place, 1 << 20)
+    return folder / GAME
+
+
+def _unpack_pictures(source: Path, pictures: Path | None) -> None:
+    if pictures is None:
+        raise DataError(f"{source}: holds pictures; name the folder that they go into")
+    with zipfile.ZipFile(source) as archive:
+        for entry in archive.infolist():
+            name = entry.filename.removeprefix(PICTURES)
+            if entry.filename == GAME:
+                continue
+            if not entry.filename.startswith(PICTURES) or not name or name != Path(name).name or name.startswith("."):
+                raise DataError(f"{source}: {entry.filename!r} is no picture of a backup")
+            with replacing(pictures / name) as temporary, archive.open(entry) as packed, temporary.open("wb") as place:
+                shutil.copyfileobj(packed, place, 1 << 20)
 
 
 def _make_room(connection: Connection, replace: bool) -> None:
@@ -178,7 +276,8 @@ def _compressed(path: Path, mode: str) -> io.TextIOWrapper:
     if mode == "wt":
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.close(descriptor)
-        return gzip.open(path, mode, encoding="utf-8", compresslevel=6)  # type: ignore[return-value]
+        packed_file = gzip.GzipFile(path, "wb", compresslevel=6, mtime=0)  # the same game gives the same bytes
+        return io.TextIOWrapper(packed_file, encoding="utf-8")
     with path.open("rb") as handle:
         packed = handle.read(2) == b"\x1f\x8b"
     if packed:

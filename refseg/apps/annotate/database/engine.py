@@ -1,16 +1,21 @@
 """The database: one engine, reading sessions, and writing transactions that are repeated when others were faster.
 
 SQLite runs with a write-ahead log, waits for its lock, takes it at the start of a writing transaction (BEGIN IMMEDIATE)
-and is flushed to disk at each commit. PostgreSQL runs as it comes: READ COMMITTED, rows locked where the services say.
+and is flushed to disk at each commit; its file is readable by its owner alone.
+
+PostgreSQL runs as it comes: READ COMMITTED, rows locked where the services say.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
@@ -57,6 +62,8 @@ class Database:
         memory = self.is_sqlite and make_url(url).database in (None, "", ":memory:")
         if memory:
             raise ConfigError("--database: a database in memory is lost with its process; name a file")
+        if self.is_sqlite:
+            _keep_private(Path(make_url(url).database or ""))
         self.engine: Engine = create_engine(
             url,
             connect_args=arguments,
@@ -77,7 +84,9 @@ class Database:
         try:
             with Session(self.engine, expire_on_commit=False) as session:
                 yield session
-        except (OperationalError, PoolTimeout) as error:
+        except (DBAPIError, PoolTimeout) as error:
+            if _is_full(error):
+                raise disk_full() from error
             if _may_repeat(error):
                 raise _busy() from error
             raise
@@ -85,8 +94,8 @@ class Database:
     def write(self, work: Callable[[Session], T]) -> T:
         """Run `work` in one transaction and return its result; repeated as a whole when another transaction was faster.
 
-        `work` must have no effect outside the session. Raises `GameError` "busy" when the database stays locked or
-        away.
+        `work` must have no effect outside the session. Raises `GameError`: "busy" when the database stays locked or
+        away, "disk_full" when there is no room for it.
         """
         for attempt in range(_TRIES):
             last = attempt == _TRIES - 1
@@ -99,7 +108,9 @@ class Database:
                 # Two of the same key at once: the second time, the first one's row is there to be found.
                 if last:
                     raise
-            except (OperationalError, DBAPIError, PoolTimeout) as error:
+            except (DBAPIError, PoolTimeout) as error:
+                if _is_full(error):
+                    raise disk_full() from error
                 if not _may_repeat(error):
                     raise
                 if last:
@@ -127,6 +138,29 @@ class Database:
             yield
         finally:
             self._turn.release()
+
+
+def disk_full() -> GameError:
+    """The refusal where there is no room: nothing was kept."""
+    return GameError("disk_full", "the server's disk is full: nothing was kept; tell the administrator", seconds=60)
+
+
+def _is_full(error: Exception) -> bool:
+    # SQLite says "database or disk is full", PostgreSQL has a class of errors for it (53100).
+    return isinstance(error, DBAPIError) and (
+        "disk is full" in str(error.orig).lower() or getattr(error.orig, "sqlstate", None) == "53100"
+    )
+
+
+def _keep_private(path: Path) -> None:
+    """Make SQLite's file readable by its owner alone; the files beside it take over its mode."""
+    with suppress(FileExistsError, FileNotFoundError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    with suppress(OSError):  # another's file, or a file system without modes
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                with suppress(FileNotFoundError):
+                    path.with_name(name).chmod(0o600)
 
 
 def _busy() -> GameError:

@@ -1,9 +1,10 @@
 """What the database holds. Times are seconds since 1970 in UTC; sizes and places are pixels.
 
-    pictures -- objects, imported (sentences that came with the data set)
+    projects -- assignments (who works on which), pictures
+    pictures -- objects -- object_versions (masks as they were), imported (sentences that came with the data set)
        |
-    samples -- sample_targets, verdicts -- verdict_targets, points
-    people -- logins, tokens, drafts, skips, days
+    samples -- sample_targets, verdicts -- verdict_targets, points, rehearsals (practice with known ones)
+    people -- logins, tokens, drafts, skips, days; invitations (links that make accounts)
     audit (every change of state), security (every refusal worth a look), rates (how often who did what)
 
 An item that is handed out carries its lease in its own row (`lease_id`, `lease_person`, `lease_until`), so that one
@@ -35,17 +36,39 @@ class Base(DeclarativeBase):
     metadata = sa.MetaData(naming_convention=NAMING)
 
 
+class Project(Base):
+    """A set of pictures that some people work on."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(60))
+    key: Mapped[str] = mapped_column(sa.String(60), unique=True)  # the name in lower case
+    created_at: Mapped[float] = mapped_column(sa.Float)
+
+
 class Picture(Base):
-    """A picture; its file is `pictures/<number>.<suffix>` in the data folder."""
+    """A picture; its file is `pictures/<number>.<suffix>` in the data folder.
+
+    `masks` is "ready", "open" (imported without masks, to be drawn) or "broken" (a validator said so). Only ready ones
+    are written about: `objects` is 0 until then.
+    """
 
     __tablename__ = "pictures"
-    __table_args__ = (sa.Index("ix_pictures_split_draw", "split", "draw"),)
+    __table_args__ = (
+        sa.Index("ix_pictures_split_draw", "split", "draw"),
+        sa.Index("ix_pictures_masks", "masks", "id"),
+        sa.CheckConstraint("masks IN ('ready', 'open', 'broken')", name="masks"),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     number: Mapped[int] = mapped_column(sa.BigInteger, unique=True)  # the data set's own, where it was free
     file_name: Mapped[str] = mapped_column(sa.Text)  # as imported, shown only
     suffix: Mapped[str] = mapped_column(sa.String(5))
     digest: Mapped[str] = mapped_column(sa.String(64), unique=True)  # SHA-256 of the imported file
+    stored_digest: Mapped[str] = mapped_column(sa.String(64), default="", server_default="")  # ... of the stored one
+    license: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
+    source_url: Mapped[str] = mapped_column(sa.Text, default="", server_default="")
     width: Mapped[int] = mapped_column(sa.Integer)
     height: Mapped[int] = mapped_column(sa.Integer)
     split: Mapped[str] = mapped_column(sa.String(40))
@@ -57,9 +80,18 @@ class Picture(Base):
     lease_id: Mapped[str | None] = mapped_column(sa.String(43), unique=True)
     lease_person: Mapped[int | None] = mapped_column(sa.ForeignKey("people.id"), index=True)
     lease_until: Mapped[float | None] = mapped_column(sa.Float)
+    project_id: Mapped[int | None] = mapped_column(sa.ForeignKey("projects.id"), index=True)
+    masks: Mapped[str] = mapped_column(sa.String(10), default="ready", server_default="ready")
+    revision: Mapped[int] = mapped_column(sa.Integer, default=0, server_default="0")  # of its masks
+    proposed_at: Mapped[float | None] = mapped_column(sa.Float)  # when a model's masks came
+    edit_lease: Mapped[str | None] = mapped_column(sa.String(43), index=True, unique=True)
+    edit_person: Mapped[int | None] = mapped_column(sa.ForeignKey("people.id"), index=True)
+    edit_until: Mapped[float | None] = mapped_column(sa.Float)
 
     outlines: Mapped[list[Object]] = relationship(  # the largest first, so that small ones are drawn over them
-        order_by=lambda: (Object.area.desc(), Object.id), viewonly=True
+        primaryjoin=lambda: sa.and_(Picture.id == Object.picture_id, Object.active),
+        order_by=lambda: (Object.area.desc(), Object.id),
+        viewonly=True,
     )
 
 
@@ -79,11 +111,34 @@ class Object(Base):
     area: Mapped[float] = mapped_column(sa.Float)
     segmentation: Mapped[Any] = mapped_column(sa.JSON)
     rings: Mapped[list[list[float]]] = mapped_column(sa.JSON)
+    source: Mapped[str] = mapped_column(sa.String(20), default="imported", server_default="imported")
+    score: Mapped[float | None] = mapped_column(sa.Float)  # of a model's proposal
+    active: Mapped[bool] = mapped_column(sa.Boolean, default=True, server_default=sa.true())  # False: removed
+
+    versions: Mapped[list[ObjectVersion]] = relationship(order_by=lambda: ObjectVersion.id, viewonly=True)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
         """The box as left, top, right, bottom."""
         return self.left, self.top, self.right, self.bottom
+
+
+class ObjectVersion(Base):
+    """An object as it was before somebody changed or removed it; one for each time that somebody held its picture."""
+
+    __tablename__ = "object_versions"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    object_id: Mapped[int] = mapped_column(sa.ForeignKey("objects.id"), index=True)
+    category: Mapped[str] = mapped_column(sa.String(200))
+    segmentation: Mapped[Any] = mapped_column(sa.JSON)
+    area: Mapped[float] = mapped_column(sa.Float)
+    source: Mapped[str] = mapped_column(sa.String(20))
+    lease: Mapped[str] = mapped_column(sa.String(43))
+    person_id: Mapped[int | None] = mapped_column(sa.ForeignKey("people.id"))  # who changed it then
+    at: Mapped[float] = mapped_column(sa.Float)
+
+    person: Mapped[Person | None] = relationship(viewonly=True)
 
 
 class Imported(Base):
@@ -116,6 +171,8 @@ class Person(Base):
     theme: Mapped[str] = mapped_column(sa.String(10), default="auto")
     created_at: Mapped[float] = mapped_column(sa.Float)
     seen_at: Mapped[float | None] = mapped_column(sa.Float)
+    language: Mapped[str] = mapped_column(sa.String(10), default="", server_default="")  # "" is the browser's
+    subject: Mapped[str | None] = mapped_column(sa.String(300), index=True, unique=True)  # at the single sign-on
 
     @property
     def role_list(self) -> list[str]:
@@ -159,7 +216,10 @@ class GameSample(Base):
         sa.Index("ix_samples_browse", "kind", "state"),
         sa.Index("ix_samples_state", "state", "id"),
         sa.Index("ix_samples_counts", "split", "state", "kind", "target_count"),
-        sa.CheckConstraint("state IN ('waiting', 'second', 'accepted', 'discarded', 'rejected')", name="state"),
+        sa.CheckConstraint(
+            "state IN ('waiting', 'second', 'mending', 'accepted', 'discarded', 'rejected', 'returned', 'withdrawn')",
+            name="state",
+        ),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -177,6 +237,8 @@ class GameSample(Base):
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
     suggestion: Mapped[str | None] = mapped_column(sa.Text)  # the lent sentence, where it began with one
     help: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)  # the helping model's answer
+    gold: Mapped[bool] = mapped_column(sa.Boolean, default=False, server_default=sa.false())  # its meaning is known
+    reviewed_at: Mapped[float | None] = mapped_column(sa.Float)  # when an administrator last passed its flags
     client_key: Mapped[str] = mapped_column(sa.String(64))
     client_hash: Mapped[str] = mapped_column(sa.String(64))
     draw: Mapped[float] = mapped_column(sa.Float)
@@ -195,6 +257,8 @@ class GameSample(Base):
         primaryjoin="and_(foreign(Audit.entity_id) == GameSample.id, Audit.entity == 'sample')",
         order_by=lambda: Audit.id, viewonly=True,
     )  # fmt: skip
+
+    free = False  # set where it is listed for its author: whether it may be taken back
 
     @property
     def target_ids(self) -> list[int]:
@@ -277,6 +341,16 @@ class Skip(Base):
     until: Mapped[float] = mapped_column(sa.Float)
 
 
+class Seen(Base):
+    """Somebody has read a sample's sentence, or its page, outside of validating: it is not theirs to validate."""
+
+    __tablename__ = "seen"
+
+    person_id: Mapped[int] = mapped_column(sa.ForeignKey("people.id"), primary_key=True)
+    sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), primary_key=True, index=True)
+    at: Mapped[float] = mapped_column(sa.Float)
+
+
 class Day(Base):
     """What a person did on a day (UTC): kept beside the rows it counts, so that leaderboards stay cheap."""
 
@@ -304,6 +378,44 @@ class Award(Base):
     sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), index=True)
     what: Mapped[str] = mapped_column(sa.String(20))
     points: Mapped[int] = mapped_column(sa.Integer)
+    at: Mapped[float] = mapped_column(sa.Float)
+
+
+class Assignment(Base):
+    """Somebody works on a project. Who has none works on everything."""
+
+    __tablename__ = "assignments"
+
+    project_id: Mapped[int] = mapped_column(sa.ForeignKey("projects.id"), primary_key=True)
+    person_id: Mapped[int] = mapped_column(sa.ForeignKey("people.id"), primary_key=True, index=True)
+
+
+class Invitation(Base):
+    """A link that makes accounts; only the hash of its secret is kept."""
+
+    __tablename__ = "invitations"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    digest: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    label: Mapped[str] = mapped_column(sa.String(60))
+    roles: Mapped[str] = mapped_column(sa.String(80))
+    project_id: Mapped[int | None] = mapped_column(sa.ForeignKey("projects.id"))
+    places: Mapped[int] = mapped_column(sa.Integer)  # accounts that it still makes
+    expires_at: Mapped[float] = mapped_column(sa.Float)
+    created_at: Mapped[float] = mapped_column(sa.Float)
+    created_by: Mapped[int | None] = mapped_column(sa.ForeignKey("people.id"))
+
+
+class Rehearsal(Base):
+    """Somebody's practice with a sample whose meaning is known; `matched` is None until it is answered."""
+
+    __tablename__ = "rehearsals"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    person_id: Mapped[int] = mapped_column(sa.ForeignKey("people.id"), index=True)
+    sample_id: Mapped[int] = mapped_column(sa.ForeignKey("samples.id"), index=True)
+    matched: Mapped[bool | None] = mapped_column(sa.Boolean)
+    targets: Mapped[list[int]] = mapped_column(sa.JSON)
     at: Mapped[float] = mapped_column(sa.Float)
 
 
@@ -349,8 +461,29 @@ class Rate(Base):
     __tablename__ = "rates"
 
     key: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
-    window: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    window: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, index=True)
     count: Mapped[int] = mapped_column(sa.Integer)
+
+
+class Attempt(Base):
+    """Failed logins of a name from an address, or of all names from it: how many, and until when to wait."""
+
+    __tablename__ = "attempts"
+
+    key: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    failures: Mapped[int] = mapped_column(sa.Integer)
+    last_at: Mapped[float] = mapped_column(sa.Float, index=True)
+    until: Mapped[float] = mapped_column(sa.Float)
+
+
+class Board(Base):
+    """The leaderboard of a period as it stood when it was first asked for in an hour (hours since 1970)."""
+
+    __tablename__ = "boards"
+
+    period: Mapped[str] = mapped_column(sa.String(10), primary_key=True)
+    hour: Mapped[int] = mapped_column(sa.BigInteger)
+    content: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
 
 
 FREE = {"lease_id": None, "lease_person": None, "lease_until": None}
@@ -358,6 +491,7 @@ FREE = {"lease_id": None, "lease_person": None, "lease_until": None}
 
 # Column names that are words of SQL are quoted by SQLAlchemy; the order is the one in which rows can be restored.
 ORDER: tuple[type[Base], ...] = (
-    Person, Login, Token, Picture, Object, Imported, GameSample, SampleTarget, Verdict, VerdictTarget, Draft, Skip,
-    Day, Award, Audit, Security, Rate,
+    Person, Login, Token, Project, Assignment, Invitation, Picture, Object, ObjectVersion, Imported, GameSample,
+    SampleTarget, Seen, Verdict, VerdictTarget, Rehearsal, Draft, Skip, Day, Award, Audit, Security, Rate, Attempt,
+    Board,
 )  # fmt: skip

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, cast, func, select
+from sqlalchemy import ColumnElement, Select, Text, cast, func, not_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 from sqlalchemy.orm.interfaces import LoaderOption
 
-from refseg.apps.annotate.database.tables import Audit, GameSample, Security, Verdict
+from refseg.apps.annotate.database.tables import Audit, GameSample, Person, Security, Verdict
 from refseg.apps.annotate.errors import not_found
+from refseg.apps.annotate.services.seen import may_validate
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,22 @@ def page_of(session: Session, wanted: Select[Any], page: int, per_page: int, *op
     return {"items": list(rows), "page": page, "per_page": per_page, "total": total}
 
 
-def list_samples(session: Session, wanted: Filter, page: int, per_page: int) -> dict[str, Any]:
-    """A page of samples with picture, author and verdicts."""
+def list_samples(
+    session: Session, wanted: Filter, page: int, per_page: int, reader: Person
+) -> tuple[dict[str, Any], set[int]]:
+    """A page of samples with picture, author and verdicts, and those of them whose meaning the reader must not learn.
+
+    Filters by meaning or flag would tell it too: they find none that the reader may still be given to validate.
+    """
     order = GameSample.id if wanted.oldest_first else GameSample.id.desc()
     statement = select(GameSample).where(*wanted.conditions()).order_by(order)
+    if wanted.flag is not None or wanted.no_target is not None:
+        statement = statement.where(not_(may_validate(reader)))
     loaded = (joinedload(GameSample.picture), joinedload(GameSample.author), selectinload(GameSample.verdicts))
-    return page_of(session, statement, page, per_page, *loaded)
+    found = page_of(session, statement, page, per_page, *loaded)
+    numbers = [sample.id for sample in found["items"]]
+    hidden = select(GameSample.id).where(GameSample.id.in_(numbers), may_validate(reader))
+    return found, set(session.scalars(hidden))
 
 
 def one_sample(session: Session, sample_id: int) -> GameSample:

@@ -14,10 +14,19 @@ from refseg.apps.annotate.states import REASONS
 from refseg.data.stats import words_of
 
 
-def make_card(session: Session, game: Game, split: str | None = None) -> dict[str, Any]:
-    """The card's numbers; the same database gives the same card."""
+def make_card(session: Session, game: Game, split: str | None = None, single: bool = False) -> dict[str, Any]:
+    """The card's numbers; the same database gives the same card.
+
+    With `single` they are of the accepted samples with exactly one target, and `left_out` counts the others.
+    """
     chosen = [] if split is None else [GameSample.split == split]
     accepted = [GameSample.state == "accepted", *chosen]
+    left_out = {"none": 0, "several": 0}
+    if single:
+        for size, number in _grouped(session, GameSample.target_count, accepted).items():
+            if size != 1:
+                left_out["several" if size else "none"] += number
+        accepted.append(GameSample.target_count == 1)
     states = sample_states(session, *chosen)
 
     def different(column: Any) -> int:
@@ -41,7 +50,8 @@ def make_card(session: Session, game: Game, split: str | None = None) -> dict[st
     return {
         "name": game.settings.name,
         "split": split,
-        "accepted": states["accepted"],
+        "accepted": sum(sizes.values()),
+        "left_out": left_out,
         "states": states,
         "targets": targets,
         "objects": sum(size * number for size, number in sizes.items()),
@@ -75,6 +85,7 @@ def card_markdown(card: dict[str, Any]) -> str:
         "|---|---|",
         f"| sentences | {card['accepted']:,} |",
         f"| with one target, several, none | {targets['one']:,}, {targets['several']:,}, {targets['none']:,} |",
+        *_left_out(card["left_out"]),
         f"| pictures | {card['pictures']:,} |",
         f"| people who wrote, who validated | {card['annotators']}, {card['validators']} |",
         f"| words in a sentence, mean | {card['words']['mean']} |",
@@ -88,6 +99,12 @@ def card_markdown(card: dict[str, Any]) -> str:
         lines += [f"| {name} | {number:,} |" for name, number in card[key].items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _left_out(counts: dict[str, int]) -> list[str]:
+    if not any(counts.values()):
+        return []
+    return [f"| accepted, and not in this form: without target, several | {counts['none']:,}, {counts['several']:,} |"]
 
 
 def _grouped(session: Session, column: Any, conditions: list[Any]) -> dict[Any, int]:

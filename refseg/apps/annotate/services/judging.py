@@ -9,17 +9,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from refseg.apps.annotate.auth.limits import check as check_rate
-from refseg.apps.annotate.database.tables import GameSample, Verdict, VerdictTarget
+from refseg.apps.annotate.database.tables import GameSample, Seen, Verdict, VerdictTarget
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game, clean
 from refseg.apps.annotate.services.drafts import drop
+from refseg.apps.annotate.services.editing import report_broken
 from refseg.apps.annotate.services.leases import free, lock_held
 from refseg.apps.annotate.services.moves import fingerprint, make_move, replayed
 from refseg.apps.annotate.services.scoring import award, count
 from refseg.apps.annotate.services.submitting import checked_targets
 from refseg.apps.annotate.states import OPEN, REASONS
 
-RESULTS = {"match": "matched", "differ": "differed", "reject": "rejected"}
+RESULTS = dict.fromkeys(("reject", "doubt", "report_mask"), "rejected") | {"match": "matched", "differ": "differed"}
 """move -> what is kept as the verdict's result, and what earns points under that name"""
 
 
@@ -53,7 +54,7 @@ def judge(session: Session, game: Game, person_id: int, sample_id: int, given: J
     _guard(session, sample, person_id)
     reason, note = _reason(given)
     targets = [] if given.reject else checked_targets(session, sample.picture_id, given.targets, given.no_target)
-    move = "reject" if given.reject else "match" if targets == sample.target_ids else "differ"
+    move = _rejection(game, sample, given) if given.reject else "match" if targets == sample.target_ids else "differ"
     earlier = select(Verdict.id).where(Verdict.sample_id == sample.id, Verdict.result != "rejected")
     verdict = Verdict(
         first=session.scalar(earlier.limit(1)) is None,
@@ -65,6 +66,8 @@ def judge(session: Session, game: Game, person_id: int, sample_id: int, given: J
     session.flush()
     session.add_all(VerdictTarget(verdict_id=verdict.id, object_id=target) for target in targets)
     make_move(session, game, sample, move, person_id, reason or "", {"verdict": verdict.id})
+    if move == "report_mask":
+        report_broken(session, sample.picture_id)
     free(sample)
     sample.queued_at = game.clock()
     award(session, game, person_id, sample.id, verdict.result)
@@ -87,6 +90,17 @@ def _guard(session: Session, sample: GameSample, person_id: int) -> None:
     wanted = select(Verdict.id).where(Verdict.sample_id == sample.id, Verdict.validator_id == person_id)
     if session.scalar(wanted) is not None:
         raise GameError("not_allowed", "nobody validates a sentence twice", state=sample.state)
+    if session.scalar(select(Seen.at).where(Seen.sample_id == sample.id, Seen.person_id == person_id)) is not None:
+        raise GameError("not_allowed", "you have seen elsewhere what this sentence means", state=sample.state)
+
+
+def _rejection(game: Game, sample: GameSample, given: Judgement) -> str:
+    """The move of a rejection: a broken mask goes to the editors; a sample's first one may be a doubt that a second
+    validator decides."""
+    if given.reason == "broken_mask":
+        return "report_mask"
+    doubted = game.settings.second_opinion and sample.state == "waiting"
+    return "doubt" if doubted else "reject"
 
 
 def _reason(given: Judgement) -> tuple[str | None, str]:

@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 from refseg.apps.annotate.database.tables import FREE, Draft, GameSample, Person, Picture, Skip, Verdict
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game
+from refseg.apps.annotate.services.projects import theirs
+from refseg.apps.annotate.services.seen import has_seen
 from refseg.apps.annotate.states import OPEN
 
 KINDS: dict[str, Any] = {"write": Picture, "validate": GameSample}
@@ -59,7 +61,8 @@ def take_sample(
 ) -> Lease | None:
     """The sample that the person holds, or else the one that has waited longest; None when there is none for them.
 
-    Never an own sample, nor one that the person has judged before; a reopened one goes to those who have not seen it.
+    Never an own sample, nor one that the person has judged before, or read elsewhere (`seen`); a reopened one goes to
+    those who have not seen it.
     """
     settled, lease = _resume(session, game, person_id, "validate", split, sample_id)
     if settled:
@@ -92,15 +95,20 @@ def waiting_count(session: Session, game: Game, person_id: int) -> int:
 
 
 def why_nothing(session: Session, game: Game, person_id: int, kind: str) -> str:
-    """Why there is no work: others hold the last ("held"), only own samples wait ("only_yours"), or all is done."""
+    """Why there is no work: others hold the last ("held"), only own samples wait ("only_yours"), or those that the
+    person has judged or read ("seen"), or all is done ("empty").
+    """
     table = KINDS[kind]
     if kind == "write":
-        wanted = select(Picture.id).where(Picture.objects > 0, ~_is_free(Picture, game.clock()))
+        wanted = select(Picture.id).where(Picture.objects > 0, ~_is_free(Picture, game.clock()), theirs(person_id))
         return "held" if session.scalar(wanted.limit(1)) is not None else "empty"
     if session.scalar(select(table.id).where(*_for_validator(game, person_id)).limit(1)) is not None:
         return "held"
     own = select(table.id).where(table.state.in_(OPEN), table.author_id == person_id)
-    return "only_yours" if session.scalar(own.limit(1)) is not None else "empty"
+    if session.scalar(own.limit(1)) is not None:
+        return "only_yours"
+    waiting = select(table.id).where(table.state.in_(OPEN), ~_skipped(kind, table.id, game, person_id))
+    return "seen" if session.scalar(waiting.limit(1)) is not None else "empty"
 
 
 def lock_held(session: Session, person_id: int, kind: str, lease_id: str) -> Any:
@@ -147,6 +155,7 @@ def _weight(game: Game, objects: int, samples: int, hard: float) -> float:
 
 def _candidates(session: Session, game: Game, person_id: int, split: str | None) -> list[tuple[int, int, int, float]]:
     conditions = [Picture.objects > 0, _is_free(Picture, game.clock()), ~_skipped("write", Picture.id, game, person_id)]
+    conditions.append(theirs(person_id))
     if split is not None:
         conditions.append(Picture.split == split)
     start = game.rng.random()
@@ -166,6 +175,8 @@ def _for_validator(game: Game, person_id: int) -> list[ColumnElement[bool]]:
         GameSample.state.in_(OPEN),
         GameSample.author_id != person_id,
         ~judged,
+        ~has_seen(person_id),
+        theirs(person_id, GameSample),
         ~_skipped("validate", GameSample.id, game, person_id),
     ]
 

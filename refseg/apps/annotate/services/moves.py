@@ -10,7 +10,7 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from refseg.apps.annotate.auth.audit import record
-from refseg.apps.annotate.database.tables import Award, GameSample, Picture
+from refseg.apps.annotate.database.tables import Award, Draft, GameSample, Picture
 from refseg.apps.annotate.errors import GameError, not_found
 from refseg.apps.annotate.game import Game, clean
 from refseg.apps.annotate.services.scoring import award, count
@@ -22,11 +22,11 @@ def make_move(
     game: Game,
     sample: GameSample,
     name: str,
-    actor: int,
+    actor: int | None,
     reason: str = "",
     details: dict[str, Any] | None = None,
 ) -> str:
-    """Take a locked sample along the move `name`; returns the new state.
+    """Take a locked sample along the move `name`; returns the new state. `actor` None is the game itself.
 
     The count of the picture's live samples and the author's points for an accepted sample follow. Raises `GameError`:
     "not_allowed" where the table has no such move from the sample's state, "invalid" where a reason is missing.
@@ -56,7 +56,7 @@ def make_move(
 
 
 def administer(session: Session, game: Game, sample_id: int, name: str, actor: int, reason: str) -> GameSample:
-    """Reopen or discard a sample; a lease on it ends. Raises as `make_move`, and "not_found"."""
+    """Reopen, return or discard a sample; a lease on it ends. Raises as `make_move`, and "not_found"."""
     reason = clean(reason)
     if not 3 <= len(reason) <= 500:
         raise GameError("invalid", "a reason has 3 to 500 characters", "reason")
@@ -65,6 +65,9 @@ def administer(session: Session, game: Game, sample_id: int, name: str, actor: i
         raise not_found("sample")
     if name not in allowed_moves(sample.state, "administrator"):
         raise GameError("not_allowed", f"a sample that is {sample.state} cannot be moved by {name}", state=sample.state)
+    if name == "return":
+        give_back(session, game, sample, actor, reason)
+        return sample
     make_move(session, game, sample, name, actor, reason)
     sample.lease_id = sample.lease_person = sample.lease_until = None
     if name == "reopen":
@@ -72,6 +75,26 @@ def administer(session: Session, game: Game, sample_id: int, name: str, actor: i
         sample.queued_at = game.clock()
     session.flush()
     return sample
+
+
+def give_back(session: Session, game: Game, sample: GameSample, actor: int | None, reason: str) -> None:
+    """Make a locked sample its author's draft again; one that the author has for the picture is left alone."""
+    make_move(session, game, sample, "return", actor, reason)
+    sample.lease_id = sample.lease_person = sample.lease_until = None
+    keep_as_draft(session, game, sample, reason)
+
+
+def keep_as_draft(session: Session, game: Game, sample: GameSample, note: str) -> None:
+    """Make a sample a draft of its author's; one that the author has for the picture is left alone."""
+    key = (sample.author_id, "write", sample.picture_id)
+    if session.get(Draft, key) is None:
+        content = {
+            "text": sample.text, "targets": sample.target_ids, "no_target": sample.no_target, "suggestion_id": None,
+            "client_key": None, "reason": None, "note": note, "history": [],
+        }  # fmt: skip
+        row = Draft(person_id=key[0], kind=key[1], item_id=key[2], content=content, revision=1, saved_at=game.clock())
+        session.add(row)
+    session.flush()
 
 
 def fingerprint(*content: Any) -> str:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from refseg.apps.annotate.database.tables import Object
 from refseg.data import rle
 from refseg.data.contours import loops_of
-from refseg.data.masks import rasterise
+from refseg.data.masks import bounding_box, rasterise
 from refseg.data.sample import Instance
+from refseg.errors import DataError
 
 _MOST_POINTS = 20_000
 
@@ -31,6 +32,26 @@ def rings_of(item: Instance, size: tuple[int, int]) -> tuple[list[list[float]], 
     if not isinstance(kept["counts"], str):
         kept = rle.encode(rasterise(kept, size))
     return mask_rings(mask), {"size": list(size), "counts": kept["counts"]}, area
+
+
+def drawn_values(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """The columns of an `Object` that its (H, W) mask gives. Raises `DataError` for an empty one."""
+    if not mask.any():
+        raise DataError("the mask covers no pixel")
+    left, top, right, bottom = bounding_box(mask)
+    area = float(mask.sum())
+    return {
+        "left": left, "top": top, "right": right, "bottom": bottom, "area": area, "segmentation": rle.encode(mask),
+        "rings": mask_rings(mask),
+    }  # fmt: skip
+
+
+def rle_of(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """A kept outline as a run-length encoding of its pixels at the picture's own (height, width)."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
+    return rle.encode(rasterise(polygons, size))
 
 
 def outline_of(row: Object) -> Any:

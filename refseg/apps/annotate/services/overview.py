@@ -19,7 +19,7 @@ from refseg.apps.annotate.database.tables import (
     Verdict,
 )
 from refseg.apps.annotate.game import Game, iso
-from refseg.apps.annotate.services import scoring
+from refseg.apps.annotate.services import rehearsing, scoring
 from refseg.apps.annotate.states import OPEN, STATES
 
 _DAYS = 30
@@ -38,7 +38,7 @@ def overview(session: Session, game: Game) -> dict[str, Any]:
     rejections = session.execute(rejected.group_by(Verdict.reason).order_by(Verdict.reason))
     return {
         "pictures": number(Picture),
-        "objects": number(Object),
+        "objects": number(Object, Object.active.is_(True)),
         "imported": number(Imported),
         "samples": states,
         "splits": _splits(session),
@@ -82,16 +82,20 @@ def agreement(session: Session, split: str | None = None) -> dict[str, Any]:
 def people(session: Session) -> list[dict[str, Any]]:
     """All accounts with what they did, by name."""
     sums = scoring.everybody(session)
-    return [account(row, sums.get(row.id)) for row in session.scalars(select(Person).order_by(Person.key))]
+    practised = rehearsing.everybody(session)
+    return [
+        account(row, sums.get(row.id), practised.get(row.id, (0, 0)))
+        for row in session.scalars(select(Person).order_by(Person.key))
+    ]
 
 
-def account(person: Person, sums: dict[str, Any] | None = None) -> dict[str, Any]:
-    """An account for administrators, with what the person did."""
+def account(person: Person, sums: dict[str, Any] | None = None, practice: tuple[int, int] = (0, 0)) -> dict[str, Any]:
+    """An account for administrators, with what the person did; `practice` is (right, all) answers."""
     done = sums or scoring.summary()
     columns = {name: getattr(person, name) for name in ("id", "name", "active", "created_at", "seen_at")}
     counts = {name: done[name] for name in ("points", "written", "validated", "accepted")}
     shares = {f"agreement_{name}": done[name] for name in ("as_annotator", "as_validator")}
-    return {**columns, "roles": person.role_list, **counts, **shares}
+    return {**columns, "roles": person.role_list, **counts, **shares, "practice": practice}
 
 
 def splits_of(session: Session) -> list[str]:

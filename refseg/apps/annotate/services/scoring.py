@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from refseg.apps.annotate.database.tables import Award, Day, Person
+from refseg.apps.annotate.database.tables import Award, Board, Day, Person
 from refseg.apps.annotate.game import Game
 from refseg.apps.annotate.states import POINTS
 
@@ -64,8 +64,33 @@ def everybody(session: Session) -> dict[int, dict[str, Any]]:
     return {row.person_id: summary(row) for row in rows}
 
 
-def leaderboard(session: Session, game: Game, period: str, person_id: int, most: int = 50) -> dict[str, Any]:
-    """People by points of a "day", "week" (the last seven days) or "all" time; ties by name."""
+def leaderboard(game: Game, period: str, person_id: int, most: int = 50) -> dict[str, Any]:
+    """People by points of a "day", "week" (the last seven days) or "all" time; ties by name.
+
+    As it stood when it was first asked for in this hour: points that move at once would tell a validator whose
+    sentence it was.
+    """
+    hour = int(game.clock() // 3600)
+
+    def work(session: Session) -> list[dict[str, Any]]:
+        kept = session.get(Board, period, with_for_update=True)
+        if kept is None:
+            kept = Board(period=period, hour=-1, content=[])
+            session.add(kept)
+        if kept.hour != hour:
+            kept.hour, kept.content = hour, _ranks(session, game, period)
+            session.flush()
+        return kept.content
+
+    with game.database.read() as session:
+        board = session.get(Board, period)
+    content = board.content if board is not None and board.hour == hour else game.database.write(work)
+    ranked = [{**entry, "me": entry["user_id"] == person_id} for entry in content]
+    own = next((entry for entry in ranked if entry["me"]), None)
+    return {"period": period, "items": ranked[:most], "me": own}
+
+
+def _ranks(session: Session, game: Game, period: str) -> list[dict[str, Any]]:
     wanted = select(Person.id, Person.name, *_sums()).join(Day, Day.person_id == Person.id).where(Person.active)
     if period != "all":
         wanted = wanted.where(Day.day >= game.day(game.clock() - (0 if period == "day" else 6 * 86_400)))
@@ -75,13 +100,12 @@ def leaderboard(session: Session, game: Game, period: str, person_id: int, most:
         compared = int(row.author_compared + row.judge_compared)
         ranked.append(
             {
-                "rank": len(ranked) + 1, "user_id": row.id, "name": row.name, "me": row.id == person_id,
+                "rank": len(ranked) + 1, "user_id": row.id, "name": row.name,
                 **{name: int(getattr(row, name)) for name in ("points", "written", "validated", "accepted")},
                 "agreement": int(row.author_matched + row.judge_matched) / compared if compared else None,
             }
         )  # fmt: skip
-    own = next((entry for entry in ranked if entry["me"]), None)
-    return {"period": period, "items": ranked[:most], "me": own}
+    return ranked
 
 
 def summary(row: Any = None) -> dict[str, Any]:

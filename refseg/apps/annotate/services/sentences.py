@@ -9,9 +9,11 @@ several targets (Liu, Ding, Jiang, CVPR 2023, section 3).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from refseg.apps.annotate.game import clean
 from refseg.data.stats import words_of
-from refseg.generation.language.lexicon import number_word, ordinal
+from refseg.generation.language.lexicon import number_word, ordinal, plural
 
 __all__ = ["KINDS", "are_near", "count_warning", "kind_of", "same_key", "word_set"]
 
@@ -41,6 +43,12 @@ _ORDERING = word_set(
     next front of to from holding wearing riding carrying touching facing watching who which whose where
     """
 )
+_AFTER_PRONOUN = word_set("is are was were that this to s of wears looks most farthest closest nearest")
+# What pages call objects, beside their categories.
+_PAGE_WORDS = word_set(
+    "number numbers no nr num object objects item items mask masks outline outlines shape shapes label"
+)
+_SIGNS = re.compile("[#\N{NUMERO SIGN}]")
 _EXCLUDING = re.compile(r"\b(except|excluding|without|besides|other than|apart from|but not|not the|all but|not)\b")
 _RELATING = re.compile(
     r"\b(with|behind|beside|between|near|next to|in front of|on|under|above|below|over|holding|wearing|riding|carrying|"
@@ -66,7 +74,7 @@ _JOINING = re.compile(r"\b(and|or|as well as|plus|along with)\b|,|&|\+")
 
 def same_key(text: str) -> tuple[str, ...]:
     """Equal for sentences that differ in case, punctuation, articles and the way numbers are written."""
-    words = words_of(text)
+    words = words_of(clean(text))
     return tuple(_as_digits(word) for word in words if word not in _FILLING) or tuple(words)
 
 
@@ -97,7 +105,8 @@ def count_warning(text: str, targets: int) -> str | None:
     numbers = [
         number
         for place, word in enumerate(words)
-        if (number := _cardinal(word)) is not None and not (place and words[place - 1] in ("number", "no", "row"))
+        if (number := _cardinal(word) or _single(words, place)) is not None
+        and not (place and words[place - 1] in ("number", "no", "row"))
     ]
     if not numbers or _EXCLUDING.search(text.lower()):
         return None
@@ -110,6 +119,18 @@ def count_warning(text: str, targets: int) -> str | None:
     return (
         f"the sentence counts {least}{counted}, but {targets} {'object is' if targets == 1 else 'objects are'} selected"
     )
+
+
+def is_page_name(text: str, categories: Sequence[str]) -> bool:
+    """Whether a sentence is nothing but what a page calls its objects: "number 3", "dog 2", "objects 1 and 4".
+
+    `categories` has the category of each object of the picture: numbers beyond theirs are no page's ("bus 42").
+    """
+    words = [word for word in words_of(_SIGNS.sub(" number ", clean(text))) if word not in _FILLING | {"and", "or"}]
+    names = {word for category in categories for word in words_of(f"{category} {plural(category)}")} | _PAGE_WORDS
+    numbers = [place for place, word in enumerate(words) if _is_number(word, len(categories))]
+    rest = [word for place, word in enumerate(words) if place not in numbers]
+    return bool(numbers) and numbers[0] > 0 and all(word in names for word in rest)
 
 
 def kind_of(text: str, nouns: frozenset[str] = frozenset()) -> str:
@@ -135,6 +156,21 @@ def kind_of(text: str, nouns: frozenset[str] = frozenset()) -> str:
         rest = set(words) - {word for noun in nouns for word in noun.split()} - _FILLING
         return "attribute" if rest else "category"
     return "other"
+
+
+def _is_number(word: str, most: int) -> bool:
+    number = 1 if word == "one" else _NUMBERS.get(word) or (int(word) if word.isdecimal() and len(word) < 5 else None)
+    return number is not None and 0 < number <= most
+
+
+def _single(words: Sequence[str], place: int) -> int | None:
+    """1 for the "one" of "one dog"; not for that of "the one in red", "one on the left", "black one", "each one"."""
+    if words[place] not in ("one", "single") or place + 1 == len(words):
+        return None
+    if words[place + 1] in _ORDERING or words[place + 1] in _AFTER_PRONOUN:
+        return None
+    before = words[place - 1] if place else ""
+    return 1 if words[place] == "single" or before in ("", "and", "just", "only", "exactly", "plus") else None
 
 
 def _as_digits(word: str) -> str:

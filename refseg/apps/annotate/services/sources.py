@@ -2,6 +2,7 @@
 
 a COCO-style .json (instances.json)       all objects; splits from its pictures' "split" field
 a RefCOCO or gRefCOCO folder              all objects, and the sentences with their splits
+a folder of pictures and nothing else     pictures whose masks are made here: proposed by a model, drawn by people
 a folder with pictures/ and masks/        masks/NAME.png (each number but 0 is an object), or masks/NAME/*.png (each
                                           file is one, called by its name up to the first digit or underscore)
 anything else that `refseg data convert` reads (JSONL, YOLO, Label Studio, CVAT): the objects that sentences mean
@@ -32,11 +33,15 @@ from refseg.generation.scenes import SceneDataset
 from refseg.generation.scenes.scene import scene_samples
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_ANNOTATIONS = (".json", ".jsonl", ".p", ".pickle", ".xml", ".yaml", ".yml", ".csv", ".tsv", ".parquet", ".mat", ".npy")
 
 
 @dataclass
 class SourcePicture:
-    """A picture to import; sentences are (text, numbers of the target objects: () for no target, kind)."""
+    """A picture to import; sentences are (text, numbers of the target objects: () for no target, kind).
+
+    `plain` is one without masks: they are made in the game. `license` and `source_url` are what the data set says.
+    """
 
     number: int
     file_name: str
@@ -45,6 +50,9 @@ class SourcePicture:
     split: str
     objects: list[Instance]
     sentences: list[tuple[str, tuple[int, ...], str | None]] = field(default_factory=list)
+    plain: bool = False
+    license: str = ""
+    source_url: str = ""
 
 
 def read_source(
@@ -70,6 +78,8 @@ def read_source(
             if len(names) > 1:
                 raise DataError(f"{source}: holds {', '.join(names)}; say which with --dataset")
             return _refcoco(published[0], split, problems)
+        if not named and (found := _plain_pictures(source)):
+            return _plain(source, found, split or "train", problems)
     if source.suffix.lower() == ".json" and detect(source) == "coco":
         return _coco(source, images, split, problems)
     return _convertible(source, images, split, dataset, problems)
@@ -88,6 +98,31 @@ def scenes(count: int, seed: int = 0, size: int = 320) -> Iterator[SourcePicture
             yield SourcePicture(place, name, image, samples[0].size, split, objects, sentences)
 
 
+def _plain_pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder and those below it; [] where there is anything that may say something about them."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
+        if hidden or path.is_dir():
+            continue
+        if path.suffix.lower() in _SUFFIXES:
+            found.append(path)
+        elif path.suffix.lower() in _ANNOTATIONS:
+            return []
+    return found
+
+
+def _plain(folder: Path, found: list[Path], split: str, problems: list[Problem]) -> Iterator[SourcePicture]:
+    for number, path in enumerate(found, 1):
+        name = path.relative_to(folder).as_posix()
+        try:
+            size = picture_size(path)
+        except (RefsegError, OSError, SyntaxError) as error:
+            problems.append(Problem("bad_picture", name, str(error)))
+            continue
+        yield SourcePicture(number, name, path, size, split, [], plain=True)
+
+
 def _coco(path: Path, images: Path | None, split: str | None, problems: list[Problem]) -> Iterator[SourcePicture]:
     instances = read_instances(path)
     problems += instances.problems
@@ -104,7 +139,8 @@ def _coco(path: Path, images: Path | None, split: str | None, problems: list[Pro
             problems.append(Problem("no_picture", f"picture {number}", f"{picture.file_name} was not found"))
             continue
         objects = _objects(instances, records.get(number, []), problems)
-        yield SourcePicture(number, picture.file_name, source, picture.size, own, objects)
+        found = SourcePicture(number, picture.file_name, source, picture.size, own, objects)
+        yield _with_origin(found, instances)
 
 
 def _refcoco(files: DatasetFiles, split: str | None, problems: list[Problem]) -> Iterator[SourcePicture]:
@@ -117,7 +153,23 @@ def _refcoco(files: DatasetFiles, split: str | None, problems: list[Problem]) ->
         source = group[0].image_path or finder.find_loosely(instances.pictures[number].file_name, number)
         if source is not None:
             objects = _objects(instances, records.get(number, []), [])
-            yield _with_sentences(number, source, group, objects, problems)
+            found = _with_sentences(number, source, group, objects, problems)
+            yield _with_origin(found, instances)
+
+
+def _with_origin(picture: SourcePicture, instances: Instances) -> SourcePicture:
+    """The picture with what an instances.json says about its origin: COCO's fields, and the game's own exports'."""
+    extra = instances.pictures[picture.number].extra
+
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else ""
+
+    licence = extra.get("license")
+    picture.license = instances.licenses.get(licence, "") if isinstance(licence, int) else text(licence)
+    addresses = (text(extra.get(name)) for name in ("coco_url", "flickr_url", "source_url"))
+    picture.source_url = next(filter(None, addresses), "")
+    picture.file_name = text(extra.get("original_name")) or picture.file_name
+    return picture
 
 
 def _records(instances: Instances) -> dict[int, list[dict[str, Any]]]:

@@ -14,13 +14,13 @@ from refseg.apps.annotate.auth.audit import record
 from refseg.apps.annotate.auth.limits import check as check_rate
 from refseg.apps.annotate.database.tables import GameSample, Imported, Object, Picture, SampleTarget
 from refseg.apps.annotate.errors import GameError
-from refseg.apps.annotate.game import Game, clean
+from refseg.apps.annotate.game import Game, clean, hidden_letters
 from refseg.apps.annotate.services.drafts import drop
 from refseg.apps.annotate.services.leases import Lease, free, held_lease, lock_held
 from refseg.apps.annotate.services.moves import fingerprint, replayed
 from refseg.apps.annotate.services.nouns import Nouns, no_target_remarks, nouns_of
 from refseg.apps.annotate.services.scoring import count
-from refseg.apps.annotate.services.sentences import are_near, count_warning, kind_of, same_key
+from refseg.apps.annotate.services.sentences import are_near, count_warning, is_page_name, kind_of, same_key
 from refseg.apps.annotate.services.suggesting import suggested_text
 from refseg.apps.annotate.states import LIVE, MOVES
 
@@ -94,8 +94,16 @@ def submit(session: Session, game: Game, person_id: int, given: Submission) -> t
 
 
 def examine(session: Session, game: Game, picture: Picture, text: str, targets: Sequence[int]) -> Report:
-    """What the rules say about a sentence on a picture; nothing is changed."""
-    categories = session.execute(select(Object.id, Object.category).where(Object.picture_id == picture.id)).all()
+    """What the rules say about a sentence on a picture; nothing is changed.
+
+    Raises `GameError` "invalid" for one that is nothing but what the page calls its objects.
+    """
+    there = select(Object.id, Object.category).where(Object.picture_id == picture.id, Object.active)
+    categories = session.execute(there).all()
+    if is_page_name(text, [category for _, category in categories]):
+        raise GameError(
+            "invalid", "numbers and names of this page mean nothing to others: say what the objects are", "text"
+        )
     nouns = all_nouns(session, game)
     kind = kind_of(text, frozenset(nouns.find(text)))
     warnings: list[dict[str, Any]] = []
@@ -111,6 +119,11 @@ def examine(session: Session, game: Game, picture: Picture, text: str, targets: 
 
 def checked_text(game: Game, text: str) -> str:
     """The sentence as it is kept; raises `GameError` "invalid" for one that is empty or too long."""
+    hidden = hidden_letters(text)
+    if hidden:
+        raise GameError(
+            "invalid", f"the sentence holds letters that nobody sees ({', '.join(hidden)}): write it anew", "text"
+        )
     cleaned = clean(text)
     if not any(sign.isalpha() for sign in cleaned):
         raise GameError("invalid", "write a sentence first", "text")
@@ -128,7 +141,9 @@ def checked_targets(session: Session, picture_id: int, targets: Sequence[int], n
         raise GameError("invalid", "either objects are selected or there is no target, not both", "targets")
     if not no_target and not chosen:
         raise GameError("invalid", "select an object, or say that there is no target", "targets")
-    there = session.scalars(select(Object.id).where(Object.picture_id == picture_id, Object.id.in_(chosen))).all()
+    there = session.scalars(
+        select(Object.id).where(Object.picture_id == picture_id, Object.active, Object.id.in_(chosen))
+    ).all()
     if len(there) != len(chosen):
         raise GameError("invalid", "an object that is not on this picture was selected", "targets")
     return chosen
@@ -144,19 +159,23 @@ def all_nouns(session: Session, game: Game) -> Nouns:
 
 def _earlier(session: Session, picture: Picture, text: str) -> GameError | None:
     """The refusal of a sentence that the picture has already, or nearly; it shows the earlier one."""
-    live = select(GameSample.text).where(GameSample.picture_id == picture.id, GameSample.state.in_(LIVE))
-    known = [(kept, "sample") for kept in session.scalars(live.order_by(GameSample.id))]
+    live = select(GameSample.text, GameSample.id).where(GameSample.picture_id == picture.id, GameSample.state.in_(LIVE))
+    rows = session.execute(live.order_by(GameSample.id))
+    known: list[tuple[str, int | None]] = [(row[0], row[1]) for row in rows]
     imported = select(Imported.text).where(Imported.picture_id == picture.id).order_by(Imported.id)
-    known += [(kept, "imported") for kept in session.scalars(imported)]
+    known += [(kept, None) for kept in session.scalars(imported)]
     key = same_key(text)
-    same = next(((kept, source) for kept, source in known if same_key(kept) == key), None)
-    near = next(((kept, source) for kept, source in known if are_near(kept, text)), None) if same is None else None
+    same = next((one for one in known if same_key(one[0]) == key), None)
+    near = next((one for one in known if are_near(one[0], text)), None) if same is None else None
     earlier = same or near
     if earlier is None:
         return None
     code, nearly = ("duplicate", "") if same else ("near_duplicate", "nearly ")
     message = f'the picture has {nearly}this sentence already: "{earlier[0]}"'
-    return GameError(code, message, "text", earlier={"text": earlier[0], "source": earlier[1]})
+    source = "imported" if earlier[1] is None else "sample"
+    error = GameError(code, message, "text", earlier={"text": earlier[0], "source": source})
+    error.shown_sample = earlier[1]
+    return error
 
 
 def _lease_again(session: Session, game: Game, person_id: int, sample: GameSample, given: Submission) -> Lease | None:

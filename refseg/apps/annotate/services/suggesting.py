@@ -25,7 +25,9 @@ def suggest(session: Session, game: Game, nouns: Nouns, picture: Picture, count:
     Imported sentences and accepted samples of other pictures of the split are looked through from a random place on.
     Those that the picture has already, or nearly, are left out.
     """
-    present = set(session.scalars(select(Object.category).where(Object.picture_id == picture.id).distinct()))
+    present = set(
+        session.scalars(select(Object.category).where(Object.picture_id == picture.id, Object.active).distinct())
+    )
     here = list(session.scalars(select(Imported.text).where(Imported.picture_id == picture.id)))
     live = select(GameSample.text).where(GameSample.picture_id == picture.id, GameSample.state.in_(LIVE))
     here += session.scalars(live)

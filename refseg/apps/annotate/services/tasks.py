@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from refseg.apps.annotate.database.tables import Draft, GameSample, Imported, Person, Picture, Verdict
 from refseg.apps.annotate.errors import not_found
 from refseg.apps.annotate.game import Game
-from refseg.apps.annotate.services import drafts
+from refseg.apps.annotate.services import drafts, rehearsing
 from refseg.apps.annotate.services.browsing import page_of
 from refseg.apps.annotate.services.leases import (
     Lease,
@@ -21,6 +22,8 @@ from refseg.apps.annotate.services.leases import (
     take_sample,
     why_nothing,
 )
+from refseg.apps.annotate.services.returning import give_back_late
+from refseg.apps.annotate.services.withdrawing import nobody_has
 from refseg.apps.annotate.states import LIVE
 
 Kind = Literal["write", "validate"]
@@ -33,6 +36,9 @@ def next_task(
     take = take_picture if kind == "write" else take_sample
 
     def work(session: Session) -> dict[str, Any]:
+        give_back_late(session, game)
+        if rehearsing.wanted(session, game, person_id):
+            return {"task": None, "reason": "practice"}
         lease = take(session, game, person_id, split, item_id)
         if lease is None:
             return {"task": None, "reason": why_nothing(session, game, person_id, kind)}
@@ -63,11 +69,24 @@ def task_of(session: Session, person_id: int, lease: Lease) -> dict[str, Any]:
         sample = session.get_one(GameSample, lease.item_id, populate_existing=True)
         picture, shown = sample.picture, {"sample": {"id": sample.id, "text": sample.text}}
     draft = drafts.find(session, person_id, lease.kind, lease.item_id)
-    return {"lease": lease, "picture": picture, "objects": picture.outlines, "draft": draft, **shown}
+    turn = _turn(lease, person_id, len(picture.outlines))
+    return {"lease": lease, "picture": picture, "objects": picture.outlines, "turn": turn, "draft": draft, **shown}
 
 
-def sentences_of(session: Session, person_id: int, picture_id: int) -> list[dict[str, Any]]:
-    """The sentences of a picture for the annotator who holds it; the targets of samples are left out.
+def _turn(lease: Lease, person_id: int, objects: int) -> int:
+    """By how many places the numbers that a page gives its objects are turned.
+
+    Writers see them from the top left on. Validators never see them so: a sentence that speaks of a page's numbers
+    means something else to them.
+    """
+    if lease.kind == "write" or objects < 2:
+        return 0
+    return 1 + int(hashlib.sha256(f"{lease.item_id} {person_id}".encode()).hexdigest(), 16) % (objects - 1)
+
+
+def sentences_of(session: Session, person_id: int, picture_id: int) -> tuple[list[dict[str, Any]], list[int]]:
+    """The sentences of a picture for the annotator who holds it, and the samples among them; the targets of samples are
+    left out.
 
     Raises `GameError` "not_found" for a picture that the person does not hold.
     """
@@ -76,10 +95,14 @@ def sentences_of(session: Session, person_id: int, picture_id: int) -> list[dict
     sentences: list[dict[str, Any]] = [
         {"text": row.text, "source": "imported", "targets": row.targets, "no_target": row.no_target} for row in came
     ]
-    wanted = select(GameSample.text).where(GameSample.picture_id == picture_id, GameSample.state.in_(LIVE))
-    for text in session.scalars(wanted.order_by(GameSample.id).limit(500)):
+    wanted = select(GameSample.id, GameSample.text).where(
+        GameSample.picture_id == picture_id, GameSample.state.in_(LIVE)
+    )
+    samples = []
+    for number, text in session.execute(wanted.order_by(GameSample.id).limit(500)):
+        samples.append(number)
         sentences.append({"text": text, "source": "sample", "targets": None, "no_target": None})
-    return sentences
+    return sentences, samples
 
 
 def held_picture(session: Session, person_id: int, picture_id: int) -> Picture:
@@ -98,9 +121,11 @@ def visible_picture(session: Session, person: Person, picture_id: int) -> Pictur
     picture = session.get(Picture, picture_id)
     if picture is None:
         raise not_found("picture")
-    if "administrator" in person.role_list or picture.lease_person == person.id:
+    if "administrator" in person.role_list or person.id in (picture.lease_person, picture.edit_person):
         return picture
     if drafts.find(session, person.id, "write", picture_id) is not None:
+        return picture
+    if rehearsing.practises_on(session, person.id, picture_id):
         return picture
     judged = select(Verdict.id).where(Verdict.sample_id == GameSample.id, Verdict.validator_id == person.id).exists()
     drafted = (
@@ -119,10 +144,19 @@ def visible_picture(session: Session, person: Person, picture_id: int) -> Pictur
 
 
 def own_samples(
-    session: Session, person_id: int, page: int, per_page: int, sample_id: int | None = None
+    session: Session, game: Game, person_id: int, page: int, per_page: int, sample_id: int | None = None
 ) -> dict[str, Any]:
-    """A page of a person's own sentences, the latest first; only the one of `sample_id` if given."""
+    """A page of a person's own sentences, the latest first; only the one of `sample_id` if given.
+
+    Those that may be taken back are `free`.
+    """
     wanted = select(GameSample).where(GameSample.author_id == person_id).order_by(GameSample.id.desc())
     if sample_id is not None:
         wanted = wanted.where(GameSample.id == sample_id)
-    return page_of(session, wanted, page, per_page, joinedload(GameSample.picture), selectinload(GameSample.targets))
+    loaded = (joinedload(GameSample.picture), selectinload(GameSample.targets))
+    found = page_of(session, wanted, page, per_page, *loaded)
+    numbers = [sample.id for sample in found["items"]]
+    free = set(session.scalars(select(GameSample.id).where(GameSample.id.in_(numbers), nobody_has(game.clock()))))
+    for sample in found["items"]:
+        sample.free = sample.id in free
+    return found

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from refseg.apps.annotate.errors import GameError
+from refseg.apps.annotate.services.disk import check_room, is_full
+from refseg.apps.annotate.settings import Settings
 
 _MOST_FILES = 200_000
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -27,24 +29,24 @@ def save_annotations(source: IO[bytes], target: Path) -> Path:
     return target
 
 
-def unpack_pictures(source: IO[bytes], target: Path, most_bytes: int, most_in_all: int) -> int:
+def unpack_pictures(source: IO[bytes], target: Path, settings: Settings) -> int:
     """Unpack the pictures of an uploaded .zip file into `target`; returns how many.
 
     Folders in the archive are kept below `target`. Raises `GameError` "invalid": not an archive; a name that leads out
-    of it or is no plain file; a picture over `most_bytes` or all over `most_in_all` once unpacked, whatever the
-    archive says about them.
+    of it or is no plain file; a picture over `Settings.max_picture_bytes` or all over `max_upload` once unpacked,
+    whatever the archive says about them; "disk_full" before the disk is.
     """
     target.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(source) as archive:
-            return _unpack(archive, target, most_bytes, most_in_all)
+            return _unpack(archive, target, settings)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
-        if isinstance(error, GameError):
+        if isinstance(error, GameError) or is_full(error):
             raise
         raise GameError("invalid", f"the pictures are a .zip file that can be read ({error})", "pictures") from error
 
 
-def _unpack(archive: zipfile.ZipFile, target: Path, most_bytes: int, most_in_all: int) -> int:
+def _unpack(archive: zipfile.ZipFile, target: Path, settings: Settings) -> int:
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(entries) > _MOST_FILES:
         raise GameError("invalid", f"the archive holds {len(entries):,} files; at most {_MOST_FILES:,}", "pictures")
@@ -62,9 +64,10 @@ def _unpack(archive: zipfile.ZipFile, target: Path, most_bytes: int, most_in_all
         size = 0
         with archive.open(entry) as packed, path.open("wb") as handle:
             while block := packed.read(_BLOCK):
+                check_room(settings, len(block))
                 size += len(block)
                 total += len(block)
-                if size > most_bytes or total > most_in_all:
+                if size > settings.max_picture_bytes or total > settings.max_upload:
                     raise GameError("invalid", f"{entry.filename!r} is too large once unpacked", "pictures")
                 handle.write(block)
         count += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,27 +25,33 @@ from refseg.apps.annotate.auth.access import (
     refuse,
     visitor,
 )
+from refseg.apps.annotate.auth.attempts import attempt, keys_of, succeeded
 from refseg.apps.annotate.auth.audit import note_security
-from refseg.apps.annotate.auth.limits import hit
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.services import overview
 from refseg.apps.annotate.states import as_table
 from refseg.apps.annotate.web.statics import Statics
+from refseg.apps.annotate.web.texts import LANGUAGES, catalog, language_of, translator
 
 router = APIRouter(include_in_schema=False)
 
 _HOME = Path(__file__).parent
+_DEVICE_SECONDS = 365 * 86_400
 # address -> (role that may see it, template)
 PAGES: dict[str, tuple[str | None, str]] = {
     "/": (None, "home.html"),
     "/write": ("annotator", "write.html"),
     "/validate": ("validator", "validate.html"),
+    "/edit": ("editor", "edit.html"),
+    "/practice": (None, "practice.html"),
     "/mine": (None, "mine.html"),
     "/leaderboard": (None, "leaderboard.html"),
     "/help": (None, "help.html"),
     "/admin": ("administrator", "admin.html"),
     "/admin/samples": ("administrator", "admin_samples.html"),
+    "/admin/review": ("administrator", "admin_review.html"),
     "/admin/people": ("administrator", "admin_people.html"),
+    "/admin/team": ("administrator", "admin_team.html"),
     "/admin/data": ("administrator", "admin_data.html"),
     "/admin/log": ("administrator", "admin_log.html"),
 }
@@ -60,19 +67,27 @@ def environment(statics: Statics) -> Environment:
 def render(request: Request, template: str, who: Visitor, status_code: int = 200, **more: Any) -> HTMLResponse:
     """A page; sets the visitor's cookie where it is new."""
     game, gate = game_of(request), gate_of(request)
-    with game.database.read() as session:
+    splits: list[str] = []
+    with suppress(GameError), game.database.read() as session:  # the page that says that the database is away
         splits = overview.splits_of(session)
     person = who.person
     settings = game.settings
+    language = language_of(request, person)
     context: dict[str, Any] = {
         "root": settings.root_path,
         "user": None if person is None else {"id": person.id, "name": person.name, "roles": person.role_list},
         "csrf": gate.csrf(who.number),
         "theme": "auto" if person is None else person.theme,
+        "language": language,
+        "languages": LANGUAGES,
+        "texts": catalog(language),
+        "_": translator(language),
         "game": {
             "name": settings.name,
             "version": __version__,
             "help_enabled": bool(settings.help_model),
+            "practice": bool(settings.practice_first or settings.practice_every),
+            "sign_on": settings.oidc_name if settings.oidc_issuer else None,
             "daily_goal": settings.daily_goal,
             "max_text": settings.max_text,
             "splits": splits,
@@ -90,9 +105,13 @@ def render(request: Request, template: str, who: Visitor, status_code: int = 200
 
 def set_cookie(request: Request, response: Response, number: str) -> None:
     """Give the browser its number."""
+    _set(request, response, COOKIE, gate_of(request).sign(number), game_of(request).settings.session_seconds)
+
+
+def _set(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
     settings = game_of(request).settings
     response.set_cookie(
-        COOKIE, gate_of(request).sign(number), max_age=settings.session_seconds, path=settings.root_path or "/",
+        name, value, max_age=seconds, path=settings.root_path or "/",
         httponly=True, samesite="lax", secure=settings.secure_cookies or request.url.scheme == "https",
     )  # fmt: skip
 
@@ -109,7 +128,8 @@ def _show(request: Request, who: Visitor, role: str | None, template: str, **mor
     if who.person is None:
         path = request.url.path.removeprefix(root)
         return RedirectResponse(f"{root}/login?next={path}", 303)
-    if role is not None and role not in who.person.role_list:
+    masks = role == "editor" and "administrator" in who.person.role_list
+    if role is not None and role not in who.person.role_list and not masks:
         raise refuse(request, "forbidden", GameError("forbidden", f"this page is for the role {role}"), who.person.id)
     if template == "help.html":
         more["rules"] = as_table()
@@ -132,8 +152,8 @@ def one_sample(sample_id: str, request: Request, who: VisitorDep) -> Response:
 def login_page(request: Request, who: Annotated[Visitor, Depends(visitor)], next: str = "/") -> Response:
     """The login form."""
     if who.person is not None:
-        return RedirectResponse(_inside(request, next), 303)
-    return render(request, "login.html", who, error=None, next=_plain(next), name="")
+        return RedirectResponse(inside(request, next), 303)
+    return render(request, "login.html", who, error=None, next=plain(next), name="")
 
 
 @router.post("/login")
@@ -147,8 +167,8 @@ def log_in(
 ) -> Response:
     """Log in; the cookie gets a new number."""
     game = game_of(request)
-    address, now = address_of(request), game.clock()
-    shown = {"next": _plain(next), "name": name[:60]}
+    address = address_of(request)
+    shown = {"next": plain(next), "name": name[:60]}
     try:
         check_csrf(request, who, csrf_token)
     except GameError:
@@ -157,18 +177,13 @@ def log_in(
         else:
             message = "the page was too old: try again"
         return render(request, "login.html", who, 400, error=message, **shown)
-    key = f"login:{address}:{people.key_of(name)}"
-    most = game.settings.login_attempts
-
-    def tried(session: Session) -> bool:
-        # An address has ten times as many attempts as a name from it: a team may sit behind one address.
-        return hit(session, now, key, 300) > most or hit(session, now, f"login:{address}", 300) > 10 * most
-
-    if game.database.write(tried):
+    keys = keys_of(name, address, gate_of(request).device_of(name, request.cookies))
+    wait = game.database.write(lambda session: attempt(session, game, keys))
+    if wait:
         note_security(game, "login_limited", address=address, path=request.url.path, name=name[:60])
-        message = "too many attempts: wait five minutes"
+        message = f"too many attempts: wait {wait} seconds"
         limited = render(request, "login.html", who, 429, error=message, **shown)
-        limited.headers["Retry-After"] = "300"
+        limited.headers["Retry-After"] = str(wait)
         return limited
     with game.database.read() as session:
         person = people.check_password(session, name, password)
@@ -177,10 +192,17 @@ def log_in(
         message = "name or password is wrong, or the account is closed"
         return render(request, "login.html", who, 401, error=message, **shown)
     owner = person
-    number = game.database.write(lambda session: people.log_in(session, game, owner))
+
+    def enter(session: Session) -> str:
+        succeeded(session, keys)
+        return people.log_in(session, game, owner)
+
+    number = game.database.write(enter)
     note_security(game, "login", person=person.id, address=address, path=request.url.path)
-    response = RedirectResponse(_inside(request, next), 303)
+    response = RedirectResponse(inside(request, next), 303)
     set_cookie(request, response, number)
+    device, value = gate_of(request).new_device(name)
+    _set(request, response, device, value, _DEVICE_SECONDS)
     return response
 
 
@@ -196,11 +218,12 @@ def log_out(request: Request, who: VisitorDep, csrf_token: Annotated[str, Form(m
     return response
 
 
-def _plain(target: str) -> str:
+def plain(target: str) -> str:
     """A page of this game to go on with; anything else becomes the first page."""
     known = target in PAGES or (target.startswith("/admin/samples/") and target[15:].isdecimal())
     return target if known else "/"
 
 
-def _inside(request: Request, target: str) -> str:
-    return game_of(request).settings.root_path + _plain(target)
+def inside(request: Request, target: str) -> str:
+    """The address of a page of this game, see `plain`."""
+    return game_of(request).settings.root_path + plain(target)

@@ -44,7 +44,7 @@ def test_a_validator_never_receives_the_selection(play, server):
     assert viktor.selected == set()
     bodies = [response.json() for response in received if "json" in response.headers.get("content-type", "")]
     task = next(body["task"] for body in bodies if "task" in body)
-    assert sorted(task) == ["draft", "lease", "objects", "picture", "sample"]
+    assert sorted(task) == ["draft", "lease", "objects", "picture", "sample", "turn"]
     assert sorted(task["sample"]) == ["id", "text"]
     assert json.dumps(sorted(ids)) not in json.dumps(bodies)
     assert "anna" not in json.dumps(task)

@@ -1,6 +1,6 @@
 // Import of pictures with their objects, and the data card. The export is a plain form: its answer is a file.
 
-import { call } from "./api.js";
+import { call, page } from "./api.js";
 import { fill, find, make, notify, plural } from "./dom.js";
 import "./shell.js";
 
@@ -12,11 +12,15 @@ async function bring(event) {
   button.disabled = true;
   fill(result, make("p", { class: "hint" }, "Importing…"));
   try {
-    const { pictures, objects, sentences, problems } = await call("POST", "/admin/import", new FormData(event.target));
+    const form = new FormData(event.target);
+    if (!form.get("annotations").size) form.delete("annotations"); // pictures alone
+    const { pictures, objects, sentences, plain, problems } = await call("POST", "/admin/import", form);
     const words = `${plural(pictures, "picture")}, ${plural(objects, "object")} and ${plural(sentences, "sentence")} imported.`;
     fill(
       result,
       make("p", { class: "tag good" }, words),
+      plain > 0 &&
+        make("p", {}, `${plural(plain, "picture")} without masks: `, make("a", { href: page("/edit") }, "draw them"), "."),
       problems.length > 0 &&
         make(
           "details",

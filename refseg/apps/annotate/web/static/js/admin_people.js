@@ -16,6 +16,7 @@ function row(person) {
     percent(person.agreement_as_annotator),
     person.validated,
     percent(person.agreement_as_validator),
+    person.practice[1] ? `${person.practice[0]} of ${person.practice[1]}` : "–",
   ];
   return make(
     "tr",

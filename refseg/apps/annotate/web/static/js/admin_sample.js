@@ -16,6 +16,7 @@ delete filters.place;
 
 const WORDS = {
   reopen: ["Reopen", "It goes to validators who have not seen it."],
+  return: ["Return", "Its author gets it back as a draft."],
   discard: ["Discard", "It is not exported, and goes to nobody."],
 };
 
@@ -96,7 +97,13 @@ function show() {
       { type: "button", class: `button small ${name === "discard" ? "danger" : ""}`, onclick: () => move(name) },
       `${WORDS[name][0]}…`,
     );
-  fill(find("#moves"), sample.moves.map(button));
+  const gold = make(
+    "button",
+    { type: "button", class: "button small", "aria-pressed": String(sample.gold), onclick: () => mark(!sample.gold) },
+    sample.gold ? "No longer practise with it" : "Practise with it",
+  );
+  const masks = make("a", { class: "button small", href: page(`/edit?picture=${sample.picture.id}`) }, "Edit the masks");
+  fill(find("#moves"), sample.moves.map(button), sample.state === "accepted" && gold, masks);
 }
 
 async function load() {
@@ -104,6 +111,15 @@ async function load() {
   const opened = board.open(sample.picture, sample.objects, sample.targets);
   show();
   await opened;
+}
+
+async function mark(gold) {
+  try {
+    await call("PUT", `/admin/samples/${id}/gold`, { gold });
+    await load();
+  } catch (problem) {
+    notify(problem.message, { tone: "bad" });
+  }
 }
 
 async function move(name) {
@@ -115,7 +131,7 @@ async function move(name) {
   if ((await ask(find("#move-dialog"))) !== "yes") return;
   try {
     await call("POST", `/admin/samples/${id}/${name}`, { reason: find("#reason").value });
-    notify(name === "reopen" ? "Reopened." : "Discarded.", { tone: "good" });
+    notify({ reopen: "Reopened.", return: "Returned.", discard: "Discarded." }[name], { tone: "good" });
     await load();
   } catch (problem) {
     notify(problem.message, { tone: "bad" });

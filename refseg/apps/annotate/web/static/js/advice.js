@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { announce, fill, make } from "./dom.js";
+import { t } from "./texts.js";
 
 const signature = ({ text, targets, no_target }) => JSON.stringify([text.trim(), targets, no_target]);
 
@@ -94,7 +95,7 @@ export class Advice {
     }
     if (this.answer.warnings.length === 0 || this.confirmed === now) return true;
     this.confirmed = now;
-    this.button.textContent = "Submit anyway";
+    this.button.textContent = t("Submit anyway");
     announce(this.answer.warnings.map(({ message }) => message).join(" "));
     return false;
   }

@@ -1,14 +1,14 @@
 // The board: picture, list of objects, one selection with undo, and the keys that work on them.
 
-import { announce, find, notify, plural } from "./dom.js";
+import { announce, fill, find, make, notify, plural } from "./dom.js";
 import { History } from "./history.js";
-import { onKey } from "./keyboard.js";
+import { dropDigits, onKey, pressDigit } from "./keyboard.js";
 import { ObjectList } from "./objects.js";
 import { Stage, prepare } from "./stage.js";
 import { read, write } from "./store.js";
+import { t } from "./texts.js";
 
 const STEP = 60; // screen pixels that an arrow key moves the picture
-const SECOND_DIGIT = 700; // milliseconds in which a second digit counts to the same number
 
 export class Board {
   /** @param changed called with the new selection (a Set of object ids) after each change by the person */
@@ -19,10 +19,12 @@ export class Board {
     this.history = new History();
     this.shapes = [];
     this.tip = find(".stage-tip", element);
+    this.chooser = find(".chooser", element);
     this.stage = new Stage(find(".stage", element), {
       toggle: (id, amend) => this.toggle(id, amend, true),
       cycleBack: () => this.cycleBack(),
       focus: (id, others) => this.focus(id, { others, fromStage: true }),
+      choose: (ids) => this.choose(ids),
     });
     this.stage.enabled = !readOnly;
     this.list = new ObjectList(find(".object-list", element), {
@@ -39,9 +41,10 @@ export class Board {
     return this.history.current;
   }
 
-  /** Shows a picture with its objects, and a selection with the steps that led to it. */
-  async open(picture, objects, selected = [], steps = []) {
-    this.shapes = prepare(objects, picture.height);
+  /** Shows a picture with its objects (their numbers `turn` places on), and a selection with the steps that led to it. */
+  async open(picture, objects, selected = [], steps = [], turn = 0) {
+    dropDigits();
+    this.shapes = prepare(objects, picture.height, turn);
     const known = new Set(this.shapes.map((shape) => shape.id));
     const clean = (ids) => [...ids].filter((id) => known.has(id));
     this.history.reset(steps.length ? clean(steps[0]) : []);
@@ -49,12 +52,14 @@ export class Board {
     this.history.push(clean(selected));
     this.list.open(this.shapes);
     this.focused = null;
+    this.tip.textContent = "";
+    this.chooser.hidden = true;
     find(".object-count", this.element).textContent = String(this.shapes.length);
     this.refresh();
     try {
       await this.stage.open(picture, this.shapes);
     } catch {
-      notify("The picture could not be loaded. It is tried again when you reload the page.", { tone: "bad" });
+      notify(t("The picture could not be loaded. Nothing can be submitted without it."), { tone: "bad" });
     }
   }
 
@@ -80,10 +85,29 @@ export class Board {
     this.settle();
   }
 
+  /** Buttons for the objects under a finger, large enough to be hit; they stay until one is pressed or another tap. */
+  choose(ids) {
+    const row = (id) => {
+      const shape = this.shapes.find((each) => each.id === id);
+      const swatch = make("span", { class: "swatch", "aria-hidden": "true" }, String(shape.number));
+      swatch.style.backgroundColor = shape.look.colour;
+      swatch.style.color = shape.look.text;
+      const press = () => {
+        this.chooser.hidden = true;
+        this.toggle(id);
+      };
+      const chosen = String(this.selected.has(id));
+      return make("button", { type: "button", class: "button", "aria-pressed": chosen, onclick: press }, swatch, this.nameOf(id));
+    };
+    fill(this.chooser, ids.map(row));
+    this.chooser.hidden = false;
+    this.mark(ids);
+  }
+
   cycleBack() {
     const before = this.history.canUndo ? JSON.parse(this.history.states[this.history.place - 1]) : [];
     this.history.push(before, true);
-    this.speak("As before the click");
+    this.speak(t("As before the click"));
     this.settle();
   }
 
@@ -103,7 +127,7 @@ export class Board {
     if (!this.history.canUndo) return;
     this.stage.forgetCycle();
     this.history.undo();
-    this.speak("Undone");
+    this.speak(t("Undone"));
     this.settle();
   }
 
@@ -111,7 +135,7 @@ export class Board {
     if (!this.history.canRedo) return;
     this.stage.forgetCycle();
     this.history.redo();
-    this.speak("Done again");
+    this.speak(t("Done again"));
     this.settle();
   }
 
@@ -134,6 +158,8 @@ export class Board {
   }
 
   settle() {
+    this.chooser.hidden = true;
+    this.mark([]);
     this.refresh();
     this.changed(this.selected);
   }
@@ -159,7 +185,7 @@ export class Board {
     this.focused = id;
     this.list.focus(id, scroll);
     this.stage.update({ focus: id });
-    const more = others > 0 ? ` · click again for ${plural(others, "more object")} here` : "";
+    const more = others > 0 ? others === 1 ? t(" · click again for 1 more object here") : t(" · click again for {count} more objects here", { count: others }) : "";
     this.tip.textContent = id === null ? "" : `${this.nameOf(id)}${more}`;
     if (fromStage && id === null) this.list.focus(null);
   }
@@ -202,78 +228,66 @@ export class Board {
 
   /** A digit key. A zero alone is no number: false leaves it to the picture's own keys. */
   number(digit) {
-    const now = performance.now();
-    const follows = now - (this.digitAt ?? -Infinity) < SECOND_DIGIT;
-    if (digit === "0" && !follows) return false;
-    const typed = follows ? `${this.digits}${digit}` : digit;
-    this.digits = typed;
-    this.digitAt = now;
-    clearTimeout(this.digitTimer);
-    const pick = () => {
-      const shape = this.shapes.find((each) => each.number === Number(typed));
-      this.digitAt = -Infinity;
+    return pressDigit(digit, this.shapes.length, (number) => {
+      const shape = this.shapes.find((each) => each.number === number);
       if (shape) this.toggle(shape.id);
-    };
-    // Wait for a second digit only where a number with two could be meant.
-    if (Number(typed) * 10 > this.shapes.length) pick();
-    else this.digitTimer = setTimeout(pick, SECOND_DIGIT);
-    return true;
+    });
   }
 
   keys() {
-    const view = "Picture";
-    const choose = "Selection";
+    const view = t("Picture");
+    const choose = t("Selection");
     const arrow = (dx, dy, step) => () => {
       if (document.activeElement !== this.stage.frame && document.activeElement !== document.body) return false;
       if (this.stage.view.fitted) this.walk(step);
       else this.stage.pan(dx * STEP, dy * STEP);
       return true;
     };
-    onKey({ keys: ["n", "]"], shown: ["n"], says: "Next object", group: choose, run: () => this.walk(1) });
-    onKey({ keys: ["p", "["], shown: ["p"], says: "Previous object", group: choose, run: () => this.walk(-1) });
+    onKey({ keys: ["n", "]"], shown: ["n"], says: t("Next object"), group: choose, run: () => this.walk(1) });
+    onKey({ keys: ["p", "["], shown: ["p"], says: t("Previous object"), group: choose, run: () => this.walk(-1) });
     if (!this.readOnly) {
       const here = () => (this.focused === null ? false : this.toggle(this.focused));
-      onKey({ keys: ["Space", "Enter"], says: "Select or remove the object in focus", group: choose, run: here });
+      onKey({ keys: ["Space", "Enter"], says: t("Select or remove the object in focus"), group: choose, run: here });
       onKey({
         keys: [],
         digits: true,
         shown: ["1", "2", "…"],
-        says: "Select or remove by number",
+        says: t("Select or remove by number"),
         group: choose,
         run: (event) => this.number(event.key),
       });
       onKey({
         keys: ["a"],
-        says: "All objects named as the one in focus",
+        says: t("All objects named as the one in focus"),
         group: choose,
         run: () => this.toggleKind(),
       });
-      onKey({ keys: ["c"], says: "Empty the selection", group: choose, run: () => this.clear() });
-      onKey({ keys: ["u", "Ctrl+z"], says: "Undo", group: choose, run: () => this.undo() });
+      onKey({ keys: ["c"], says: t("Empty the selection"), group: choose, run: () => this.clear() });
+      onKey({ keys: ["u", "Ctrl+z"], says: t("Undo"), group: choose, run: () => this.undo() });
       onKey({
         keys: ["y", "Ctrl+y", "Ctrl+Shift+z"],
         shown: ["y", "Ctrl+y"],
-        says: "Redo",
+        says: t("Redo"),
         group: choose,
         run: () => this.redo(),
       });
     }
-    onKey({ keys: ["+", "="], shown: ["+"], says: "Zoom in", group: view, run: () => this.stage.zoom(1.4) });
-    onKey({ keys: ["-"], says: "Zoom out", group: view, run: () => this.stage.zoom(1 / 1.4) });
-    onKey({ keys: ["0"], says: "Whole picture", group: view, run: () => this.stage.fit() });
-    onKey({ keys: ["f"], says: "Zoom to the object in focus", group: view, run: () => this.stage.show(this.focused) });
+    onKey({ keys: ["+", "="], shown: ["+"], says: t("Zoom in"), group: view, run: () => this.stage.zoom(1.4) });
+    onKey({ keys: ["-"], says: t("Zoom out"), group: view, run: () => this.stage.zoom(1 / 1.4) });
+    onKey({ keys: ["0"], says: t("Whole picture"), group: view, run: () => this.stage.fit() });
+    onKey({ keys: ["f"], says: t("Zoom to the object in focus"), group: view, run: () => this.stage.show(this.focused) });
     onKey({
       keys: ["ArrowRight"],
       shown: ["ArrowLeft", "ArrowUp", "ArrowDown", "ArrowRight"],
-      says: "Move the picture, or walk the objects",
+      says: t("Move the picture, or walk the objects"),
       group: view,
       run: arrow(-1, 0, 1),
     });
     onKey({ keys: ["ArrowLeft"], run: arrow(1, 0, -1) });
     onKey({ keys: ["ArrowDown"], run: arrow(0, -1, 1) });
     onKey({ keys: ["ArrowUp"], run: arrow(0, 1, -1) });
-    onKey({ keys: ["m"], says: "Outlines on or off", group: view, run: () => this.look("outlines") });
-    onKey({ keys: ["l"], says: "Numbers on or off", group: view, run: () => this.look("numbers") });
-    onKey({ keys: ["d"], says: "Darken all that is not selected", group: view, run: () => this.look("spotlight") });
+    onKey({ keys: ["m"], says: t("Outlines on or off"), group: view, run: () => this.look("outlines") });
+    onKey({ keys: ["l"], says: t("Numbers on or off"), group: view, run: () => this.look("numbers") });
+    onKey({ keys: ["d"], says: t("Darken all that is not selected"), group: view, run: () => this.look("spotlight") });
   }
 }

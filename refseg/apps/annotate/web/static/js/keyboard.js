@@ -2,19 +2,50 @@
 
 import { ask, fill, find, make } from "./dom.js";
 import { read, write } from "./store.js";
+import { t } from "./texts.js";
 
 const TYPING =
   'textarea, select, [contenteditable], input:not([type="checkbox"]):not([type="radio"]):not([type="button"])';
+
+const SECOND_DIGIT = 700; // milliseconds in which a second digit counts to the same number
 
 const commands = [];
 let single = read("single-keys", true);
 
 /**
- * Adds a command: {keys: ["u", "Ctrl+z"], says: "Undo", group: "Selection", run(event), typing: works inside text fields}.
+ * Adds a command: {keys: ["u", "Ctrl+z"], says: t("Undo"), group: t("Selection"), run(event), typing: works inside text fields}.
  * `run` may return false to let the browser have the key.
  */
 export function onKey(command) {
   commands.push(command);
+}
+
+let typed = null; // {digits, timer, pick}: a number that may get another digit
+
+/**
+ * A digit key: `pick` is called with the number, at once where no longer one up to `most` begins so, or after a while.
+ * A zero alone is no number: false leaves it to other commands.
+ */
+export function pressDigit(digit, most, pick) {
+  if (digit === "0" && !typed) return false;
+  const digits = `${typed?.digits ?? ""}${digit}`;
+  dropDigits();
+  typed = { digits, pick, timer: setTimeout(flushDigits, SECOND_DIGIT) };
+  if (Number(digits) * 10 > most) flushDigits();
+  return true;
+}
+
+/** Takes the number as it stands: whatever comes next must not be overtaken by it. */
+export function flushDigits() {
+  const { digits, pick } = typed ?? {};
+  dropDigits();
+  pick?.(Number(digits));
+}
+
+/** Forgets a number that is not complete: it was meant for what was here before. */
+export function dropDigits() {
+  clearTimeout(typed?.timer);
+  typed = null;
 }
 
 /** Name of a key press: "Ctrl+Shift+Enter", "a", "?". Shift is named with keys that it does not change only. */
@@ -31,6 +62,7 @@ function pressed(event) {
   if (event.isComposing || event.defaultPrevented || find("dialog[open]")) return;
   const typing = event.target.matches?.(TYPING) ?? false;
   const name = nameOf(event);
+  if (!/^\d$/.test(name) && !["Control", "Shift", "Alt", "Meta"].includes(event.key)) flushDigits();
   if (!single && name.length === 1 && name !== "?") return;
   for (const command of commands) {
     if (typing && !command.typing) continue;
@@ -94,5 +126,6 @@ export async function showKeys() {
 
 export function listen() {
   document.addEventListener("keydown", pressed);
-  onKey({ keys: ["?"], says: "This sheet", group: "Everywhere", run: showKeys });
+  for (const type of ["pointerdown", "click", "submit"]) document.addEventListener(type, flushDigits, true);
+  onKey({ keys: ["?"], says: t("This sheet"), group: t("Everywhere"), run: showKeys });
 }

@@ -1,7 +1,8 @@
 // Parts of pages that list things: figures, pairs of name and value, pages of a long list, pictures, states.
 
 import { call, query } from "./api.js";
-import { announce, fill, make, notify, plural } from "./dom.js";
+import { announce, fill, make, notify } from "./dom.js";
+import { t } from "./texts.js";
 
 /** Figures under their names, for a <dl class="numbers">. */
 export function showNumbers(element, entries) {
@@ -21,14 +22,15 @@ export function showPairs(element, entries) {
   );
 }
 
-export const stateTag = (state) => make("span", { class: "tag", "data-state": state }, state);
+export const stateTag = (state) => make("span", { class: "tag", "data-state": state }, t(state));
 
 export const thumb = (picture) =>
   make("img", { class: "thumb", src: picture.url, alt: "", loading: "lazy", width: "64", height: "48" });
 
 export const meaning = ({ no_target, targets }) => {
+  if (targets === null) return "–"; // not told to those who may be asked
   const count = Array.isArray(targets) ? targets.length : targets;
-  return no_target ? "no target" : plural(count, "object");
+  return no_target ? t("no target") : count === 1 ? t("1 object") : t("{count} objects", { count });
 };
 
 export const cell = (content, kind = "") => make("td", { class: kind || null }, content);

@@ -1,15 +1,16 @@
 // One's own sentences, password and tokens.
 
-import { call, query } from "./api.js";
+import { call, page, query } from "./api.js";
 import { ago, fill, find, make, notify, percent } from "./dom.js";
 import { PagedList, cell, meaning, showNumbers, stateTag, thumb } from "./lists.js";
 import { me } from "./shell.js";
+import { t } from "./texts.js";
 
 const samples = new PagedList({
   rows: find("#rows"),
   pages: find("#pages"),
   total: find("#samples-total"),
-  columns: 6,
+  columns: 7,
   empty: "You have not written a sentence yet.",
   source: (where) => `/me/samples${query(where)}`,
   row: (sample) =>
@@ -18,12 +19,38 @@ const samples = new PagedList({
       {},
       cell(thumb(sample.picture)),
       cell([sample.text, ...sample.warnings.map((words) => make("p", { class: "hint" }, words))], "words"),
-      cell(stateTag(sample.state)),
+      cell([stateTag(sample.state), sample.reason && make("p", { class: "hint" }, sample.reason.replace("_", " "))]),
       cell(meaning(sample)),
       cell(sample.kind),
       cell(ago(sample.created_at)),
+      cell(sample.free && ways(sample)),
     ),
 });
+
+/** As long as nobody has a sentence, its author may change it or take it back. */
+function ways({ id, text }) {
+  const way = (label, words, run) =>
+    make("button", { type: "button", class: "button small", "aria-label": `${label}: ${text}`, onclick: run }, words);
+  return [
+    way(t("Change"), t("Change"), () => withdraw(id, true)),
+    " ",
+    way(t("Withdraw"), t("Withdraw"), () => withdraw(id, false)),
+  ];
+}
+
+async function withdraw(id, draft) {
+  try {
+    const { picture_id: picture } = await call("POST", `/me/samples/${id}/withdraw`, { draft });
+    if (draft) location.assign(page(`/write?picture=${picture}`));
+    else {
+      notify(t("Taken back."), { tone: "good" });
+      await samples.show(samples.page);
+    }
+  } catch (problem) {
+    notify(problem.message, { tone: "bad" });
+    await samples.show(samples.page);
+  }
+}
 
 async function showMe() {
   const answer = await me;
@@ -102,7 +129,7 @@ async function deleteToken({ id, label }) {
 async function makeToken(event) {
   event.preventDefault();
   try {
-    const { token } = await call("POST", "/me/tokens", { label: find("#label").value });
+    const { token } = await call("POST", "/me/tokens", { label: find("#label").value, password: find("#token-password").value });
     event.target.reset();
     find("#token-text").textContent = token;
     find("#token-new").hidden = false;

@@ -36,6 +36,7 @@ export class ObjectList {
           },
           swatch,
           make("span", { class: "object-name" }, shape.name),
+          shape.note && make("span", { class: "hint" }, shape.note),
           make("span", { class: "visually-hidden" }, `number ${shape.number}`),
           make("span", { class: "object-mark", "aria-hidden": "true" }, "✓"),
         );
@@ -50,13 +51,14 @@ export class ObjectList {
   }
 
   select(ids) {
-    for (const row of all("li", this.list)) row.setAttribute("aria-selected", String(ids.has(Number(row.dataset.id))));
+    const chosen = new Set([...ids].map(String));
+    for (const row of all("li", this.list)) row.setAttribute("aria-selected", String(chosen.has(row.dataset.id)));
   }
 
   focus(id, scroll = true) {
     this.active = id;
     for (const row of all("li", this.list)) {
-      const here = Number(row.dataset.id) === id;
+      const here = row.dataset.id === String(id);
       row.classList.toggle("focused", here);
       // Only within the list: the page itself must not jump while the pointer moves over the picture.
       if (here && scroll) this.reveal(row);

@@ -50,18 +50,21 @@ export class Painter {
     shapes = [...shapes].sort((a, b) => b.area - a.area);
     const selected = shapes.filter((shape) => state.selected.has(shape.id));
     if (state.spotlight && selected.length > 0) this.shade(view, selected);
-    if (!state.outlines) return;
+    if (!state.outlines) {
+      pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+      state.overlay?.(pen, view);
+      return;
+    }
     for (const shape of shapes) {
       if (!state.selected.has(shape.id) && shape.id !== state.focus) this.outline(view, shape, 1.5, 0.9);
     }
+    // Outline and thin hatching only: a fill would change the colours that sentences speak of.
     for (const shape of selected) {
-      this.fill(view, shape, 0.34, true);
+      this.hatch(view, shape);
       this.outline(view, shape, 3, 1);
     }
-    for (const focused of shapes.filter((shape) => shape.id === state.focus || state.marked.has(shape.id))) {
-      if (!state.selected.has(focused.id)) this.fill(view, focused, 0.3, false);
+    for (const focused of shapes.filter((shape) => shape.id === state.focus || state.marked.has(shape.id)))
       this.outline(view, focused, 3.5, 1, true);
-    }
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (state.numbers) {
       for (const shape of shapes) {
@@ -71,6 +74,7 @@ export class Painter {
         if (marked || shape.id === state.focus || large) this.number(view, shape, marked, shape.id === state.focus);
       }
     }
+    state.overlay?.(pen, view);
   }
 
   shade(view, selected) {
@@ -88,19 +92,13 @@ export class Painter {
     this.pen.restore();
   }
 
-  fill(view, shape, strength, hatched) {
+  hatch(view, shape) {
     const pen = this.pen;
     pen.save();
-    pen.globalAlpha = strength;
-    pen.fillStyle = shape.look.colour;
+    const pattern = hatching(pen, shape.look);
+    pattern.setTransform(new DOMMatrix().scale(1 / view.scale));
+    pen.fillStyle = pattern;
     pen.fill(shape.path, "nonzero");
-    if (hatched) {
-      pen.globalAlpha = 0.9;
-      const pattern = hatching(pen, shape.look);
-      pattern.setTransform(new DOMMatrix().scale(1 / view.scale));
-      pen.fillStyle = pattern;
-      pen.fill(shape.path, "nonzero");
-    }
     pen.restore();
   }
 

@@ -27,13 +27,13 @@ const tiles = new Map();
 export function hatching(context, { colour, hatch }) {
   const name = `${colour} ${hatch}`;
   if (!tiles.has(name)) {
-    const size = 12;
+    const size = 14; // lines cover a tenth of the object: its own colours stay to be seen
     const tile = document.createElement("canvas");
     tile.width = size;
     tile.height = size;
     const pen = tile.getContext("2d");
     pen.strokeStyle = colour;
-    pen.lineWidth = 2.4;
+    pen.lineWidth = 1.4;
     pen.beginPath();
     for (const shift of [-size, 0, size]) {
       if (hatch === "rising") {

@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { announce, fill, find, make, plural } from "./dom.js";
+import { t } from "./texts.js";
 
 const SUGGESTIONS = 5;
 
@@ -46,7 +47,7 @@ export class References {
           make("li", {}, make("button", { type: "button", class: "line", onclick: () => this.use(item) }, item.text)),
         ),
         items.length === 0 &&
-          make("li", { class: "hint" }, "There are none: no other picture of this split has a sentence."),
+          make("li", { class: "hint" }, t("There are none: no other picture of this split has a sentence.")),
       );
       announce(plural(items.length, "suggestion"));
     } catch (problem) {
@@ -69,7 +70,7 @@ export class References {
       fill(
         list,
         items.map((item) => this.sentence(item)),
-        items.length === 0 && make("li", { class: "hint" }, "None yet."),
+        items.length === 0 && make("li", { class: "hint" }, t("None yet.")),
       );
     } catch (problem) {
       fill(list, make("li", { class: "hint" }, problem.message));
@@ -78,11 +79,11 @@ export class References {
 
   sentence({ text, source, targets, no_target }) {
     const meaning = no_target
-      ? "no target"
+      ? t("no target")
       : targets
-        ? plural(targets.length, "object")
+        ? t("{count} objects", { count: targets.length })
         : source === "sample"
-          ? "written here"
+          ? t("written here")
           : "";
     const note = make("span", { class: "tag" }, meaning);
     if (!targets || targets.length === 0) return make("li", { class: "line still" }, text, " ", note);
@@ -96,7 +97,7 @@ export class References {
         {
           type: "button",
           class: "line",
-          title: "Shows its objects",
+          title: t("Shows its objects"),
           onfocus: show,
           onblur: hide,
           onpointerenter: show,

@@ -1,10 +1,11 @@
 // What every page has: menu, theme, keys, today's count, the state of the connection, sentences still to be sent.
 
 import { ApiError, call, page, root } from "./api.js";
-import { fill, find, make, notify, plural } from "./dom.js";
+import { fill, find, make, notify } from "./dom.js";
 import { listen, onKey, showKeys } from "./keyboard.js";
 import { deliverLeftovers } from "./outbox.js";
 import { remove } from "./store.js";
+import { t } from "./texts.js";
 
 export const here = document.documentElement.dataset.page;
 const signedIn = document.documentElement.dataset.person !== "0";
@@ -17,13 +18,13 @@ export function showToday(today) {
   bar.value = Math.min(today.done, today.goal);
   fill(
     find("#today-text"),
-    `${today.done} of ${today.goal}`,
-    make("span", { class: "points" }, ` · ${plural(today.points, "point")}`),
+    t("{done} of {goal}", today),
+    make("span", { class: "points" }, ` · ${today.points === 1 ? t("1 point") : t("{points} points", today)}`),
   );
   find("#today").classList.toggle("reached", today.done >= today.goal);
   find("#today").setAttribute(
     "aria-label",
-    `Today: ${today.done} of ${today.goal} done, ${plural(today.points, "point")}`,
+    t("Today: {done} of {goal} done, {points} points", today),
   );
 }
 
@@ -68,9 +69,29 @@ function theme() {
     try {
       await call("PUT", "/me/theme", { theme: next });
     } catch {
-      notify("The theme could not be saved; it holds until the page is left.");
+      notify(t("The theme could not be saved; it holds until the page is left."));
     }
   });
+}
+
+function language() {
+  find("#language")?.addEventListener("change", async (event) => {
+    try {
+      await call("PUT", "/me/language", { language: event.target.value });
+      location.reload();
+    } catch (problem) {
+      notify(problem.message, { tone: "bad" });
+    }
+  });
+}
+
+/** On a phone whose keyboard is open, pages that fill the screen fill what is left of it. */
+function fitScreen() {
+  const seen = window.visualViewport;
+  if (!seen) return;
+  const fit = () => document.documentElement.style.setProperty("--seen", `${Math.round(seen.height)}px`);
+  seen.addEventListener("resize", fit);
+  fit();
 }
 
 function goKeys() {
@@ -80,8 +101,8 @@ function goKeys() {
     if (link && here !== path.slice(1))
       onKey({
         keys: [`Alt+${letter}`],
-        says: `To the page “${link.textContent.trim()}”`,
-        group: "Everywhere",
+        says: t("To the page “{page}”", { page: link.textContent.trim() }),
+        group: t("Everywhere"),
         typing: true,
         run: () => location.assign(page(path)),
       });
@@ -90,14 +111,14 @@ function goKeys() {
 
 async function leftovers() {
   const results = await deliverLeftovers(() =>
-    showConnection("Offline. A sentence kept in this browser is sent when the server answers again."),
+    showConnection(t("Offline. A sentence kept in this browser is sent when the server answers again.")),
   );
   showConnection(null);
   for (const { draft, answer, problem } of results) {
     if (answer) {
       if (draft) remove(draft);
       showToday(answer.today);
-      notify("A submission kept in this browser has now been sent.", { tone: "good" });
+      notify(t("A submission kept in this browser has now been sent."), { tone: "good" });
     } else if (problem instanceof ApiError && problem.status !== 401) {
       notify(`A submission kept in this browser was refused: ${problem.message}`, { tone: "bad" });
     }
@@ -118,9 +139,11 @@ export const me = signedIn
   : Promise.resolve(null);
 
 menu();
+language();
+fitScreen();
 theme();
 listen();
 goKeys();
 find("#keys-button")?.addEventListener("click", () => showKeys());
-window.addEventListener("offline", () => showConnection("Offline. What you do is kept in this browser."));
+window.addEventListener("offline", () => showConnection(t("Offline. What you do is kept in this browser.")));
 window.addEventListener("online", () => showConnection(null));

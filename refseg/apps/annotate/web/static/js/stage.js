@@ -6,12 +6,17 @@ import { anchorOf, objectsAt } from "./shapes.js";
 import { View } from "./view.js";
 
 const SLIP = 6; // screen pixels that a click may move and still be a click, and that a repeated click may lie away
+const SMALL = 36; // screen pixels; a finger is broader than that
 const REACH = { mouse: 4, pen: 6, touch: 14 }; // screen pixels within which a small object is still hit
 
-/** Objects with what drawing and hit tests need; numbers follow reading order, top left first, in bands of the height. */
-export function prepare(objects, height) {
+/**
+ * Objects with what drawing and hit tests need; numbers follow reading order, top left first, in bands of the height.
+ * They begin `turn` objects later: validators see others than writers, so that a sentence cannot speak of them.
+ */
+export function prepare(objects, height, turn = 0) {
   const band = ({ box }) => Math.floor(((box[1] + box[3]) * 3) / height);
   const ordered = [...objects].sort((a, b) => band(a) - band(b) || a.box[0] - b.box[0] || a.area - b.area);
+  ordered.push(...ordered.splice(0, turn));
   return ordered.map((object, index) => ({
     ...object,
     number: index + 1,
@@ -45,6 +50,8 @@ export class Stage {
     this.pointers = new Map();
     this.cycle = null;
     this.enabled = true;
+    this.tool = null; // draws in place of clicks and drags: {down, move, up, cancel, hover}, each with a picture's point
+    this.drawing = null;
     this.listen();
     new ResizeObserver(() => this.measure()).observe(frame);
     this.measure();
@@ -60,6 +67,8 @@ export class Stage {
     this.shapes = shapes;
     this.image = null;
     this.cycle = null;
+    this.pointers.clear(); // a button that is down was pressed on the picture before
+    this.picture = picture;
     this.state.focus = null;
     this.state.marked = new Set();
     this.view.picture = { width: picture.width, height: picture.height };
@@ -119,7 +128,16 @@ export class Stage {
   under(event) {
     const [x, y] = this.view.toPicture(...this.place(event));
     const reach = (REACH[event.pointerType] ?? REACH.mouse) / this.view.scale;
-    return objectsAt(this.shapes, x, y, reach);
+    const hits = objectsAt(this.shapes, x, y, reach);
+    if (event.pointerType !== "touch") return hits;
+    // Small objects beside the finger's middle are meant as often as the large one under it.
+    const close = this.shapes.filter(
+      ({ id, box: [left, top, right, bottom] }) =>
+        Math.max(right - left, bottom - top) * this.view.scale < SMALL &&
+        x > left - reach && x < right + reach && y > top - reach && y < bottom + reach &&
+        !hits.some((hit) => hit.id === id),
+    );
+    return [...close, ...hits];
   }
 
   place(event) {
@@ -132,7 +150,10 @@ export class Stage {
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     canvas.addEventListener("pointerup", (event) => this.up(event));
-    canvas.addEventListener("pointercancel", (event) => this.pointers.delete(event.pointerId));
+    canvas.addEventListener("pointercancel", (event) => {
+      this.pointers.delete(event.pointerId);
+      this.stopDrawing();
+    });
     canvas.addEventListener("pointerleave", (event) => {
       if (event.pointerType === "mouse" && this.pointers.size === 0) this.hover([]);
     });
@@ -159,17 +180,29 @@ export class Stage {
     this.canvas.setPointerCapture(event.pointerId);
     const [x, y] = this.place(event);
     this.pointers.set(event.pointerId, { x, y, fromX: x, fromY: y, moved: false });
+    if (this.pointers.size > 1) this.stopDrawing();
+    else if (this.tool && this.enabled && event.button === 0) {
+      this.drawing = event.pointerId;
+      this.tool.down(this.view.toPicture(x, y), event);
+      return;
+    }
     if (this.pointers.size > 1) for (const pointer of this.pointers.values()) pointer.moved = true;
     else if (event.pointerType !== "mouse") this.hover(this.under(event));
   }
 
   move(event) {
     const pointer = this.pointers.get(event.pointerId);
+    const [x, y] = this.place(event);
+    if (this.tool && (!pointer || this.drawing === event.pointerId)) {
+      const point = this.view.toPicture(x, y);
+      if (pointer) this.tool.move(point, event);
+      else this.tool.hover(point);
+      return;
+    }
     if (!pointer) {
       this.hover(this.under(event));
       return;
     }
-    const [x, y] = this.place(event);
     if (Math.hypot(x - pointer.fromX, y - pointer.fromY) > SLIP) pointer.moved = true;
     if (this.pointers.size === 2) this.pinch(event.pointerId, x, y);
     else if (pointer.moved) this.pan(x - pointer.x, y - pointer.y);
@@ -193,19 +226,33 @@ export class Stage {
     const pointer = this.pointers.get(event.pointerId);
     this.pointers.delete(event.pointerId);
     this.canvas.classList.remove("dragged");
+    if (this.drawing === event.pointerId) {
+      this.drawing = null;
+      this.tool?.up(this.view.toPicture(...this.place(event)), event);
+      return;
+    }
     if (!pointer || pointer.moved || event.button > 0) return;
     this.click(event, pointer);
     if (event.pointerType !== "mouse") this.hover([]);
   }
 
+  /** A second finger takes over: what the first began to draw is forgotten. */
+  stopDrawing() {
+    if (this.drawing === null) return;
+    this.drawing = null;
+    this.tool?.cancel();
+  }
+
   /** First click: the nearest object. Again at the same place: the next one below, and after the last the state before. */
   click(event, { fromX, fromY }) {
     if (!this.enabled) return;
+    this.several = event.shiftKey;
     const [x, y] = this.view.toPicture(fromX, fromY);
     const near = this.cycle && Math.hypot(x - this.cycle.x, y - this.cycle.y) * this.view.scale <= SLIP;
     if (!near) {
       const ids = this.under(event).map((shape) => shape.id);
       if (ids.length === 0) return;
+      if (event.pointerType === "touch" && this.choose(ids)) return;
       this.cycle = { x, y, ids, step: -1 };
     }
     const cycle = this.cycle;
@@ -216,6 +263,17 @@ export class Stage {
       this.on.cycleBack(cycle.ids.at(-1));
     } else this.on.toggle(cycle.ids[cycle.step], amend);
     this.cycle = cycle; // the page forgets it on every other change of the selection
+  }
+
+  /** A finger covers small objects: where it lies on several and one of them is small, the page shows a choice. */
+  choose(ids) {
+    if (!this.on.choose || ids.length < 2) return false;
+    const small = this.shapes.some((shape) => {
+      const [left, top, right, bottom] = shape.box;
+      return ids.includes(shape.id) && Math.max(right - left, bottom - top) * this.view.scale < SMALL;
+    });
+    if (small) this.on.choose(ids);
+    return small;
   }
 
   hover(shapes) {

@@ -1,17 +1,20 @@
 // What the two players' pages share: holding an item, the waiting page, the line that says whether all is saved.
 
-import { ApiError, call } from "./api.js";
+import { ApiError, call, page } from "./api.js";
 import { announce, ask, fill, find, make, notify, percent, plural } from "./dom.js";
 import { showConnection } from "./shell.js";
 import { read, write } from "./store.js";
+import { t } from "./texts.js";
 
 const LOOK_AGAIN = 20; // seconds between looks for new work
 
 /** Keeps a lease alive while the page is in sight; `lost` is called once when somebody else holds the item. */
 export class LeaseKeeper {
-  constructor(lease, lost) {
+  /** @param renewal how the lease is renewed; that of writing and validating if it is not given */
+  constructor(lease, lost, renewal = (held) => call("POST", `/leases/${held.id}/renew`)) {
     this.lease = lease;
     this.lost = lost;
+    this.renewal = renewal;
     this.timer = setInterval(() => this.renew(), Math.min(60, lease.seconds / 3) * 1000);
     this.seen = () => this.renew();
     document.addEventListener("visibilitychange", this.seen);
@@ -20,7 +23,7 @@ export class LeaseKeeper {
   async renew() {
     if (document.visibilityState !== "visible") return;
     try {
-      await call("POST", `/leases/${this.lease.id}/renew`);
+      await this.renewal(this.lease);
     } catch (problem) {
       // Without an answer the item may still be ours: the next renewal or the submission will tell.
       if (problem instanceof ApiError && problem.code === "lease_lost" && !this.ended) {
@@ -55,14 +58,14 @@ export class Waiting {
     clearInterval(this.timer);
     this.timer = setInterval(() => {
       this.left -= 1;
-      find("#empty-clock").textContent = `Looks again in ${this.left} s`;
+      find("#empty-clock").textContent = t("Looks again in {seconds} s", { seconds: this.left });
       if (this.left <= 0) this.now();
     }, 1000);
   }
 
   now() {
     clearInterval(this.timer);
-    find("#empty-clock").textContent = "Looking…";
+    find("#empty-clock").textContent = t("Looking…");
     this.look();
   }
 
@@ -76,13 +79,13 @@ export class Waiting {
 /** Line under the buttons: what is saved where. */
 export function showSaved(status) {
   const words = {
-    saved: "Saved",
-    saving: "Saving…",
-    offline: "Offline: saved in this browser, and on the server as soon as it answers",
-    sending: "Sending…",
-    unsent: "Offline: kept in this browser, sent by itself as soon as the server answers",
-    conflict: "Changed in another window too",
-    lost: "Not saved on the server; saved in this browser",
+    saved: t("Saved"),
+    saving: t("Saving…"),
+    offline: t("Offline: saved in this browser, and on the server as soon as it answers"),
+    sending: t("Sending…"),
+    unsent: t("Offline: kept in this browser, sent by itself as soon as the server answers"),
+    conflict: t("Changed in another window too"),
+    lost: t("Not saved on the server; saved in this browser"),
     "": "",
   }[status];
   const line = find("#saved");
@@ -152,12 +155,20 @@ export function setBusy(board, on) {
   board.stage.enabled = !on;
 }
 
+/** Whether the picture is on the stage; otherwise it is asked for again, and the person told: nobody answers blind. */
+export function pictureShown(board) {
+  if (board.stage.image) return true;
+  notify(t("The picture is not here yet: nothing was submitted. It is asked for again."), { tone: "bad" });
+  board.stage.open(board.stage.picture, board.stage.shapes).catch(() => {});
+  return false;
+}
+
 /** Gives the item back for a day and forgets its draft. */
 export async function skipItem(keeper, release) {
   try {
     keeper.close({ forget: true });
     await release(true);
-    announce("Skipped.");
+    announce(t("Skipped."));
   } catch (problem) {
     notify(problem.message, { tone: "bad" });
   }
@@ -165,7 +176,23 @@ export async function skipItem(keeper, release) {
 
 /** The button of a note that shows a model's answer, where there is one. */
 export function modelAction(url, text, picture) {
-  return url && { label: "What the model answers", run: () => showModel(url, text, picture) };
+  return url && { label: t("What the model answers"), run: () => showModel(url, text, picture) };
+}
+
+const WHY = {
+  only_yours: "What waits was written by you: it goes to others.",
+  seen: "What waits was written or seen by you: it goes to others. Where nobody else comes, a sentence on which two differed goes back to its author after some days, or when an administrator returns it.",
+  held: "Others have the last ones just now.",
+};
+
+/** Says on the waiting page why there is nothing. */
+function sayWhy(role, reason) {
+  const clock = find("#empty-clock");
+  const line = find("#empty-why") ?? make("p", { id: "empty-why", class: "hint" });
+  line.textContent = role === "validate" && WHY[reason] ? t(WHY[reason]) : "";
+  if (reason === "practice")
+    fill(line, t("Practice comes before work now."), " ", make("a", { href: page("/practice") }, t("To the practice")));
+  clock.before(line);
 }
 
 /** Asks which of two drafts to keep. Resolves to true for this window's. */
@@ -221,7 +248,10 @@ export async function openNext(role, name, split, { leaves, release, open, close
     if (wanted) history.replaceState(null, "", location.pathname);
     const answer = await call("POST", `/${role}/next`, { split, [`${name}_id`]: wanted ? Number(wanted) : null });
     if (answer.task) await open(answer.task);
-    else close();
+    else {
+      close();
+      sayWhy(role, answer.reason);
+    }
   } catch (problem) {
     if (!(problem instanceof ApiError) || problem.passing) close();
     else if (problem.status !== 401) {

@@ -1,8 +1,8 @@
 // The validator's page: find what a sentence means, without knowing what its author selected.
 
-import { ApiError, call } from "./api.js";
+import { ApiError, call, page } from "./api.js";
 import { Board } from "./board.js";
-import { announce, ask, find, notify, plural } from "./dom.js";
+import { announce, ask, fill, find, make, notify } from "./dom.js";
 import { DraftKeeper } from "./drafts.js";
 import { onKey } from "./keyboard.js";
 import { deliver } from "./outbox.js";
@@ -14,12 +14,14 @@ import {
   draftStatus,
   modelAction,
   openNext,
+  pictureShown,
   setBusy,
   showChips,
   showSaved,
   skipItem,
   splitChoice,
 } from "./task.js";
+import { t } from "./texts.js";
 
 const board = new Board(find("#board"), changed);
 const waiting = new Waiting(next);
@@ -53,9 +55,8 @@ function show() {
   const count = board.selected.size;
   showChips(board);
   find("#chips-hint").hidden = count > 0;
-  find("#target-count").textContent = plural(count, "object");
-  find("#submit").disabled = count === 0;
-  find("#nothing").disabled = count > 0;
+  find("#target-count").textContent = count === 0 ? "" : count === 1 ? t("1 object") : t("{count} objects", { count });
+  fill(find("#verdict-problem"));
 }
 
 function changed() {
@@ -72,8 +73,8 @@ async function open(answer) {
   lease = new LeaseKeeper(task.lease, lost);
   const { content: draft } = keeper.open(task.draft);
   find("#asked").textContent = task.sample.text;
-  find("#picture-note").textContent = `Sample ${task.sample.id}, ${task.picture.split}`;
-  announce(`Select all that is meant by: ${task.sample.text}`);
+  find("#picture-note").textContent = t("Sentence {id}, {split}", { id: task.sample.id, split: task.picture.split });
+  announce(t("Select all that is meant by: {text}", { text: task.sample.text }));
   await restore(draft);
 }
 
@@ -82,7 +83,7 @@ function restore(draft) {
   for (const radio of reasons) radio.checked = radio.value === draft?.reason;
   note.value = draft?.note ?? "";
   find("#reject-confirm").disabled = reason() === null;
-  const shown = board.open(task.picture, task.objects, draft?.targets ?? [], draft?.history ?? []);
+  const shown = board.open(task.picture, task.objects, draft?.targets ?? [], draft?.history ?? [], task.turn);
   show();
   showSaved(draft ? "saved" : "");
   return shown;
@@ -92,7 +93,7 @@ const status = (word, detail) => draftStatus(word, detail, keeper, { restore, ch
 
 async function lost() {
   lease.end();
-  notify("The sentence was given to somebody else, because nothing happened here for a while.", { tone: "bad" });
+  notify(t("The sentence was given to somebody else, because nothing happened here for a while."), { tone: "bad" });
   await next();
 }
 
@@ -112,13 +113,21 @@ function close() {
 const release = (skip) => call("POST", `/leases/${task.lease.id}/release`, { skip });
 
 const results = {
-  matched: ["Same objects as the author's: accepted.", "good"],
-  differed: ["Kept. You and the author selected different objects.", "plain"],
-  rejected: ["Rejected.", "plain"],
+  matched: [t("Same objects as the author's: accepted."), "good"],
+  differed: [t("Kept. You and the author selected different objects."), "plain"],
+  rejected: [t("Rejected."), "plain"],
+  broken: [t("The picture goes to the editors, and the sentence comes back when its mask is mended."), "plain"],
 };
 
+/** For those who may mend masks: a way to the picture's. */
+const mending = (picture) =>
+  find("#board").dataset.editor === "1" && {
+    label: t("Mend it now"),
+    run: () => location.assign(page(`/edit?picture=${picture.id}`)),
+  };
+
 async function send(decision, fields) {
-  if (!task || sending) return;
+  if (!task || sending || !pictureShown(board)) return;
   const sent = task;
   sending = true;
   busy(true);
@@ -142,9 +151,10 @@ async function send(decision, fields) {
     keeper.close({ forget: true });
     showSaved("");
     showToday(answer.today);
-    const [words, tone] = results[answer.result];
-    const action = modelAction(answer.help_url, sent.sample.text, sent.picture);
-    notify(`${words} ${plural(answer.points, "point")}.`, { tone, action, seconds: action ? 12 : 4 });
+    const broken = answer.result === "rejected" && fields.reason === "broken_mask";
+    const [words, tone] = results[broken ? "broken" : answer.result];
+    const action = broken ? mending(sent.picture) : modelAction(answer.help_url, sent.sample.text, sent.picture);
+    notify(`${words} ${answer.points === 1 ? t("1 point") : t("{points} points", answer)}.`, { tone, action, seconds: action ? 12 : 4 });
     busy(false);
     await next();
     board.stage.frame.focus();
@@ -165,13 +175,18 @@ function busy(on) {
   if (!on) show();
 }
 
+/** Says beside the buttons why nothing was sent. */
+function warn(words) {
+  fill(find("#verdict-problem"), make("p", { class: "warning" }, words));
+}
+
 function submit() {
-  if (board.selected.size === 0) announce("Nothing is selected. Press O if nothing is meant.");
+  if (board.selected.size === 0) warn(t("Nothing is selected. If nothing is meant, press “Nothing is meant” (O)."));
   else send("select", { targets: [...board.selected] });
 }
 
 function nothing() {
-  if (board.selected.size > 0) announce("Objects are selected. Press C to empty the selection first.");
+  if (board.selected.size > 0) warn(t("Objects are selected. Empty the selection first (C)."));
   else send("select", { no_target: true });
 }
 
@@ -204,11 +219,11 @@ find("#nothing").addEventListener("click", nothing);
 find("#reject").addEventListener("click", reject);
 find("#skip").addEventListener("click", skip);
 
-const group = "Verdict";
-onKey({ keys: ["Ctrl+Enter"], says: "Submit the selection", group, typing: true, run: submit });
-onKey({ keys: ["o"], says: "Nothing is meant", group, run: nothing });
-onKey({ keys: ["r"], says: "Reject, with a reason", group, run: reject });
-onKey({ keys: ["k"], says: "Skip the sentence", group, run: skip });
+const group = t("Verdict");
+onKey({ keys: ["Ctrl+Enter"], says: t("Submit the selection"), group, typing: true, run: submit });
+onKey({ keys: ["o"], says: t("Nothing is meant"), group, run: nothing });
+onKey({ keys: ["r"], says: t("Reject, with a reason"), group, run: reject });
+onKey({ keys: ["k"], says: t("Skip the sentence"), group, run: skip });
 
 await settled;
 await next();

@@ -17,12 +17,14 @@ import {
   draftWords,
   modelAction,
   openNext,
+  pictureShown,
   setBusy,
   showChips,
   showSaved,
   skipItem,
   splitChoice,
 } from "./task.js";
+import { t } from "./texts.js";
 
 const text = find("#text");
 const board = new Board(find("#board"), (ids) => {
@@ -64,7 +66,7 @@ function content() {
 function show() {
   showChips(board);
   find("#target-count").textContent = String(board.selected.size);
-  find("#text-count").textContent = text.value ? `${text.value.length} of ${text.maxLength}` : "";
+  find("#text-count").textContent = text.value ? t("{done} of {goal}", { done: text.value.length, goal: text.maxLength }) : "";
   references.setNoTarget(noTarget());
 }
 
@@ -87,10 +89,11 @@ async function open(answer) {
   const { content: draft, other } = keeper.open(task.draft);
   advice.clear();
   references.open(task);
-  find("#picture-note").textContent = `Picture ${picture.id}, ${picture.split}`;
+  find("#picture-note").textContent = t("Picture {id}, {split}", picture);
   const shown = restore(draft);
   if (other) offer(other);
-  if (draft?.text) announce("Your draft is back.");
+  if (draft?.text) announce(t("Your draft is back."));
+  if (draft?.note) notify(draft.note, { seconds: 30 });
   await shown;
 }
 
@@ -142,11 +145,11 @@ function invalid(words, element) {
 }
 
 async function submit(keep) {
-  if (!task || sending) return;
+  if (!task || sending || !pictureShown(board)) return;
   const body = content();
-  if (!body.text.trim()) return invalid("Write a sentence first.", text);
+  if (!body.text.trim()) return invalid(t("Write a sentence first."), text);
   if (!body.no_target && body.targets.length === 0)
-    return invalid("Select the objects that it means, or choose “No target”.", find(".object-list"));
+    return invalid(t("Select the objects that it means, or choose “No target”."), find(".object-list"));
   sending = true;
   check.cancel();
   busy(true);
@@ -175,12 +178,12 @@ async function send(body, keep) {
     showSaved("");
     showToday(answer.today);
     const action = modelAction(answer.help_url, body.text, sent.picture);
-    notify(`Sent (${answer.sample.kind}). It waits for a validator.`, {
+    notify(t("Sent ({kind}). It waits for a validator.", answer.sample), {
       tone: "good",
       action,
       seconds: action ? 12 : 4,
     });
-    announce("Sent.");
+    announce(t("Sent."));
     busy(false);
     if (answer.lease) await open({ ...task, lease: answer.lease, draft: null, sentences: task.sentences + 1 });
     else await next();
@@ -216,7 +219,7 @@ function useSuggestion(item) {
   setNoTarget(true);
   changed();
   text.focus();
-  announce("Suggestion taken");
+  announce(t("Suggestion taken"));
 }
 
 function meaningChanged() {
@@ -238,26 +241,26 @@ text.addEventListener("keydown", (event) => {
 });
 find("#skip").addEventListener("click", skip);
 
-const group = "Sentence";
-onKey({ keys: ["Ctrl+Enter"], says: "Submit", group, typing: true, run: () => submit(find("#keep").checked) });
+const group = t("Sentence");
+onKey({ keys: ["Ctrl+Enter"], says: t("Submit"), group, typing: true, run: () => submit(find("#keep").checked) });
 onKey({
   keys: ["Ctrl+Shift+Enter"],
-  says: "Submit and stay on this picture",
+  says: t("Submit and stay on this picture"),
   group,
   typing: true,
   run: () => submit(true),
 });
-onKey({ keys: ["t", "/"], says: "To the sentence", group, run: () => text.focus() });
+onKey({ keys: ["t", "/"], says: t("To the sentence"), group, run: () => text.focus() });
 onKey({
   keys: ["Escape"],
-  says: "From the sentence to the picture",
+  says: t("From the sentence to the picture"),
   group,
   typing: true,
   run: () => board.stage.frame.focus(),
 });
 onKey({
   keys: ["o"],
-  says: "No target, or these objects",
+  says: t("No target, or these objects"),
   group,
   run: () => {
     setNoTarget(!noTarget());
@@ -266,12 +269,12 @@ onKey({
 });
 onKey({
   keys: ["s"],
-  says: "Other suggestions, where there is no target",
+  says: t("Other suggestions, where there is no target"),
   group,
   run: () => noTarget() && references.load(),
 });
-onKey({ keys: ["e"], says: "Sentences of this picture", group, run: () => references.toggleSentences() });
-onKey({ keys: ["k"], says: "Skip the picture", group, run: skip });
+onKey({ keys: ["e"], says: t("Sentences of this picture"), group, run: () => references.toggleSentences() });
+onKey({ keys: ["k"], says: t("Skip the picture"), group, run: skip });
 
 await settled;
 await next();
