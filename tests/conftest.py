@@ -13,6 +13,8 @@ install_import_hook("refseg", "beartype.beartype")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+pytest.register_assert_rewrite("tests.support.contract")
+
 # Tensors are tiny here: a second thread would only wait for the first. REFSEG_TEST_THREADS=2 shows what depends on it.
 torch.set_num_threads(int(os.environ.get("REFSEG_TEST_THREADS", "1")))
 
