@@ -20,9 +20,10 @@ serve: $(VENV)/.installed-serve
 	@$(BIN)/python -m refseg serve $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
 
 test: lint
-	$(TESTS) --ignore tests/apps --ignore tests/inference
+	$(TESTS) --ignore tests/apps --ignore tests/inference --ignore tests/reliability
 	$(TESTS) tests/inference
 	$(TESTS) tests/apps
+	$(TESTS) -m 'not gpu' tests/reliability
 	@for folder in $(BROWSER_FOLDERS); do \
 	  $(BROWSER_TESTS) $$folder || $(BROWSER_TESTS) $$folder --last-failed || exit 1; \
 	done

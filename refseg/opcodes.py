@@ -1,8 +1,10 @@
 """What the opcodes of a pickle ask for, seen before any of them is run.
 
 Python's unpickler makes room for memo number n as soon as a pickle names it: seven bytes ask for a gigabyte. Real
-pickles count their memo from 0, so a number that is larger than the file has bytes is refused. The opcodes are read by
-one regular expression; lengths of over 255 bytes are followed one by one.
+pickles count their memo from 0, so a number that is larger than the file has bytes is refused. A dict hashes its keys,
+and a tuple hashes all that it holds anew each time, a long integer all its digits: what makes such values is told, so
+that those pickles are read with more care. The opcodes are read by one regular expression; lengths of over 255 bytes
+are followed one by one.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ _LINES = {"GLOBAL": 2, "INST": 2}
 _FREQUENT = {"PUT", "BINPUT", "LONG_BINPUT", "BINUNICODE", "SHORT_BINUNICODE", "BINGET", "BININT", "BININT1", "BININT2",
              "INT", "STRING", "UNICODE", "FLOAT", "BINFLOAT"}  # fmt: skip
 """What data sets are full of: tried first."""
+_COSTLY = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "LONG4"}
+"""Opcodes of values that are slow to hash, or crash the process: hashing goes down a million nested tuples too."""
+_INTEGERS = {"INT": b"[^\n]{0,19}\n", "LONG": b"[^\n]{0,19}\n",
+             "LONG1": b"(?:" + b"|".join(bytes([n]) + b".{%d}" % n for n in range(9)) + b")"}  # fmt: skip
+"""Those of 64 bits at most: longer ones can be chosen so that all have the same hash."""
+_CAREFUL = {ord(opcode.code) for opcode in pickletools.opcodes if opcode.name in _COSTLY | _INTEGERS.keys()}
 _LONG = {
     ord(opcode.code): _LENGTHS[opcode.arg.n]
     for opcode in pickletools.opcodes
@@ -33,12 +41,15 @@ class OpcodeError(Exception):
     """A pickle that asks for too much, or is none."""
 
 
-def check_opcodes(content: bytes) -> None:
-    """Raises `OpcodeError` for a pickle with a memo number of more than its number of bytes, and `EOFError` or
+def check_opcodes(content: bytes) -> bool:
+    """Whether a pickle makes only values that are hashed at once: no tuple but (), no frozenset, no long integer.
+
+    Raises `OpcodeError` for a pickle with a memo number of more than its number of bytes, and `EOFError` or
     `ValueError` for one that is cut short or holds what is no opcode. Reads up to the first STOP, as the unpickler.
     """
     # Powers of 2, so that few expressions are ever made.
-    pattern = _pattern(1 << max(16, len(content).bit_length()))
+    size = 1 << max(16, len(content).bit_length())
+    pattern, plain = _pattern(size, False), True
     place, end = 0, len(content)
     while place < end:
         found = pattern.match(content, place)
@@ -47,7 +58,10 @@ def check_opcodes(content: bytes) -> None:
             continue
         code = content[place]
         if code == ord("."):
-            return
+            return plain
+        if plain and code in _CAREFUL:
+            pattern, plain = _pattern(size, True), False
+            continue
         if code in _LONG:
             size = _LONG[code]
             length = int.from_bytes(content[place + 1 : place + 1 + size], "little")
@@ -62,12 +76,17 @@ def check_opcodes(content: bytes) -> None:
 
 
 @lru_cache(maxsize=16)
-def _pattern(size: int) -> re.Pattern[bytes]:
-    """Up to `_MOST` opcodes in a row, of a pickle of `size` bytes: all but STOP and those followed by a long length."""
+def _pattern(size: int, costly: bool) -> re.Pattern[bytes]:
+    """Up to `_MOST` opcodes in a row, of a pickle of `size` bytes: all but STOP and those followed by a long length;
+    those of values that are slow to hash where they are wanted."""
     alone, choices = b"", []
     for opcode in sorted(pickletools.opcodes, key=lambda opcode: opcode.name not in _FREQUENT):
         code, count = re.escape(opcode.code.encode("latin1")), 0 if opcode.arg is None else opcode.arg.n
-        if opcode.name == "PUT":
+        if opcode.name in _COSTLY and not costly:
+            continue
+        if opcode.name in _INTEGERS and not costly:
+            choices.append(code + _INTEGERS[opcode.name])
+        elif opcode.name == "PUT":
             choices.append(code + b"0*[0-9]{1,%d}\r?\n" % len(str(size)))
         elif opcode.name == "LONG_BINPUT":
             choices.append(code + _at_most(size))

@@ -13,6 +13,7 @@ import math
 import os
 import pickle
 import re
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from refseg.errors import DataError, RefsegError
 from refseg.opcodes import OpcodeError, check_opcodes
+from refseg.unpickle_keys import CarefulUnpickler, Keys
 
 __all__ = ["load_pickle", "loads_pickle"]
 
@@ -29,6 +31,8 @@ MAX_BYTES = 256_000_000
 
 _SHARED = 2
 """How many parts a byte of the file what it holds may have where it is written out (`_check_expansion`)."""
+_HASHED = 8
+"""How many parts of keys a byte of the file may have hashed (`refseg.unpickle_keys`)."""
 _SMALL = 1 << 20
 """Values and bytes that are no danger, however small the file."""
 
@@ -63,8 +67,7 @@ def loads_pickle(
     collecting = gc.isenabled()
     gc.disable()  # which would look through millions of new objects again and again, and find nothing
     try:
-        check_opcodes(content)
-        found = _Unpickler(content, arrays).load()
+        found = (_Unpickler if check_opcodes(content) else _Careful)(content, arrays).load()
         _check_expansion(found, _SMALL + _SHARED * len(content))
         return found
     except (_Refused, OpcodeError) as problem:
@@ -85,9 +88,14 @@ class _Refused(Exception):
     """The pickle asks for something that is not allowed."""
 
 
-class _Unpickler(pickle.Unpickler):
+class _Names:
+    """What both unpicklers take a pickle's names for."""
+
     def __init__(self, content: bytes, arrays: bool) -> None:
-        super().__init__(io.BytesIO(content), encoding="latin1")
+        # Buffered: the unpickler in C asks for a few bytes at a time where it cannot peek, by a call of Python each.
+        stream = io.BufferedReader(io.BytesIO(content), 1 << 20)  # type: ignore[arg-type]
+        super().__init__(stream, encoding="latin1")  # type: ignore[call-arg]
+        self.keys = Keys(_SMALL + _HASHED * len(content))
         budget = _Budget(_SMALL + len(content))
         self._allowed: dict[tuple[str, str], Any] = {
             ("_codecs", "encode"): _Encode(budget),
@@ -100,7 +108,7 @@ class _Unpickler(pickle.Unpickler):
                 ("numpy", "ndarray"): _ArrayKind(),
                 ("numpy.core.multiarray", "_reconstruct"): _EmptyArray(budget),
                 ("numpy.core.numeric", "_frombuffer"): _FilledArray(budget),
-                ("collections", "OrderedDict"): _Dictionary(budget),
+                ("collections", "OrderedDict"): _Dictionary(budget, self.keys),
             }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -111,6 +119,14 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, key: Any) -> Any:
         raise _Refused("it refers to objects outside the file")
+
+
+class _Unpickler(_Names, pickle.Unpickler):
+    """In C, for pickles without values that are slow to hash."""
+
+
+class _Careful(_Names, CarefulUnpickler):
+    """For those with some."""
 
 
 class _Budget:
@@ -269,12 +285,19 @@ class _FilledArray(_Function):
 class _Dictionary(_Function):
     """Stands for collections.OrderedDict: an empty dict, or one of pairs, as Python 2 writes it."""
 
-    __slots__ = ()
+    __slots__ = ("keys",)
+
+    def __init__(self, budget: _Budget, keys: Keys) -> None:
+        super().__init__(budget)
+        self.keys = keys
 
     def __call__(self, pairs: Any = ()) -> dict[Any, Any]:
-        if not isinstance(pairs, (list, tuple)):
+        if not isinstance(pairs, (list, tuple)) or not all(
+            isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs
+        ):
             raise _Refused("a dict of something else than pairs")
         self.budget.spend(len(pairs))
+        self.keys.check(pair[0] for pair in pairs)
         return dict(pairs)
 
 
@@ -288,17 +311,16 @@ def _check_expansion(value: Any, limit: int) -> None:
     """Raises `_Refused` where a value that is written out, shared parts again wherever they stand, has more than
     `limit` parts: lists of ten times the same list of ten times the same ... are small in memory only, and endless for
     whoever prints or compares them."""
+    # By C alone, a thousand containers at a time: a data set has millions of parts.
     stack, count = [value] if type(value) in _CONTAINERS else [], 0
     while stack:
-        item = stack.pop()
-        count += len(item)
+        some = stack[-1000:]
+        del stack[-1000:]
+        count += sum(map(len, some))
         if count > limit:
             raise _Refused("it holds the same parts over and over")
-        if type(item) is dict:
-            stack += [part for part in item.values() if type(part) in _CONTAINERS]
-            stack += [part for part in item if type(part) is tuple]
-        else:
-            stack += [part for part in item if type(part) in _CONTAINERS]
+        parts = gc.get_referents(*some)
+        stack += compress(parts, map(_CONTAINERS.__contains__, map(type, parts)))
 
 
 _CONTAINERS = frozenset((dict, list, tuple, set, frozenset))

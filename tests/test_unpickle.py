@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refseg.errors import DataError
+from refseg.opcodes import check_opcodes
 from refseg.unpickle import load_pickle, loads_pickle
 
 VALUE = [
@@ -135,7 +136,7 @@ def peak_of(content: bytes, arrays: bool, megabytes: int) -> None:
         "loads_pickle(b'\\x80\\x04K\\x01.')\n"  # what is made once
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         f"resource.setrlimit(resource.RLIMIT_AS, (used + {megabytes} * 1024 * 1024,) * 2)\n"
-        "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
         "try:\n"
         f"    loads_pickle(sys.stdin.buffer.read(), arrays={arrays})\n"
         "except DataError as error:\n"
@@ -191,6 +192,78 @@ BILLION = b"J\x00\xca\x9a\x3b\x85"  # (1000000000,)
 )  # fmt: skip
 def test_a_few_bytes_cannot_ask_for_much_memory(content: bytes, arrays: bool) -> None:
     peak_of(content, arrays, 200)
+
+
+def doubled(levels: int) -> bytes:
+    """A tuple of twice the same tuple of twice the same ...: 2 ** `levels` parts, each of which hashing reads."""
+    content = b"K\x01\x85q\x00"
+    for level in range(1, levels + 1):
+        content += b"0h" + bytes([level - 1]) + b"h" + bytes([level - 1]) + b"\x86q" + bytes([level])
+    return content
+
+
+def set_doubled(levels: int) -> bytes:
+    """The same of frozensets {A, (A,)}: their hash is kept, but two of them are compared part by part."""
+    content = b"(K\x01\x91\x94"
+    for level in range(1, levels + 1):
+        content += b"0(h" + bytes([level - 1]) + b"h" + bytes([level - 1]) + b"\x85\x91\x94"
+    return content
+
+
+LONG = (1 << 61) - 1
+"""What integers are taken modulo of as hashes."""
+ALIKE = range(150_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "arrays"),
+    [
+        (b"\x80\x02}" + doubled(60) + b"Ns.", False),
+        (b"\x80\x02}(" + doubled(60) + b"Nu.", False),
+        (b"\x80\x02(" + doubled(60) + b"Nd.", False),
+        (b"\x80\x04\x8f(" + doubled(60) + b"\x90.", False),
+        (b"\x80\x04(" + doubled(60) + b"\x91.", False),
+        (b"\x80\x04" + set_doubled(60) + b".", False),
+        (b"\x80\x02ccollections\nOrderedDict\n](" + doubled(60) + b"N\x86e\x85R.", True),
+        (b"(ccollections\nOrderedDict\n](" + doubled(60) + b"N\x86eo.", True),
+        (b"\x80\x02})" + b"\x85" * 1_000_000 + b"Ns.", False),
+        (b"\x80\x02](K\x01" + b"K\x01" * 100_000 + b"tq\x00}(" + b"h\x00N" * 100_000 + b"u.", False),
+        (b"(" + b"".join(b"\x8a\x0b" + (n * LONG).to_bytes(11, "little") + b"N" for n in ALIKE) + b"d.", False),
+        (b"(" + b"".join(b"L%dL\nN" % (number * LONG) for number in ALIKE) + b"d.", False),
+        (b"\x80\x02\x8b\x00\x00\x10\x00" + b"\x01" * 0x100000 + b"q\x00}(" + b"h\x00N" * 300_000 + b"u.", False),
+    ],
+    ids=["item", "items", "dict", "set", "frozenset", "frozensets", "ordered", "ordered-object", "deep", "wide",
+         "neighbours", "neighbours-text", "long"],
+)  # fmt: skip
+def test_a_few_bytes_cannot_ask_for_much_time(content: bytes, arrays: bool) -> None:
+    """The process is ended after some seconds of computing; nested a million deep, the tuples overflowed its stack."""
+    peak_of(content, arrays, 400)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_tuples_and_sets_are_keys_as_they_were(protocol: int) -> None:
+    shared = (1, ("a", 2.5))
+    value: dict[object, object] = {shared: [shared, shared], (): 1, (shared, shared): {(6,): True}}
+    if protocol >= 4:  # before, sets are made by calling what they are named
+        value |= {frozenset([3, (4, 5)]): {shared, "b"}, "set": {frozenset([(shared, shared)])}}
+    value |= {(number, 7): [{(number,): {"x": shared}}] for number in range(3000)}
+    assert loads_pickle(pickle.dumps(value, protocol=protocol)) == value
+    ordered = OrderedDict(value)
+    assert loads_pickle(pickle.dumps(ordered, protocol=protocol), arrays=True) == value
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("value", [VALUE, [2**63 - 1, -(2**63), 2**64], [(1, 2)], [{"a": [1, "b"], "c": 2.5}]])
+def test_plain_is_what_is_hashed_at_once(value: list[object], protocol: int) -> None:
+    """Independently of the reader: what the library's own disassembler finds."""
+    content = pickle.dumps(value, protocol=protocol)
+    costly = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "LONG4"}
+    found = {opcode.name for opcode, _, _ in pickletools.genops(content)}
+    numbers = [argument for _, argument, _ in pickletools.genops(content) if type(argument) is int]
+    if found & costly or max(map(abs, numbers), default=0) > 2**64:
+        assert not check_opcodes(content)
+    elif max(map(abs, numbers), default=0) < 10**15:
+        assert check_opcodes(content)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -33,9 +33,11 @@ app.add_typer(user)
 
 
 @contextmanager
-def _opened(data: Path, database: str, **fields: Any) -> Iterator[Game]:
-    """The game of --data and --database, its database up to date."""
+def _opened(data: Path, database: str, make: bool = False, **fields: Any) -> Iterator[Game]:
+    """The game of --data and --database, its database up to date; with `make`, a new one where there is none."""
     settings = make_settings(data, database, **fields)
+    if not make and not database and not (data / "game.db").is_file():
+        raise RefsegError(f"{data}: there is no game; refseg annotate import SRC --data {data} makes one")
     from refseg.apps.annotate.game import Game
 
     game = Game.open(settings)
@@ -60,7 +62,7 @@ def import_(
     propose: Annotated[bool, flag("--propose", "let the model propose masks of pictures without, now")] = False,
 ) -> None:
     """Bring in pictures, objects and expressions, and say what was left out and why."""
-    with _opened(data, database) as game, _refusals("import"):
+    with _opened(data, database, make=True) as game, _refusals("import"):
         from refseg.apps.annotate.services.importing import import_source
 
         brought = import_source(
@@ -219,7 +221,7 @@ def restore(
     replace: Annotated[bool, flag("--replace", "put it in place of a game that is there")] = False,
 ) -> None:
     """Put a backup, also of an older version, into a database, SQLite or PostgreSQL, in one transaction."""
-    with _opened(data, database) as game:
+    with _opened(data, database, make=True) as game:
         from refseg.apps.annotate.database.backup import restore
         from refseg.apps.annotate.services.missing import missing_pictures
 
@@ -276,7 +278,7 @@ ROLES = "roles with commas between: annotator, validator, editor, administrator"
 @contextmanager
 def _accounts(data: Path, database: str, verb: str) -> Iterator[Game]:
     """The game, with the errors of changes of accounts as errors of the command line."""
-    with _opened(data, database) as game, _refusals(verb):
+    with _opened(data, database, make=verb == "add") as game, _refusals(verb):
         yield game
 
 

@@ -35,7 +35,7 @@ Database = Annotated[
     str, opt("URL", "sqlite:///FILE or postgresql://USER@HOST/NAME (default: DIR/game.db)", group=GAME)
 ]
 Host = Annotated[str, opt("IP", "address to listen at (127.0.0.1: this machine only)", group=SERVER)]
-Port = Annotated[int, opt("N", "port to listen at", group=SERVER)]
+Port = Annotated[int, opt("N", "port to listen at", check=options.port, group=SERVER)]
 Workers = Annotated[int, opt("N", "processes that answer", check=options.at_least(1), group=SERVER)]
 RootPath = Annotated[str, opt("PATH", "path under which a proxy shows the game: /game", group=SERVER)]
 ForwardedAllowIps = Annotated[
@@ -85,6 +85,8 @@ def make_settings(data: Path, database: str, **fields: Any) -> Settings:
         raise RefsegError(f"the annotation game needs {error.name}: pip install 'refseg[annotate]'") from error
     from refseg.apps.annotate.settings import Settings
 
+    if data.exists() and not data.is_dir():
+        raise RefsegError(f"{data} is a file; --data wants the folder of a game")
     return Settings(data, database, **fields)
 
 

@@ -239,6 +239,8 @@ def leak(
     from refseg.data import open_dataset
     from refseg.data.leak import leak
 
+    if genome is not None and not genome.is_file():
+        raise DataError(f"{genome}: no such file; --genome is Visual Genome's image_data.json")
     report = leak(
         open_dataset(train, train_dataset, train_split, train_split_by, need_pictures=False),
         open_dataset(evaluation, evaluation_dataset, evaluation_split, evaluation_split_by, need_pictures=False),
@@ -335,6 +337,12 @@ def convert(
     """Convert to and from JSONL, gRefCOCO, COCO, YOLO, Label Studio and CVAT; every faulty record is printed."""
     from refseg.data.convert import WRITERS, read_any
 
+    if to != "jsonl" or target.suffix != ".jsonl":
+        options.check_folder(target)
+    if target.resolve() == source.resolve():
+        raise DataError(f"{source} is both SRC and DST; choose another DST")
+    if images is not None:
+        options.check_images(images)
     samples = read_any(source, from_, images=images, dataset=dataset, split=split)
     for problem in samples.problems:
         print(problem, file=sys.stderr)

@@ -62,6 +62,8 @@ def tables(
         write_text(output, page(results))
         print(f"written to {output}")
         return 0
+    if assignments and not run:
+        raise RefsegError("KEY=VALUE belongs to --run")
     entry = find_entry(title)
     made = experiments(entry, str(data))
     failed = _make(made, assignments or []) if run else []

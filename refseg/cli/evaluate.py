@@ -63,6 +63,8 @@ def evaluate(
     proposals: options.Proposals = None,
     device: options.Device = "auto",
     precision: options.Precision = "float32",
+    device_map: options.DeviceMap = None,
+    compile: options.Compile = False,
     protocol: Annotated[
         str,
         opt(
@@ -133,8 +135,11 @@ def evaluate(
     for option, path in (("--json", json), ("--rows", rows), ("--predictions", predictions), ("--targets", targets)):
         options.check_file(path, option)
     options.check_ray(ray, actors, gpus)
-    if ray is not None and (proposals or erase_words or oracle or submission):
-        raise RefsegError("--ray: not together with --proposals, --erase-words, --oracle or --submission")
+    if ray is not None and (proposals or erase_words or oracle or submission or device_map or compile):
+        raise RefsegError(
+            "--ray: not together with --proposals (but --model instances@NAME), --erase-words, --oracle, --submission, "
+            "--device-map or --compile"
+        )
     from refseg.cli.score import print_score
     from refseg.data import open_dataset
     from refseg.evaluation import erase as erasing
@@ -158,7 +163,9 @@ def evaluate(
         samples = first_clips(samples, limit or 0)
     elif limit is not None:
         samples = samples[:limit]
-    segmenter = load(model, device=device, precision=precision, proposals=proposals)
+    segmenter = load(
+        model, device=device, precision=precision, proposals=proposals, device_map=device_map, compile=compile
+    )
     protocols = [_with_thresholds(entry, threshold, no_target_threshold, segmenter.info) for entry in chosen]
     if minimum_pixels is not None:
         protocols = [_with_pixel_rule(entry, minimum_pixels) for entry in protocols]
@@ -202,8 +209,9 @@ def evaluate(
         if ray is not None:
             from refseg.apps.batch.evaluation import Job, evaluate_elsewhere, lines_of
             from refseg.apps.batch.execute import Cluster
+            from refseg.inference.locate import full_name
 
-            name = str(Path(model).absolute()) if Path(model).is_dir() else model
+            name = full_name(model)
             lines = lines_of(Writers(*writers))
             job = Job(
                 data.absolute(), dataset, split, split_by, limit, part, name, device, precision, tuple(protocols),

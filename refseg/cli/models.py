@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from refseg.encoders.text.tokenizer import Tokenizer
 
 TOKENIZER = "google-bert/bert-base-uncased"
+_CRIS = {"tokenizer": "openai/clip-vit-base-patch32", "input_size": 416, "max_words": 17}
+"""Of whose published models text and sizes are not those of the other systems."""
 
 app = App()
 
@@ -180,10 +182,13 @@ def import_weights(
     system: Annotated[str, arg("SYSTEM", "whose checkpoint it is, such as rela")],
     checkpoint: Annotated[Path, arg("FILE", "the authors' .pth, .pkl, .pt, .bin, .safetensors, .npz or .h5")],
     output: Annotated[Path, options.output("model folder to write")],
-    tokenizer: Annotated[str, opt("NAME", "folder with tokenizer.json or vocab.txt, or hub id")] = TOKENIZER,
+    tokenizer: Annotated[
+        str | None,
+        opt("NAME", f"folder with tokenizer.json or vocab.txt, or hub id (default: {TOKENIZER}; cris: CLIP's)"),
+    ] = None,
     glove: Annotated[Path | None, opt("FILE", "vlt: vectors of the words in --tokenizer's vocabulary.txt")] = None,
-    input_size: Annotated[int, opt("PX", "side of the input")] = 480,
-    max_words: Annotated[int, opt("N", "word pieces of an expression")] = 20,
+    input_size: Annotated[int | None, opt("PX", "side of the input (default: 480; cris: 416)")] = None,
+    max_words: Annotated[int | None, opt("N", "word pieces of an expression (default: 20; cris: 17)")] = None,
     layers: Annotated[int | None, opt("N", "restr: of the fusion, where its blocks are shared")] = None,
     half: Annotated[bool, flag("--half", "store the weights in 16 bits")] = False,
 ) -> None:
@@ -196,15 +201,19 @@ def import_weights(
     from refseg.official import load
 
     options.check_model_folder(output)
+    usual: dict[str, Any] = _CRIS if system == "cris" else {}
+    tokenizer = tokenizer or usual.get("tokenizer", TOKENIZER)
+    input_size, max_words = input_size or usual.get("input_size", 480), max_words or usual.get("max_words", 20)
     settings: dict[str, Any] = {"max_words": max_words}
-    more: dict[str, float] = {}
+    # What the authors' own evaluation asks of a pixel's probability.
+    more: dict[str, float] = {"threshold": 0.35} if system in ("cris", "vlt") else {}
     if layers is not None:
         settings["layers"] = layers
     if system == "vlt":
         from refseg.encoders.vision.darknet_weights import read_arrays
 
         words, settings["vectors"] = _vectors(tokenizer, glove, max_words)
-        state, more = read_arrays(checkpoint), {"threshold": 0.35}
+        state = read_arrays(checkpoint)
     else:
         from refseg.state_dicts import read_state
 

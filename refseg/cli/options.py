@@ -15,6 +15,9 @@ PACKAGED = Path(__file__).parents[1] / "weights"
 CORES = os.cpu_count() or 1
 """The default of --workers where pictures are made."""
 
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""As in `refseg.inference.placement`, which imports torch."""
+
 MODEL, DATA, WRITING, COUNTING, RAY = "model", "data set", "what is written", "how it is counted", "Ray"
 """Groups of the help page."""
 
@@ -82,6 +85,12 @@ def not_negative(value: Any) -> None:
         raise BadValue(f"is a number of them, not {value}")
 
 
+def port(value: Any) -> None:
+    """A check for ports of TCP; 0 is any that is free."""
+    if not 0 <= value < 1 << 16:
+        raise BadValue(f"is a port from 0 to 65535, not {value}")
+
+
 def _callback(check: Check | None) -> Callable[[Any], Any] | None:
     if check is None:
         return None
@@ -138,7 +147,14 @@ def seed(text: str) -> Any:
 
 
 Model = Annotated[
-    str, opt("NAME", "packaged weights, model folder or hub id", "--model", group=MODEL, names=model_names)
+    str,
+    opt(
+        "NAME",
+        "packaged weights, model folder or hub id; instances@NAME chooses among the instances of another",
+        "--model",
+        group=MODEL,
+        names=model_names,
+    ),
 ]
 Proposals = Annotated[
     str | None,
@@ -154,6 +170,17 @@ Device = Annotated[str, opt("NAME", "auto, cpu, cuda, cuda:1 or mps", "--device"
 Precision = Annotated[
     Literal["float32", "bfloat16"], opt("float32|bfloat16", "of the model's arithmetic", "--precision", group=MODEL)
 ]
+DeviceMap = Annotated[
+    str | None,
+    opt(
+        "NAME",
+        f"spread a network of transformers over devices, in place of --device: {', '.join(DEVICE_MAPS)}",
+        "--device-map",
+        group=MODEL,
+        names=lambda: DEVICE_MAPS,
+    ),
+]
+Compile = Annotated[bool, flag("--compile", "have torch.compile translate a network of transformers", MODEL)]
 Threads = Annotated[int | None, opt("N", "threads of torch on the CPU", "--threads", check=at_least(1))]
 BatchSize = Annotated[int, opt("N", "expressions at once", "--batch-size", check=at_least(1))]
 Workers = Annotated[int, opt("N", "processes that prepare pictures (0: this one)", "--workers", check=at_least(0))]

@@ -40,6 +40,7 @@ def index(
     output: Annotated[Path, options.output("the index")] = Path("refseg.index"),
     prune: Annotated[bool, flag("--prune", "drop pictures below DIR that are gone")] = False,
     remove: Annotated[list[str] | None, opt("PATH...", "drop these pictures or folders from the index")] = None,
+    check: Annotated[bool, flag("--check", "read the whole index, and compare it with its checksums")] = False,
     rebuild: Annotated[bool, flag("--rebuild", "throw the index away and begin anew")] = False,
     views: Annotated[int, opt("N", "looks at a picture for ranking, 1 to 4", check=_views)] = 4,
     model: Annotated[
@@ -67,10 +68,15 @@ def index(
     from refseg.progress import progress
 
     options.check_ray(ray, actors, gpus)
+    if check and (places or remove or rebuild):
+        raise RefsegError("--check looks at an index as it is; write: refseg index -o photos.index --check")
     if not places and not remove:
         if rebuild or not (output / "index.json").is_file():
             raise RefsegError("no picture is given; write: refseg index photos/ -o photos.index")
-        _describe(Index.open(output, model=model, device=device), json)
+        opened = Index.open(output, model=model, device=device)
+        if check:
+            print(f"{output}: {opened.check():,} rows are as they were written", file=sys.stderr)
+        _describe(opened, json)
         return
     if rebuild:
         _throw_away(output)
@@ -85,9 +91,7 @@ def index(
     if ray is not None or workers > 1:
         elsewhere = Elsewhere(workers, None if ray is None else Cluster(ray, actors, cpus, gpus), device)
     with progress("indexing") as update:
-        report = made.add(
-            places or [], prune=prune, elsewhere=elsewhere, advance=lambda done, path: update(done, None)
-        )
+        report = made.add(places or [], prune=prune, elsewhere=elsewhere, advance=lambda done, path: update(done, None))
     document = {
         "index": str(output),
         "pictures": len(made),

@@ -90,6 +90,8 @@ def segment(
     no_target_threshold: options.NoTargetThreshold = None,
     device: options.Device = "auto",
     precision: options.Precision = "float32",
+    device_map: options.DeviceMap = None,
+    compile: options.Compile = False,
 ) -> int:
     """Segment what expressions refer to in pictures: one object, several, or none.
 
@@ -137,7 +139,7 @@ def segment(
             caption=given_texts[0],
             phrases=asked,
         )
-        run.go(paths, (model, device, precision, None, proposals), thresholds, resume)
+        run.go(paths, (model, device, precision, None, proposals, device_map, compile), thresholds, resume)
         rows = folder.finish(((identity(path), text) for path in paths for text in expressions), order)
     if jsonl is None:
         _print(rows, folder)
@@ -232,7 +234,7 @@ class _Run:
     def go(
         self,
         paths: Sequence[Path],
-        model: tuple[str, str, Any, None, str | None],
+        model: tuple[str, str, Any, None, str | None, str | None, bool],
         thresholds: Mapping[str, float | None],
         resume: bool,
     ) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 from refseg.cli import options
 from refseg.cli.app import App
 from refseg.cli.options import at_least, flag, opt
+from refseg.cli.options import port as port_check
 from refseg.errors import RefsegError
 from refseg.inference import DEFAULT_MODEL
 
@@ -34,7 +35,7 @@ def serve(
         str, opt("INDEX", "search in what refseg index made, on the page and at /v1/search", group=SERVER)
     ] = "",
     host: Annotated[str, opt("IP", "address to listen at (127.0.0.1: this machine only)", group=SERVER)] = "127.0.0.1",
-    port: Annotated[int, opt("N", "port to listen at", group=SERVER)] = 8000,
+    port: Annotated[int, opt("N", "port to listen at", check=port_check, group=SERVER)] = 8000,
     workers: Workers = 1,
     no_page: Annotated[bool, flag("--no-page", "the API alone", SERVER)] = False,
     api_key_file: Annotated[

@@ -36,6 +36,8 @@ def benchmark(
     precision: Annotated[str, opt("LIST", "with commas: float32, bfloat16", group=options.MODEL)] = "float32",
     pictures: Annotated[str, opt("LIST", "with commas: pictures in one call")] = "1",
     sentences: Annotated[str, opt("LIST", "with commas: expressions a picture")] = "1,4,16",
+    device_map: options.DeviceMap = None,
+    compile: options.Compile = False,
     rounds: Annotated[int, opt("N", "how often each case is timed")] = 5,
     threads: options.Threads = None,
     reference: Annotated[bool, flag("--reference", "also time ReLA as its published code computes it")] = False,
@@ -57,6 +59,8 @@ def benchmark(
         sentences=_numbers("--sentences", sentences),
         rounds=rounds,
         reference=reference,
+        device_map=device_map,
+        compile=compile,
     )
     with Console(stderr=True).status("preparing") as status:
         report = run_benchmark(settings, status.update)

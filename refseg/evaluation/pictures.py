@@ -13,6 +13,7 @@ from torch import Tensor
 from refseg.data.sample import Sample
 from refseg.data.transforms import place_image, place_objects
 from refseg.errors import RefsegError
+from refseg.evaluation.workers import watched
 from refseg.geometry import Geometry, InputConfig
 from refseg.processors import at_most
 from refseg.types import Batch, Output, Targets, Tokens
@@ -80,11 +81,13 @@ def read_pictures(
     unreadable: list[tuple[str, str]],
 ) -> Iterator[Picture]:
     """The pictures in order, read by `workers` processes, at most one a processor (0: this one); `unreadable` gets the
-    sample and the reason for each sample about a picture that cannot be read."""
+    sample and the reason for each sample about a picture that cannot be read.
+
+    Raises `WorkerError` when one of the processes was killed."""
     source = _Pictures(dataset, pictures, config)
     items: Any = (source[index] for index in range(len(source)))
     if workers:
-        items = torch.utils.data.DataLoader(source, batch_size=None, num_workers=at_most(workers))
+        items = watched(torch.utils.data.DataLoader(source, batch_size=None, num_workers=at_most(workers)))
     for item in items:
         if isinstance(item, Picture):
             yield item

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from refseg import __version__
 from refseg.encoders.text.tokenizer import Tokenizer, load_tokenizer
-from refseg.errors import CheckpointError, ConfigError
+from refseg.errors import CheckpointError, ConfigError, RefsegError
 from refseg.files import digest, replacing_folder
 from refseg.inference.foundation import foundation_sources, load_foundation
-from refseg.inference.locate import CONFIG, MODEL_TYPE, WEIGHTS, locate_model
+from refseg.inference.locate import CONFIG, MODEL_TYPE, WEIGHTS, is_detections, locate_model, split_proposals
+from refseg.inference.placement import DeviceMap
 from refseg.state_dicts import listed, load_weights, not_finite, read_tensors, write_tensors
 
 FORMAT = 1
@@ -91,9 +92,11 @@ def write_config(folder: Path, config: Any, info: Mapping[str, Any] | None = Non
 
 
 def load_model(
-    name: str | os.PathLike[str], device: torch.device | str = "cpu"
+    name: str | os.PathLike[str], device: torch.device | str = "cpu", device_map: DeviceMap | None = None
 ) -> tuple[nn.Module, Tokenizer, dict[str, Any]]:
     """The model (in eval mode, float32), its tokenizer and its info, from a folder, a packaged name or a hub id.
+
+    `device_map` (`refseg.inference.placement`) is for networks of transformers.
 
     Raises `CheckpointError` when there is no such model, the folder is damaged or of a newer format, or its tensors are
     not exactly the model's; the message lists them.
@@ -101,8 +104,10 @@ def load_model(
     from refseg.models import build
 
     if sources := foundation_sources(name):
-        network, words, info = load_foundation(*sources)
+        network, words, info = load_foundation(*sources, device_map=device_map)
         return network.to(device), words, info
+    if device_map is not None:
+        raise RefsegError(f"device_map: {name} is no network of transformers and computes on one device; leave it out")
     folder = locate_model(name)
     document = read_config(folder)
     check_files(folder, document)
@@ -113,6 +118,9 @@ def load_model(
 
 def check_model(name: str | os.PathLike[str]) -> None:
     """Raises `CheckpointError` where a model is not there, without reading its weights."""
+    name, proposals = split_proposals(name)
+    if proposals is not None and not is_detections(proposals):
+        check_model(proposals)
     if not foundation_sources(name):
         read_config(locate_model(name))
 

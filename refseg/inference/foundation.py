@@ -33,6 +33,7 @@ from refseg.inference.locate import (
     locate_model,
     split_sources,
 )
+from refseg.inference.placement import DEVICE_MAPS, DeviceMap
 from refseg.models.foundation.base import BYTES, FoundationModel
 from refseg.models.foundation.config import FoundationConfig
 from refseg.models.foundation.families import Family, family_of, supported
@@ -52,6 +53,7 @@ __all__ = [
 
 SYSTEM = "foundation"
 """`system` of a folder that names networks and holds none."""
+_SMALLER = "take a smaller model, more devices, or the CPU alone"
 SETTINGS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -83,8 +85,10 @@ def holds_networks(name: str | os.PathLike[str]) -> bool:
     return bool(sources) and (len(sources) > 1 or _read(locate_model(sources[0])).get("system") != SYSTEM)
 
 
-def load_foundation(*sources: str) -> tuple[FoundationModel, Any, dict[str, Any]]:
+def load_foundation(*sources: str, device_map: DeviceMap | None = None) -> tuple[FoundationModel, Any, dict[str, Any]]:
     """The model (in eval mode, float32), its tokenizer and its info, of one name or of a detector's and a segmenter's.
+
+    `device_map` (`refseg.inference.placement`) is for each of them; a table of parts is for one network alone.
 
     Raises `CheckpointError` for families that are not supported, missing and damaged files.
     """
@@ -102,10 +106,12 @@ def load_foundation(*sources: str) -> tuple[FoundationModel, Any, dict[str, Any]
     if config is None:
         named = tuple(full_name(source) for source in sources)
         config = replace(FoundationConfig(**family.settings), sources=named, family=kind)
+    if len(folders) > 1 and not isinstance(device_map, str | None):
+        raise RefsegError(f"device_map: a table of parts is for one network; of two, take {', '.join(DEVICE_MAPS)}")
     segmenter: nn.Module | None = None
     for folder, (masks, masks_kind) in zip(folders[1:], behind, strict=True):
-        segmenter = masks.load_adapter()(_network(folder, masks, masks_kind), _processor(folder, masks))
-    network = _network(folders[0], family, kind)
+        segmenter = masks.load_adapter()(_network(folder, masks, masks_kind, device_map), _processor(folder, masks))
+    network = _network(folders[0], family, kind, device_map)
     model = family.load_adapter()(config, network, _processor(folders[0], family), _tokenizer(folders[0]), segmenter)
     return model.eval(), BYTES, info
 
@@ -213,22 +219,31 @@ def _check_roles(sources: tuple[str, ...], family: Family, behind: list[tuple[Fa
         )
     for source, (other, _) in zip(sources[1:], behind, strict=True):
         if not other.segmenter:
-            raise RefsegError(f"{source}: {other.name} makes no masks of boxes; behind the + stands a SAM 2")
+            raise RefsegError(f"{source}: {other.name} makes no masks of boxes; behind the + stands a SAM")
         if "boxes" not in family.says:
             said = " and ".join(family.says[:1])
             raise RefsegError(f"{sources[0]}: {family.name} gives {said}, no boxes for {source}; use it alone")
 
 
-def _network(folder: Path, family: Family, kind: str) -> nn.Module:
+def _network(folder: Path, family: Family, kind: str, device_map: DeviceMap | None) -> nn.Module:
     """The network with its weights, all of which must be there."""
     cls = family.load_network(kind)
     _check_weights(folder)
+    # A table may be changed in there.
+    placed = (
+        {} if device_map is None else {"device_map": device_map if isinstance(device_map, str) else dict(device_map)}
+    )
     with _quiet(), _reading(folder):
         network, report = cls.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **placed
         )
     if missing := sorted(report["missing_keys"]):
         raise CheckpointError(f"{folder}: weights that the network needs are missing: {listed(missing)}")
+    if away := sorted(part for part, device in getattr(network, "hf_device_map", {}).items() if device == "disk"):
+        # accelerate fetches such parts around a call of the whole network; adapters call its parts, to encode once.
+        raise RefsegError(f"{folder}: device_map leaves {listed(away)} on the disk, which is not done here; {_SMALLER}")
+    if any(value.is_meta for value in network.parameters()):
+        raise RefsegError(f"{folder}: device_map leaves parts on the CPU behind a GPU, not done here; {_SMALLER}")
     return network
 
 

@@ -155,6 +155,8 @@ def _video(path: Path, start: float, max_pixels: int) -> Iterator[Frame]:
         if not container.streams.video:
             raise VideoError(f"{path}: no video in it, only sound or text")
         stream = container.streams.video[0]
+        if stream.codec_context is None:  # FFmpeg knows the container, and not what is in it: an SVG
+            raise VideoError(f"{path}: no decoder for its pictures")
         stream.thread_type = "AUTO"
         pixels = stream.codec_context.width * stream.codec_context.height
         if pixels > max_pixels:

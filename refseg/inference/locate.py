@@ -1,6 +1,8 @@
 """Where a model's files are: a folder, weights that came with the package, or a hub repository, downloaded once.
 
-A name may be of two networks of transformers: "detector+segmenter" (`refseg.inference.foundation`).
+A name may be of two networks of transformers: "detector+segmenter" (`refseg.inference.foundation`), and of a model that
+chooses among the instances of another one or of a file: "instances@facebook/sam3", "instances@dets.json"
+(`refseg.inference.proposals`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from refseg.errors import CheckpointError
 from refseg.files import recover_folder
 from refseg.models.foundation.families import family_of, supported
 
-__all__ = ["CONFIG", "MODEL_TYPE", "PACKAGED", "WEIGHTS", "full_name", "locate_config", "locate_model", "split_sources"]
+__all__ = [
+    "CONFIG", "MODEL_TYPE", "PACKAGED", "WEIGHTS", "full_name", "is_detections", "locate_config", "locate_model",
+    "short_name", "split_proposals", "split_sources",
+]  # fmt: skip
 
 MODEL_TYPE = "refseg"
 """What the library transformers tells models apart by (`refseg.hf`)."""
@@ -43,10 +48,40 @@ def split_sources(name: str | os.PathLike[str]) -> tuple[str, ...]:
     return parts
 
 
+def split_proposals(name: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], str | None]:
+    """The model and its proposals of "model@proposals", where the model is a folder or packaged weights; else the name
+    itself and None: in "owner/name@revision" of the hub nothing is proposed."""
+    text = os.fspath(name) if isinstance(name, (str, os.PathLike)) else ""
+    base, _, proposals = text.partition("@")
+    if not base or not proposals or Path(text).exists() or not (Path(base).is_dir() or _packaged(base)):
+        return name, None
+    return base, proposals
+
+
+def is_detections(proposals: str | os.PathLike[str]) -> bool:
+    """Whether the name of proposals is that of a file of detections."""
+    path = Path(proposals)
+    return path.suffix.lower() == ".json" or path.is_file()
+
+
 def full_name(name: str | os.PathLike[str]) -> str:
-    """The name by which other processes find the model: folders as absolute paths."""
-    parts = split_sources(name)
-    return "+".join(str(Path(part).absolute()) if Path(part).is_dir() else part for part in parts)
+    """The name by which other processes find the model: folders and files as absolute paths."""
+    base, proposals = split_proposals(name)
+    if proposals is not None:
+        return f"{full_name(base)}@{full_name(proposals)}"
+    return "+".join(str(Path(part).absolute()) if Path(part).exists() else part for part in split_sources(name))
+
+
+def short_name(name: str) -> str:
+    """The last part of each path and hub id in a name."""
+    base, proposals = split_proposals(name)
+    if proposals is not None:
+        return f"{short_name(str(base))}@{short_name(proposals)}"
+    return "+".join(Path(part).name or part for part in split_sources(name))
+
+
+def _packaged(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+", name) is not None and (PACKAGED / name).is_dir()
 
 
 def locate_model(name: str | os.PathLike[str]) -> Path:
@@ -74,7 +109,7 @@ def _look(name: str | os.PathLike[str]) -> tuple[Path | None, str, str | None]:
     if folder.is_file():
         raise CheckpointError(f"{folder} is a file; a model is a folder with {CONFIG} and {WEIGHTS}")
     text = os.fspath(name)
-    if re.fullmatch(r"[\w.-]+", text) and (PACKAGED / text).is_dir():
+    if _packaged(text):
         return PACKAGED / text, "", None
     hub_id, at, revision = text.partition("@")
     if _HUB_ID(hub_id) and not hub_id.startswith(".") and (not at or _REVISION(revision)):

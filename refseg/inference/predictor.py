@@ -38,15 +38,17 @@ from refseg.inference.checkpoint import load_model
 from refseg.inference.explain import Explanation, explain_output
 from refseg.inference.frames import DEFAULT_FPS
 from refseg.inference.hub import push_to_hub, save_pretrained
-from refseg.inference.locate import PACKAGED, locate_model, split_sources
+from refseg.inference.locate import PACKAGED, is_detections, locate_model, split_proposals, split_sources
 from refseg.inference.phrases import decode_phrases, phrase_answers
+from refseg.inference.placement import DeviceMap, check_device_map, compile_networks
 from refseg.inference.postprocess import check_probability, postprocess
-from refseg.inference.proposals import Proposals, is_detections, over_proposals
+from refseg.inference.proposals import Proposals, over_proposals
 from refseg.inference.runtime.exported import is_exported, load_exported
 from refseg.inference.runtime.graphs import Runtime
 from refseg.inference.segmentation import Segmentation
 from refseg.inference.tracking import TrackingConfig
 from refseg.inference.video import VideoFrame, segment_video
+from refseg.models.foundation.base import FoundationModel
 from refseg.precision import Precision, check_precision, computing_in, store_in
 from refseg.types import Batch, Output, ReferringModel, TextFeatures, Tokens
 
@@ -66,6 +68,8 @@ def load(
     precision: Precision = "float32",
     runtime: Runtime | Literal["torch"] | None = None,
     proposals: Proposals | None = None,
+    device_map: DeviceMap | None = None,
+    compile: bool | str = False,
 ) -> Segmenter:
     """A `Segmenter` from a model folder, the name of packaged weights (`list_models()`), or a hub id ("owner/name", or
     "owner/name@revision" with a branch, tag or commit).
@@ -74,10 +78,24 @@ def load(
     runs the networks of a folder that `refseg export` wrote: "onnxruntime" or "openvino", on the CPU in float32; None
     takes the one that the folder was made for, torch for other folders. `proposals` has the system `instances` choose
     among another model's instances ("facebook/sam3"), or those of a .json file of detections
-    (`refseg.inference.detections`). Raises `RefsegError` when the device or the runtime is not there, or the model does
-    not choose among instances, `CheckpointError` when the model is not there, or its files are damaged.
+    (`refseg.inference.detections`); the name "instances@facebook/sam3" says the same.
+
+    Networks of transformers, whether they answer or propose, also take `device_map`, which lays their parts on several
+    devices in place of `device` ("auto", or a table; `refseg.inference.placement`), and `compile`: True, or the name of
+    a backend of torch.compile.
+
+    Raises `RefsegError` when the device, the runtime or the compiler is not there, or the model does not choose among
+    instances, `CheckpointError` when the model is not there, or its files are damaged.
     """
     chosen = choose_device(device)  # before the weights are read: a wrong name should not cost that time
+    model, named = split_proposals(model)
+    if named is not None and proposals is not None:
+        raise RefsegError(f"proposals: {model}@{named} names its own already; leave one of them")
+    proposals = proposals if named is None else named
+    if device_map is not None:
+        check_device_map(device_map)
+        if device != "auto":
+            raise RefsegError(f"device {str(device)!r}: a device_map says where the parts go; leave one of them")
     alone = len(split_sources(model)) == 1
     if runtime not in (None, "torch") or (runtime is None and alone and is_exported(locate_model(model))):
         if device != "auto" and chosen.type != "cpu":
@@ -86,16 +104,27 @@ def load(
             raise RefsegError(f"precision {precision!r}: exported models compute in float32")
         if proposals is not None:
             raise RefsegError("proposals: exported models have their own detector; give the folder that was exported")
+        if device_map is not None or compile:
+            raise RefsegError("device_map and compile are for networks of transformers, not for exported models")
         kind = cast(Runtime | None, runtime)
         return Segmenter(*load_exported(locate_model(model), kind), device="cpu")
+    if proposals is None:
+        network, tokenizer, info = load_model(model, device_map=device_map)
+        store_in(network, check_precision(precision))
+        chosen = chosen if device_map is None else cast(FoundationModel, network).device
+        segmenter = Segmenter(network, tokenizer, info, device=chosen, precision=precision)
+        if compile:
+            compile_networks(segmenter.model, "inductor" if compile is True else compile)
+        return segmenter
     network, tokenizer, info = load_model(model)
     store_in(network, check_precision(precision))
-    if proposals is not None:
-        if isinstance(proposals, (str, os.PathLike)):
-            stored = is_detections(proposals)
-            proposals = Path(proposals) if stored else cast(Any, load(proposals, device, precision).model)
-        network = over_proposals(network, proposals)
-    return Segmenter(network, tokenizer, info, device=str(chosen), precision=precision)
+    if isinstance(proposals, (str, os.PathLike)) and not is_detections(proposals):
+        other = load(proposals, device, precision, device_map=device_map, compile=compile)
+        chosen, proposals = other.device, cast(Any, other.model)
+    elif device_map is not None or compile:
+        raise RefsegError("device_map and compile are for networks of transformers, not for given proposals")
+    found = Path(proposals) if isinstance(proposals, (str, os.PathLike)) else proposals
+    return Segmenter(over_proposals(network, found), tokenizer, info, device=chosen, precision=precision)
 
 
 def list_models() -> list[str]:

@@ -14,16 +14,10 @@ from refseg.models.instances.model import Instances
 from refseg.models.instances.proposed import ProposedInstances
 from refseg.models.instances.proposers import InstanceProposer
 
-__all__ = ["Proposals", "is_detections", "over_proposals"]
+__all__ = ["Proposals", "over_proposals"]
 
 Proposals: TypeAlias = "str | os.PathLike[str] | InstanceProposer"
 """The name or folder of a model that gives instances, a .json file of detections, or a proposer itself."""
-
-
-def is_detections(proposals: str | os.PathLike[str]) -> bool:
-    """Whether a name is that of a file of detections."""
-    path = Path(proposals)
-    return path.suffix.lower() == ".json" or path.is_file()
 
 
 def over_proposals(network: nn.Module, proposals: Path | InstanceProposer | nn.Module) -> ProposedInstances:

@@ -87,8 +87,8 @@ def convert(
 
 
 def fit(model: nn.Module, tensors: Mapping[str, Tensor], origin: Mapping[str, str], unexplained: Sequence[str]) -> None:
-    """Load `tensors` (our names) strictly but for the counters of batch normalisations, which say nothing; `origin` gives
-    the published name of each, for the error."""
+    """Load `tensors` (our names) strictly but for the counters of batch normalisations, which nothing needs; `origin`
+    gives the published name of each, for the error."""
     own = model.state_dict()
     tensors = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")} | dict(tensors)
     problems = []

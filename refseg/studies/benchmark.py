@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from refseg.errors import RefsegError
 from refseg.inference import DEFAULT_MODEL
 from refseg.inference.postprocess import postprocess
 from refseg.models import build, preset, preset_names
+from refseg.models.foundation.base import FoundationModel
 from refseg.precision import Precision, computing_in, store_in
 from refseg.types import Batch, Output, Tokens
 
@@ -74,6 +75,10 @@ class Options:
     reference: bool = False
     """Also time `refseg.studies.rela_reference`, the plain formulation of ReLA's published code, in float32."""
     seed: int = 0
+    device_map: str | None = None
+    """Of networks of transformers, in place of `device`; see `refseg.load`."""
+    compile: bool = False
+    """Have torch.compile translate networks of transformers; the round that is not counted compiles."""
 
     def __post_init__(self) -> None:
         if not self.precisions or not self.pictures or not self.sentences:
@@ -212,14 +217,15 @@ def run_benchmark(options: Options, progress: Callable[[str], None] | None = Non
 
     device = choose_device(options.device)
     torch.manual_seed(options.seed)
-    model, tokenizer, weights = _find(options.model)
-    model = model.to(device).eval()
+    precisions = list(dict.fromkeys(options.precisions))
+    models, tokenizer, weights = _find(options, device, precisions)
+    model = next(iter(models.values()))
+    device = device if options.device_map is None else cast(FoundationModel, model).device
     runners: list[tuple[str, Precision, nn.Module, Answer]] = []
     if options.reference:
-        runners.append(("reference", "float32", model, _reference(model)))
-    for precision in dict.fromkeys(options.precisions):
-        stored = model if precision == "float32" else store_in(copy.deepcopy(model), precision)
-        runners.append((precision, precision, stored, _itself(stored)))
+        plain = models.get("float32") or _find(options, device, ["float32"])[0]["float32"]
+        runners.append(("reference", "float32", plain, _reference(plain)))
+    runners += [(precision, precision, stored, _itself(stored)) for precision, stored in models.items()]
     jobs = []
     for pictures in options.pictures:
         encoded = [_picture(options.seed + index) for index in range(pictures)]
@@ -271,15 +277,22 @@ def _answer(
     return output
 
 
-def _find(name: str) -> tuple[nn.Module, Any, str]:
-    """The model, its tokenizer if it has one, and where its weights come from."""
-    from refseg.inference.checkpoint import load_model
-    from refseg.inference.predictor import list_models
+def _find(
+    options: Options, device: torch.device, precisions: Sequence[Precision]
+) -> tuple[dict[Precision, nn.Module], Any, str]:
+    """The model in each precision, its tokenizer if it has one, and where its weights come from."""
+    from refseg.inference.predictor import list_models, load
 
+    name = options.model
     if name not in list_models() and name.lower().replace("_", "-") in preset_names():
-        return build(preset(name)), None, "random"
-    model, tokenizer, _ = load_model(name)
-    return model, tokenizer, name
+        if options.device_map is not None or options.compile:
+            raise RefsegError("benchmark: --device-map and --compile are for networks of transformers, not for presets")
+        model = build(preset(name)).to(device).eval()
+        kinds = {each: model if each == "float32" else store_in(copy.deepcopy(model), each) for each in precisions}
+        return kinds, None, "random"
+    where: Any = {"device": device} if options.device_map is None else {"device_map": options.device_map}
+    loaded = {each: load(name, precision=each, compile=options.compile, **where) for each in precisions}
+    return {each: one.model for each, one in loaded.items()}, next(iter(loaded.values())).tokenizer, name
 
 
 def _itself(model: nn.Module) -> Answer:

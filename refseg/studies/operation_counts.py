@@ -58,6 +58,10 @@ class Cost:
         return sum(part.macs for part in self.parts)
 
 
+LARGEST = 8192
+"""Side of a picture in pixels: what is counted by running it needs the memory."""
+
+
 def count_cost(config: Any, size: int | None = None, words: int | None = None) -> Cost:
     """The cost of a configuration's model; `size` and `words` stand in for the configuration's own.
 
@@ -65,8 +69,8 @@ def count_cost(config: Any, size: int | None = None, words: int | None = None) -
     """
     size = config.input.size if size is None else size
     words = config.text.max_words if words is None else words
-    if size < 1 or not 1 <= words <= config.text.max_words:
-        raise RefsegError(f"size={size}, words={words}: 1 pixel or more and 1 to {config.text.max_words} words")
+    if not 1 <= size <= LARGEST or not 1 <= words <= config.text.max_words:
+        raise RefsegError(f"size={size}, words={words}: 1 to {LARGEST} pixels and 1 to {config.text.max_words} words")
     try:
         return _count(config, size, words, torch.device("meta"))
     except (NotImplementedError, RuntimeError):  # a step that looks at its data

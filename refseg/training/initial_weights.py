@@ -8,7 +8,9 @@ from typing import Any
 from torch import nn
 
 from refseg.encoders.text.bert import Bert
+from refseg.encoders.text.clip import ClipText
 from refseg.encoders.text.towers import TextTower
+from refseg.encoders.vision.clip_resnet import CLIP_R50, CLIP_R101, ClipResNet
 from refseg.encoders.vision.resnet import RESNET18, RESNET50, RESNET101, ResNet
 from refseg.encoders.vision.swin import SWIN_B, SWIN_T, Swin
 from refseg.encoders.vision.towers import VisionTower
@@ -40,10 +42,12 @@ _TOWERS = {
     "dinov2": "facebook/dinov2-base",
     "dinov3": "facebook/dinov3-vitb16-pretrain-lvd1689m",
 }
+_CLIPS = {1024: "RN50.pth", 512: "RN101.pth"}
+"""State dicts of OpenAI's files, both encoders in one, by the channels of the space that they share."""
 _BERTS = {"bert": "google-bert/bert-base-uncased", "roberta": "FacebookAI/roberta-base"}
 
 
-_KNOWN = (Bert, ResNet, Swin, VideoSwin, ViT, VisionTower, TextTower)
+_KNOWN = (Bert, ClipResNet, ResNet, Swin, VideoSwin, ViT, VisionTower, TextTower)
 
 
 def check_initial_weights(model: nn.Module, recipe: Recipe) -> None:
@@ -89,6 +93,10 @@ def _published(encoder: Any) -> str | None:
     """The hub id of published weights that fit an encoder; None where there are none of its size."""
     own = encoder.config
     same: tuple[str, ...]
+    if isinstance(encoder, ClipText):
+        return _CLIPS.get(own.joint_width) if (own.width, own.layers) == (512, 12) else None
+    if isinstance(encoder, ClipResNet):
+        return next((_CLIPS[size.output_width] for size in (CLIP_R50, CLIP_R101) if own == size), None)
     if isinstance(encoder, (VisionTower, TextTower)):
         # Larger ones are as well known; the smallest stands for them.
         return _TOWERS[own.family]

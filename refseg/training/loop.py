@@ -121,7 +121,8 @@ class _Run:
         saved, note = find_checkpoint(folder) if resume else (None, "")
         if resume and saved is None:
             # A run that was killed before its first checkpoint begins again.
-            check_not_lost(folder, read_recipe(folder / RECIPE).output.checkpoint_every)
+            begun = read_recipe(folder / RECIPE)
+            check_not_lost(folder, begun.training.steps, begun.output.checkpoint_every)
         config = recipe.model_config()
         self.tokenizer = build_tokenizer(recipe, self.pictures, saved, config, accelerator)
         config = fit_vocabulary(config, self.tokenizer)

@@ -88,8 +88,11 @@ def time_text(seconds: float) -> str:
 
 
 def last_step(log: Path) -> int:
-    """The last step that the whole lines of log.jsonl tell of; 0 where there is none."""
-    return max((step for step, _ in _lines(log)), default=0)
+    """The last step that any whole line of log.jsonl tells of, damaged ones before it or not; 0 where there is none."""
+    try:
+        return max((_step(line) or 0 for line in log.read_bytes().split(b"\n")), default=0)
+    except OSError:
+        return 0
 
 
 def _keep_lines_until(path: Path, step: int) -> None:
@@ -105,10 +108,16 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     except OSError:
         return
     for line in content.split(b"\n"):
-        try:
-            yield int(json.loads(line)["step"]), line
-        except (ValueError, KeyError, TypeError, RecursionError):
+        if (step := _step(line)) is None:
             return
+        yield step, line
+
+
+def _step(line: bytes) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def _board(folder: Path, first_step: int) -> Any:

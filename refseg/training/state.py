@@ -97,11 +97,16 @@ def find_checkpoint(run: Path) -> tuple[Path | None, str]:
     return None, ""
 
 
-def check_not_lost(run: Path, checkpoint_every: int) -> None:
-    """Raises `CheckpointError` when the folder of a run that has no checkpoint shows that there was one."""
+def check_not_lost(run: Path, steps: int, checkpoint_every: int) -> None:
+    """Raises `CheckpointError` when the folder of a run that has no checkpoint shows that there was one.
+
+    `steps` and `checkpoint_every` are those of its recipe: a run of fewer steps than `checkpoint_every` has its only
+    checkpoint when it is finished, and people move `final` elsewhere.
+    """
     reached = last_step(run / LOG)
-    if (run / FINAL).is_dir() or reached > checkpoint_every:
-        done = "is finished" if (run / FINAL).is_dir() else f"had done {reached} steps"
+    finished = (run / FINAL).is_dir() or reached >= steps
+    if finished or reached > checkpoint_every:
+        done = "is finished" if finished else f"had done {reached} steps"
         raise CheckpointError(
             f"{run}: the run {done}, but its checkpoints ({LAST}, {PREVIOUS}) are gone; put one back, or begin another "
             "run in another output.folder"

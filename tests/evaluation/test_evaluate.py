@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,8 +12,10 @@ import torch
 from torch import nn
 
 from refseg.data.sample import Instance, ReferringDataset, Sample
-from refseg.errors import DataError
+from refseg.errors import DataError, RefsegError
+from refseg.evaluation import pictures
 from refseg.evaluation.evaluate import Writers, evaluate_model, evaluate_protocols, native_protocol
+from refseg.evaluation.workers import WorkerError
 from refseg.geometry import InputConfig
 from refseg.metrics import PROTOCOLS, Row, rescore, score
 from refseg.types import InstancePredictions, Output, TextFeatures, Tokens
@@ -219,6 +223,23 @@ def test_pictures_of_several_sizes(dataset):
 def test_workers_read_the_same(dataset):
     plain = evaluate_model(Finder(True), tokenizer, dataset)
     assert evaluate_model(Finder(True), tokenizer, dataset, workers=1).rows == plain.rows
+
+
+def test_a_killed_worker_is_an_error_in_a_line(dataset, monkeypatch):
+    own = pictures._Pictures.__getitem__
+
+    def read(self, index):
+        if torch.utils.data.get_worker_info() is not None and index == len(self) - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return own(self, index)
+
+    monkeypatch.setattr(pictures._Pictures, "__getitem__", read)
+    before = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(WorkerError, match=r"\(\d+\) was ended by SIGKILL; .*memory") as caught:
+        evaluate_model(Finder(True), tokenizer, dataset, workers=1)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, RefsegError)
+    assert signal.getsignal(signal.SIGCHLD) is before or before in (signal.SIG_DFL, None)
 
 
 def test_progress_and_wrong_requests(dataset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from PIL import Image
 import refseg
 from refseg.cli.main import main
 from refseg.data import rle
-from refseg.errors import DataError, ImageError
+from refseg.errors import CheckpointError, DataError, ImageError, RefsegError
+from refseg.inference.checkpoint import check_model
 from refseg.inference.detections import DetectionTable, read_detections
+from refseg.inference.locate import full_name, short_name, split_proposals
 from refseg.inference.proposals import over_proposals
 from refseg.models.instances.words import Lexicon
 
@@ -211,3 +214,68 @@ def test_evaluate_scores_choosing_among_them(tmp_path: Path) -> None:
     arguments = ["evaluate", "--data", str(tmp_path), "--split", "val", "--device", "cpu", "--json", str(numbers)]
     assert main([*arguments, "--detections", str(tmp_path / "scenes" / "instances.json")]) == 0
     assert json.loads(numbers.read_text())["metrics"]["gIoU"] > 0.7
+
+
+def test_a_word_that_means_no_category_is_taken_for_one_like_it(
+    tmp_path: Path, photo: Path, base: refseg.Segmenter
+) -> None:
+    path = write(
+        tmp_path, [record(CRATES[0]), record(CRATES[1], category="forklift"), record(CRATES[2], category="van")]
+    )
+    known: Any = base.model
+    found = read_detections(path, known.chooser.means)
+    assert propose(found, photo, "lift truck") == corners(CRATES[1:2])
+    assert propose(found, photo, "minivan") == corners(CRATES[2:3])
+    assert propose(found, photo, "crate") == corners(CRATES[:1])
+    for other in ("zebra", "banana", "tree"):
+        assert propose(found, photo, other) == []
+    assert propose(table(tmp_path, json.loads(path.read_text())), photo, "lift truck") == []  # without MiniLM
+    answer = over(base, path)(photo, "the lift truck")
+    assert [instance.label for instance in answer.instances] == ["forklift"]
+
+
+def test_a_models_name_says_whose_instances(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert split_proposals("instances@facebook/sam3@main") == ("instances", "facebook/sam3@main")
+    assert split_proposals(f"{tmp_path / 'mine'}@a/b+c/d") == (str(tmp_path / "mine"), "a/b+c/d")
+    for other in ("owner/name@revision", "instances", "instances@", "facebook/sam3", tmp_path / "mine"):
+        assert split_proposals(other) == (other, None)
+    (tmp_path / "dets.json").touch()
+    assert full_name(f"instances@{tmp_path / 'dets.json'}") == f"instances@{tmp_path / 'dets.json'}"
+    assert short_name(f"{tmp_path / 'mine'}@facebook/sam3+b/sam2") == "mine@sam3+sam2"
+    with pytest.raises(CheckpointError, match="no such model folder"):
+        check_model("instances@nothing")
+
+
+def test_explain_takes_it_and_shows_what_was_found(tmp_path: Path, photo: Path) -> None:
+    path = write(tmp_path, [record(box) for box in CRATES])
+    words = ["explain", str(photo), "the left crate", "--model", f"instances@{path}", "--device", "cpu"]
+    assert main([*words, "-o", str(tmp_path / "shown")]) == 0
+    (numbers,) = (tmp_path / "shown").glob("*.json")
+    assert [each["name"] for each in json.loads(numbers.read_text())["maps"]] == ["proposals", "choice", "evidence"]
+    shown = refseg.load(f"instances@{path}", device="cpu").explain(photo, "the left crate")
+    np.testing.assert_allclose(shown["proposals"].values, [0.9] * 4, atol=1e-6)
+    assert sorted(shown["choice"].values > 0.5) == [False, False, False, True]
+    assert refseg.load(f"instances@{path}", device="cpu").explain(photo, "the zebra").sheet().width
+
+
+def test_a_clip_is_asked_by_it(tmp_path: Path, photo: Path) -> None:
+    path = write(tmp_path, [{"category": "crate", "bbox": box} for box in CRATES])
+    (tmp_path / "clip").mkdir()
+    for number in range(2):
+        shutil.copy(photo, tmp_path / "clip" / f"{number}.png")
+    words = ["video", str(tmp_path / "clip"), "the left crate", "--model", f"instances@{path}", "--device", "cpu"]
+    assert main([*words, "--format", "json", "-o", str(tmp_path / "out")]) == 0
+    assert list((tmp_path / "out").rglob("*.json"))
+
+
+def test_no_index_is_made_of_it(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("lancedb", reason="the optional extra 'search' is not installed")
+    path = write(tmp_path, [record(CRATES[0])])
+    words = ["index", str(photo.parent), "-o", str(tmp_path / "made"), "--model", f"instances@{path}"]
+    assert main([*words, "--device", "cpu"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "nothing of proposals from elsewhere" in said
+    assert len(said.splitlines()) == 1
+    with pytest.raises(RefsegError, match="names its own already"):
+        refseg.load(f"instances@{path}", device="cpu", proposals=str(path))

@@ -14,7 +14,7 @@ from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError, RefsegError
 from refseg.geometry import InputConfig
 from refseg.models import MODELS, build
-from refseg.models.lavt.config import ABLATIONS, OFFICIAL, PAPER, PRESETS, LAVTConfig, LAVTLosses
+from refseg.models.lavt.config import ABLATIONS, MINI, OFFICIAL, PAPER, PRESETS, LAVTConfig, LAVTLosses
 from refseg.models.lavt.model import LAVTState
 from refseg.models.rela.config import LAVT_RELA
 from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
@@ -52,6 +52,12 @@ class TestPaper(ModelContract):
         "losses.no_target": "without no_target_head there is no such loss",
         "losses.tags": "without tags there is no such loss",
     }
+
+
+class TestMini(ModelContract):
+    config = replace(tiny(MINI), no_target_head=True, tags=("red", "cat"))
+    late_fusion = False
+    knobs = "losses."
 
 
 class TestWithVerdict(ModelContract):

@@ -43,6 +43,10 @@ _BERT = [
     "data.tokenizer=pieces", "pretrained.text=none", "model.text.width=16", "model.text.layers=1", "model.text.heads=2",
     "model.text.feedforward=16", "optimizer.groups=[]",
 ]  # fmt: skip
+_CLIP = [
+    "pretrained.vision=none", "model.vision.width=4", "model.vision.depths=[1,1,1,1]", "model.vision.heads=2",
+    "model.vision.output_width=12", "model.vision.grid=2",
+]  # fmt: skip
 _RESNET = [
     "pretrained.vision=none", 'model.vision.block="basic"', "model.vision.widths=[8,8,16,16]",
     "model.vision.depths=[1,1,1,1]", 'model.vision.norm="group"', "model.vision.norm_groups=2",
@@ -78,6 +82,10 @@ _MODELS: dict[str, list[str]] = {
         "model.width=32", "model.heads=2", "model.encoder_layers=1", "model.decoder_layers=1", "model.feedforward=16",
         "model.groups=4", "model.mask_groups=2",
     ],
+    "cris": [
+        "model.width=16", "model.neck=[8,16]", "model.decoder.heads=2", "model.decoder.feedforward=16",
+        "model.decoder.layers=1",
+    ],
     "mattnet": ["pretrained.detector=instances", "model.embed_dim=8"],
 }  # fmt: skip
 _RUN = [
@@ -100,7 +108,9 @@ def small(recipe: str) -> list[str]:
         words += [*_SWIN, *_BERT]
     elif system in ("vlt", "lts", "m3att", "isfp"):
         words += _DARKNET
-    elif system in ("rela", "lavt"):
+    elif recipe == "cris-official-refcoco":
+        words += [*_CLIP, *_BERT, "model.text.joint_width=12"]
+    elif system in ("rela", "lavt", "cris"):
         words += [*_SWIN, *_BERT]
     elif system == "reftr":
         words += [*_RESNET, *_BERT]

@@ -1,12 +1,13 @@
 """Networks of transformers, tiny and random, saved as their repositories are: config, weights, tokenizer, processor.
 
-`write_network(folder, family)` makes one; `FAMILIES_HERE` names all.
+`write_network(folder, name)` makes one; `WRITERS` has a network of each family, `MORE` has further ones.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,22 +166,55 @@ def sam2_config() -> Any:
     )
 
 
+def sam(folder: Path) -> Path:
+    from transformers import SamConfig
+    from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
+    from transformers.models.sam.modeling_sam import SamModel
+
+    config = SamConfig(
+        vision_config={
+            "hidden_size": 32,
+            "output_channels": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 64,
+            "patch_size": 8,
+            "mlp_dim": 64,
+            "num_pos_feats": 16,
+            "window_size": 4,
+            "global_attn_indexes": [1],
+        },
+        prompt_encoder_config={"hidden_size": 32, "image_size": 64, "patch_size": 8, "mask_input_channels": 8},
+        mask_decoder_config={
+            "hidden_size": 32,
+            "mlp_dim": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "iou_head_hidden_dim": 32,
+        },
+    )
+    sizes = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
+    return _save(folder, SamModel(config), processor=SamImageProcessorPil(**sizes))
+
+
 def sam2(folder: Path) -> Path:
     from transformers.models.sam2.modeling_sam2 import Sam2Model
 
     return _save(folder, Sam2Model(sam2_config()))
 
 
-def grounding_dino(folder: Path) -> Path:
-    from transformers import GroundingDinoConfig, SwinConfig
+def grounding_dino(folder: Path, mm: bool = False) -> Path:
+    """`mm`: MM Grounding DINO."""
+    from transformers import GroundingDinoConfig, MMGroundingDinoConfig, SwinConfig
     from transformers.models.grounding_dino.image_processing_pil_grounding_dino import GroundingDinoImageProcessorPil
     from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoForObjectDetection
+    from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import MMGroundingDinoForObjectDetection
 
     special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
     # The network looks for these numbers of BERT's.
     at = {"[PAD]": 0, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
     words = word_tokenizer(special, template="[CLS] $A [SEP]", at=at)
-    config = GroundingDinoConfig(
+    config = (MMGroundingDinoConfig if mm else GroundingDinoConfig)(
         backbone_config=SwinConfig(
             image_size=64,
             window_size=4,
@@ -211,7 +245,7 @@ def grounding_dino(folder: Path) -> Path:
         max_text_len=32,
     )
     processor = GroundingDinoImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 128})
-    network = GroundingDinoForObjectDetection(config)
+    network = (MMGroundingDinoForObjectDetection if mm else GroundingDinoForObjectDetection)(config)
     with torch.no_grad():  # scores are products of normalised vectors: smaller ones are not all 1
         network.model.decoder.layer_norm.weight.fill_(0.1)
     return _save(folder, network, words, processor, scale=0.08)
@@ -334,17 +368,82 @@ def paligemma(folder: Path) -> Path:
     return _save(folder, PaliGemmaForConditionalGeneration(config), words, processor)
 
 
-def qwen_vl(folder: Path) -> Path:
-    from transformers import Qwen2_5_VLConfig
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
+def _qwen_words() -> tuple[PreTrainedTokenizerFast, dict[str, Any]]:
+    """The tokenizer, and the fields of a configuration that hold its numbers."""
     special = {"unk_token": "<unk>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     more = ["<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     # A network with random weights writes boxes where these are words.
     boxes = [f"[{n},{n},{2 * n + 9},{3 * n + 7}]" for n in range(300)]
     words = word_tokenizer(special, [*more, *boxes])
     numbers = dict(zip(more, words.convert_tokens_to_ids(more), strict=True))
+    return words, {
+        "image_token_id": numbers["<|image_pad|>"],
+        "video_token_id": numbers["<|video_pad|>"],
+        "vision_start_token_id": numbers["<|vision_start|>"],
+        "vision_end_token_id": numbers["<|vision_end|>"],
+    }
+
+
+def _qwen_text(words: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": len(words),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
+        "bos_token_id": None,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
+
+
+def qwen2_vl(folder: Path) -> Path:
+    from transformers import Qwen2VLConfig
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration
+
+    words, numbers = _qwen_words()
+    config = Qwen2VLConfig(
+        vision_config={"depth": 2, "embed_dim": 32, "num_heads": 2, "hidden_size": 32},
+        text_config={"model_type": "qwen2_vl_text", **_qwen_text(words)},
+        **numbers,
+    )
+    processor = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28 * 2, "longest_edge": 28 * 28 * 12})
+    return _save(folder, Qwen2VLForConditionalGeneration(config), words, processor)
+
+
+def qwen3_vl(folder: Path) -> Path:
+    from transformers import Qwen3VLConfig
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLForConditionalGeneration
+
+    words, numbers = _qwen_words()
+    config = Qwen3VLConfig(
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        text_config={"model_type": "qwen3_vl_text", "head_dim": 8, **_qwen_text(words)},
+        **numbers,
+    )
+    size = {"shortest_edge": 32 * 32 * 2, "longest_edge": 32 * 32 * 12}
+    processor = Qwen2VLImageProcessorPil(size=size, patch_size=16)
+    return _save(folder, Qwen3VLForConditionalGeneration(config), words, processor)
+
+
+def qwen_vl(folder: Path) -> Path:
+    from transformers import Qwen2_5_VLConfig
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    words, numbers = _qwen_words()
     config = Qwen2_5_VLConfig(
         vision_config={
             "depth": 2,
@@ -354,23 +453,8 @@ def qwen_vl(folder: Path) -> Path:
             "fullatt_block_indexes": [1],
             "out_hidden_size": 32,
         },
-        text_config={
-            "model_type": "qwen2_5_vl_text",
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "intermediate_size": 64,
-            "vocab_size": len(words),
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
-            "bos_token_id": None,
-            "eos_token_id": words.eos_token_id,
-            "pad_token_id": words.pad_token_id,
-        },
-        image_token_id=numbers["<|image_pad|>"],
-        video_token_id=numbers["<|video_pad|>"],
-        vision_start_token_id=numbers["<|vision_start|>"],
-        vision_end_token_id=numbers["<|vision_end|>"],
+        text_config={"model_type": "qwen2_5_vl_text", **_qwen_text(words)},
+        **numbers,
     )
     processor = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28 * 2, "longest_edge": 28 * 28 * 12})
     return _save(folder, Qwen2_5_VLForConditionalGeneration(config), words, processor)
@@ -385,10 +469,17 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "paligemma": paligemma,
     "qwen-vl": qwen_vl,
     "sam2": sam2,
+    "sam": sam,
 }
+MORE: dict[str, Callable[[Path], Path]] = {
+    "mm-grounding-dino": partial(grounding_dino, mm=True),
+    "qwen2-vl": qwen2_vl,
+    "qwen3-vl": qwen3_vl,
+}
+"""Further networks that the same adapters ask."""
 
 
 def write_network(folder: Path, family: str) -> Path:
     """A folder as the family's repositories are, the same in every run."""
     torch.manual_seed(0)
-    return WRITERS[family](folder)
+    return {**WRITERS, **MORE}[family](folder)

@@ -167,7 +167,8 @@ def _leaks(exchange: Exchange, drafts: list[Any], own: set[int], keys: dict[str,
         return
     if exchange.route == "POST validate/next" and exchange.good and exchange.body["task"]:
         task = exchange.body["task"]
-        if set(task) != {"lease", "sample", "picture", "objects", "draft"} or set(task["sample"]) != {"id", "text"}:
+        known = {"lease", "sample", "picture", "objects", "turn", "draft"}
+        if set(task) != known or set(task["sample"]) != {"id", "text"}:
             yield f"more than a sentence and a picture: {sorted(task)}, {sorted(task['sample'])}"
         if any(set(item) != {"id", "name", "box", "rings", "area"} for item in task["objects"]):
             yield "more than outlines of objects"

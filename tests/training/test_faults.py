@@ -7,8 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,10 @@ from refseg.training import loop
 from refseg.training.loop import TrainingError
 from refseg.training.recipe import parse_recipe
 from refseg.training.source import Batches
+from tests.support.forked import Forked
 from tests.support.tiny_system import Tiny, recipe_values
 from tests.training.test_evaluation import write_grefcoco
-from tests.training.test_loop import log_of, run, same_tensors, start, weights
+from tests.training.test_loop import log_of, run, same_tensors, weights
 
 
 def step_of(folder: Path) -> int:
@@ -46,31 +45,12 @@ def on_disk(folder: Path, root: Path, **data: Any) -> dict[str, Any]:
     return values
 
 
-def lines_of(process: subprocess.Popen[str], log: Path, count: int) -> None:
-    """Wait until the log of a run has so many lines."""
-    limit = time.monotonic() + 200
-    while time.monotonic() < limit and process.poll() is None:
-        if log.exists() and len(log.read_bytes().splitlines()) >= count:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"the run did not get there: {process.poll()}")
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    """What a process said before it ended by itself; one that hangs is killed, and fails the test."""
-    try:
-        return process.communicate(timeout=200)[1]
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
 def test_an_error_in_a_worker_ends_the_run_with_a_line(tmp_path: Path) -> None:
     write_grefcoco(tmp_path / "data", ["train"] * 3)
     for picture in pictures_of(tmp_path / "data"):
         picture.write_bytes(picture.read_bytes()[:60])
-    process = start(on_disk(tmp_path / "run", tmp_path / "data", workers=1), tmp_path)
-    text = ended(process)
+    process = Forked(on_disk(tmp_path / "run", tmp_path / "data", workers=1), tmp_path)
+    text = process.ended()
     assert process.returncode == 1, text
     assert "Traceback" not in text
     assert "none of the 8 samples of a batch can be read" in " ".join(text.split())
@@ -137,11 +117,11 @@ def test_a_killed_worker_costs_no_step(tmp_path: Path) -> None:
     values = recipe_values(tmp_path / "cut", steps=100_000)
     values["data"]["workers"] = 1
     values["output"]["checkpoint_every"] = 100_000
-    process = start(values, tmp_path)
-    lines_of(process, tmp_path / "cut" / "log.jsonl", 3)
+    process = Forked(values, tmp_path)
+    process.wait_for_lines(tmp_path / "cut" / "log.jsonl", 3)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(workers[-1]), signal.SIGKILL)
-    text = ended(process)
+    text = process.ended()
     assert process.returncode == 1, text
     assert "Traceback" not in text
     assert "was ended by SIGKILL" in " ".join(text.split())
@@ -190,17 +170,17 @@ def test_the_checkpoint_of_an_aborted_step_is_exact(
 
 def test_a_second_run_in_a_folder_is_refused_and_a_closed_terminal_stops_the_first(tmp_path: Path) -> None:
     values = recipe_values(tmp_path / "run", steps=100_000)
-    first = start(values, tmp_path)
+    first = Forked(values, tmp_path)
     try:
-        lines_of(first, tmp_path / "run" / "log.jsonl", 2)
+        first.wait_for_lines(tmp_path / "run" / "log.jsonl", 2)
         (tmp_path / "second").mkdir()
-        second = start(values, tmp_path / "second", arguments=["--resume"])
-        text = ended(second)
+        second = Forked(values, tmp_path / "second", arguments=["--resume"])
+        text = second.ended()
         assert second.returncode == 2, text
         assert f"another run (process {first.pid}) writes there" in " ".join(text.split())
-        first.send_signal(signal.SIGHUP)
+        os.kill(first.pid, signal.SIGHUP)
     finally:
-        text = ended(first)
+        text = first.ended()
     assert first.returncode == 128 + signal.SIGHUP, text
     assert "Traceback" not in text
     assert step_of(tmp_path / "run" / "last") >= 4
@@ -213,8 +193,8 @@ def too_small() -> None:
 def test_a_full_disk_ends_the_run_with_a_line(tmp_path: Path) -> None:
     values = recipe_values(tmp_path / "run")
     values["model"]["width"] = 128
-    process = start(values, tmp_path, before=too_small)
-    text = ended(process)
+    process = Forked(values, tmp_path, before=too_small)
+    text = process.ended()
     assert process.returncode == 1, text
     assert "Traceback" not in text
     assert "File too large" in text
@@ -253,6 +233,14 @@ def test_a_run_that_lost_all_its_checkpoints_does_not_begin_again(tmp_path: Path
     shutil.rmtree(tmp_path / "finished" / "last")
     with pytest.raises(CheckpointError, match="is finished, but its checkpoints"):
         run(values, resume=True)
+    # Moved to where it is used, and the log's beginning damaged: its last line still tells.
+    shutil.rmtree(tmp_path / "finished" / "final")
+    log = tmp_path / "finished" / "log.jsonl"
+    log.write_bytes(b"\x80" + log.read_bytes()[1:])
+    before = log.read_bytes()
+    with pytest.raises(CheckpointError, match="is finished, but its checkpoints"):
+        run(values, resume=True)
+    assert log.read_bytes() == before
 
 
 def test_the_best_score_is_forgotten_when_it_is_of_another_metric(

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from refseg.encoders.text.bert import Bert, BertTextConfig
+from refseg.encoders.text.clip import ClipText, ClipTextConfig
 from refseg.encoders.text.glove import first_words
 from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.encoders.vision.clip_resnet import CLIP_R50, CLIP_R101, ClipResNet
 from refseg.encoders.vision.resnet import RESNET50, SMALL_RESNET, ResNet, ResNetConfig
 from refseg.encoders.vision.swin import SWIN_B, SWIN_T, Swin
 from refseg.encoders.vision.vit import VIT_B16, ViT, ViTConfig
@@ -45,6 +47,9 @@ def freezing(pattern: str, **pretrained: str) -> dict[str, object]:
         ("vision", lambda: Swin(SWIN_T), "microsoft/swin-tiny-patch4-window7-224"),
         ("vision", lambda: ViT(VIT_B16), "google/vit-base-patch16-224-in21k"),
         ("vision", lambda: ViT(ViTConfig(grid=24)), "google/vit-base-patch16-384"),
+        ("vision", lambda: ClipResNet(CLIP_R50), "RN50.pth"),
+        ("vision", lambda: ClipResNet(CLIP_R101), "RN101.pth"),
+        ("text", lambda: ClipText(ClipTextConfig()), "RN50.pth"),
         ("text", lambda: Bert(BertTextConfig()), "google-bert/bert-base-uncased"),
         ("text", lambda: Bert(BertTextConfig(family="roberta", positions=514)), "FacebookAI/roberta-base"),
     ],

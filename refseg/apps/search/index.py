@@ -30,6 +30,7 @@ from refseg.apps.search.sources import Found, find, read_file, stands_below
 from refseg.apps.search.table import Description, PictureTable, locked
 from refseg.data.images import read_image
 from refseg.errors import DataError, ImageError, RefsegError
+from refseg.inference.locate import split_proposals
 from refseg.inference.postprocess import check_probability
 from refseg.inference.predictor import Segmenter, clean_text, load
 from refseg.inference.segmentation import Segmentation
@@ -125,6 +126,12 @@ class Index:
         """
         if not 1 <= views <= len(VIEWS):
             raise RefsegError(f"views is from 1 to {len(VIEWS)}, not {views}")
+        base, proposals = split_proposals(model)
+        if proposals is not None:
+            raise RefsegError(
+                f"{model}: an index holds what its own model sees, and nothing of proposals from elsewhere; make it "
+                f"with {base} or with the model that proposes"
+            )
         segmenter = segmenter or load(model, device)
         keeps: Literal["proposals", "pictures"] = "proposals" if isinstance(segmenter.model, Instances) else "pictures"
         name = os.path.abspath(model) if os.path.isdir(model) else model
@@ -223,6 +230,15 @@ class Index:
             self._table.delete(gone)
             self._forget()
         return len(gone)
+
+    def check(self) -> int:
+        """Read every row, and compare it with its checksums; returns the number of rows.
+
+        Raises `DataError` where one is not what was written, and for an older index, which has none.
+        """
+        if not self._table.checked:
+            raise DataError(f"{self._table.folder}: made without checksums; make it again with --rebuild to have them")
+        return self._table.check()
 
     def refresh(self) -> None:
         """See what other processes have written since the index was opened."""

@@ -5,8 +5,10 @@
     error                       why a bad one could not be read, else null
     presence, likelihood        a byte a class: the largest probability of any proposal, and of the whole picture
     proposals, masks            see `refseg.apps.search.proposals`
+    checks                      CRC-32 of the columns of each of `_GROUPS`
 
-The last four are of indexes that keep proposals. Every write is one commit of Lance: whole or not there.
+Classes, proposals and masks are of indexes that keep proposals. Every write is one commit of Lance: whole or not there.
+Lance keeps no checksums of its data: what is read is compared with `checks`, which older indexes do not have.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from refseg import __version__
@@ -57,6 +61,14 @@ _PROPOSAL_COLUMNS = [
     pa.field("proposals", pa.binary()),
     pa.field("masks", pa.binary()),
 ]
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "file": ("path", "hash", "size", "changed", "height", "width", "error"),
+    "classes": ("presence", "likelihood"),
+    "proposals": ("proposals",),
+    "masks": ("masks",),
+}
+"""Columns that are read together, and have a checksum together."""
+_CHECKS = pa.field("checks", pa.list_(pa.uint32(), len(_GROUPS)))
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ class Description:
 
     @property
     def schema(self) -> pa.Schema:
-        """The table's columns."""
+        """The columns that every index has."""
         return pa.schema(_FILE_COLUMNS + (_PROPOSAL_COLUMNS if self.keeps == "proposals" else []))
 
 
@@ -87,6 +99,8 @@ class PictureTable:
     def __init__(self, folder: Path, description: Description, table: Table) -> None:
         self.folder, self.description = folder, description
         self._table = table
+        self.checked = _CHECKS.name in table.schema.names
+        """Whether the rows have checksums."""
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], description: Description) -> PictureTable:
@@ -95,7 +109,8 @@ class PictureTable:
         if folder.exists() and (not folder.is_dir() or any(each.name != LOCK for each in folder.iterdir())):
             raise RefsegError(f"{folder} is there and no index; choose another one for -o")
         with _readable_errors(folder):
-            table = _connect(folder).create_table(TABLE, schema=description.schema, mode="overwrite")
+            schema = description.schema.append(_CHECKS)
+            table = _connect(folder).create_table(TABLE, schema=schema, mode="overwrite")
         # The description comes last: a folder without one is no index.
         write_text(folder / DESCRIPTION, json.dumps(asdict(description), indent=1) + "\n")
         return cls(folder, description, table)
@@ -132,25 +147,59 @@ class PictureTable:
             self._table = _connect(self.folder).open_table(TABLE)
 
     def scan(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """All rows, in batches; the column `_rowid` says where each lies in this version."""
+        """All rows, in batches, with these columns and others; `_rowid` says where each lies in this version.
+
+        Raises `DataError` where a row is not what was written."""
+        groups, wanted = self._with_checks(columns)
 
         def query(table: Table) -> Iterator[pa.RecordBatch]:
-            search = table.search().select(list(columns)).with_row_id(True)
+            search = table.search().select(wanted).with_row_id(True)
             return iter((search.where(where) if where else search).to_batches(8192))
 
         batches = self._read(query)
         while (batch := self._read(lambda _: next(batches, None))) is not None:
+            if groups == ["classes"] and not batch.column("presence").null_count:
+                self._compare(_class_sums(batch), batch.column(_CHECKS.name).to_pylist(), groups)
+            elif groups:
+                self._check_rows(batch.to_pylist(), groups)
             yield batch
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str]) -> list[Row]:
-        """Rows by `_rowid`, in that order."""
+        """Rows by `_rowid`, in that order. Raises `DataError` where one is not what was written."""
         if not row_ids:
             return []
-        found = self._read(
-            lambda table: table.take_row_ids(list(row_ids)).select(list(columns)).with_row_id().to_arrow()
-        )
+        groups, wanted = self._with_checks(columns)
+        found = self._read(lambda table: table.take_row_ids(list(row_ids)).select(wanted).with_row_id().to_arrow())
         rows = {row["_rowid"]: row for row in found.to_pylist()}
+        self._check_rows(rows.values(), groups)
         return [rows[number] for number in row_ids]
+
+    def check(self) -> int:
+        """Read and compare everything; returns the number of rows, or raises `DataError`."""
+        return sum(len(batch) for batch in self.scan(self.description.schema.names))
+
+    def _with_checks(self, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The groups that columns are of, and the columns to read so that their checksums can be made."""
+        if not self.checked:
+            return [], list(columns)
+        groups = [name for name, members in _GROUPS.items() if set(members) & set(columns)]
+        held = self.description.schema.names
+        return groups, [*(each for name in groups for each in _GROUPS[name] if each in held), _CHECKS.name]
+
+    def _check_rows(self, rows: Iterable[Row], groups: Sequence[str]) -> None:
+        if groups:
+            rows = list(rows)
+            self._compare([_sums(row, groups) for row in rows], [row[_CHECKS.name] for row in rows], groups)
+
+    def _compare(self, found: Sequence[Sequence[int]], kept: Sequence[Any], groups: Sequence[str]) -> None:
+        places = [list(_GROUPS).index(name) for name in groups]
+        for sums, checks in zip(found, kept, strict=True):
+            for name, place, value in zip(groups, places, sums, strict=True):
+                if checks is None or checks[place] != value:
+                    raise DataError(
+                        f"{self.folder / f'{TABLE}.lance'}: damaged: a row's {name} differ from their checksum; make "
+                        "the index again with --rebuild"
+                    )
 
     def rows_of(self, paths: Sequence[str], columns: Sequence[str]) -> list[Row]:
         """The rows of paths that are there."""
@@ -164,7 +213,10 @@ class PictureTable:
         """Add rows, in one commit; unless all of them are `new`, those of the same paths are replaced."""
         if not rows:
             return
-        values = pa.Table.from_pylist(list(rows), schema=self.description.schema)
+        schema = self.description.schema
+        if self.checked:
+            schema, rows = schema.append(_CHECKS), [{**row, _CHECKS.name: _sums(row, [*_GROUPS])} for row in rows]
+        values = pa.Table.from_pylist(list(rows), schema=schema)
 
         def commit(table: Table) -> None:
             if new:
@@ -201,6 +253,13 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         return
     folder = Path(folder)
     try:
+        if (
+            folder.is_dir()
+            and not any((folder / name).exists() for name in (LOCK, DESCRIPTION))
+            and any(folder.iterdir())
+        ):
+            # Somebody's folder: no lock is left in it.
+            raise RefsegError(f"{folder} is there and no index; choose another one for -o")
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / LOCK).open("w")
     except OSError as error:
@@ -211,6 +270,23 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
         except OSError as error:
             raise RefsegError(f"{folder}: another process is writing this index; wait for it, or end it") from error
         yield
+
+
+def _sums(row: Row, groups: Sequence[str]) -> list[int]:
+    """CRC-32 of the values of a row, a number a group."""
+    contents = {
+        "file": lambda: json.dumps([row[name] for name in _GROUPS["file"]]).encode(),
+        "classes": lambda: bytes(row.get("presence") or ()) + bytes(row.get("likelihood") or ()),
+        "proposals": lambda: row.get("proposals") or b"",
+        "masks": lambda: row.get("masks") or b"",
+    }
+    return [zlib.crc32(contents[name]()) for name in groups]
+
+
+def _class_sums(batch: pa.RecordBatch) -> list[list[int]]:
+    """The same for the classes of many rows."""
+    values = [batch.column(name).flatten().to_numpy().reshape(len(batch), -1) for name in _GROUPS["classes"]]
+    return [[zlib.crc32(row.data)] for row in np.concatenate(values, axis=1)]
 
 
 def _read_description(folder: Path) -> Description:
@@ -258,6 +334,12 @@ def _readable_errors(folder: Path) -> Iterator[None]:
                 error
             )
         raise DataError(f"{folder}: Lance cannot do that ({text[:200]})") from error
+    except BaseException as error:
+        # What Rust calls a panic is no Exception: a damaged file ends in some.
+        if type(error).__name__ != "PanicException":
+            raise
+        text = " ".join(str(error).split())
+        raise DataError(f"{folder}: Lance cannot read that ({text[:200]}); make it again with --rebuild") from error
 
 
 def _parts(paths: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:

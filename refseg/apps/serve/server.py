@@ -43,9 +43,10 @@ def listen(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(2048)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listening.close()
-        raise RefsegError(f"port {port} at {host} cannot be had ({error.strerror}); choose another --port") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RefsegError(f"port {port} at {host} cannot be had ({reason}); choose another --port") from error
     listening.set_inheritable(True)
     return listening
 

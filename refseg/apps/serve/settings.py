@@ -11,7 +11,7 @@ from typing import Any
 
 from refseg.errors import ConfigError
 from refseg.inference import DEFAULT_MODEL
-from refseg.inference.locate import split_sources
+from refseg.inference.locate import short_name
 
 KEEP_ALIVE = 75
 """Seconds for which an idle connection is kept: longer than proxies and clients keep theirs."""
@@ -88,7 +88,7 @@ class Settings:
     def model_names(self) -> tuple[str, ...]:
         """What requests call the models: the last part of a folder's path, the name otherwise; of two networks that are
         joined by a +, both."""
-        return tuple("+".join(Path(part).name or part for part in split_sources(model)) for model in self.models)
+        return tuple(short_name(model) for model in self.models)
 
     def keys(self) -> frozenset[bytes]:
         """SHA-256 of the keys in `api_key_file`; empty lines and those that begin with # are none.

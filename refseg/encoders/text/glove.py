@@ -29,7 +29,7 @@ from torch import Tensor
 
 from refseg.encoders.text.tokenizer import split_words
 from refseg.errors import CheckpointError, RefsegError
-from refseg.files import cache_folder, replacing
+from refseg.files import cache_folder, write_bytes
 
 __all__ = ["WordVectors", "first_words", "read_vectors"]
 
@@ -232,15 +232,18 @@ def _kept_at(path: Path, words: Sequence[str]) -> Path | None:
         return None
     state = path.stat()
     key = json.dumps([str(path.resolve()), state.st_size, state.st_mtime_ns, list(words)])
-    return home / f"vectors-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    return home / f"vectors-{hashlib.sha256(key.encode()).hexdigest()[:32]}.crc"
 
 
 def _read_kept(path: Path, count: int) -> WordVectors:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        tensors = load_file(path)
+        content = path.read_bytes()
+        if len(content) < 4 or zlib.crc32(content[:-4]) != int.from_bytes(content[-4:], "little"):
+            raise CheckpointError(f"{path}: its checksum is another one")
+        tensors = load(content[:-4])
         table, known = tensors["table"], tensors["known"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -250,10 +253,11 @@ def _read_kept(path: Path, count: int) -> WordVectors:
 
 
 def _keep(path: Path, vectors: WordVectors) -> None:
-    from safetensors.torch import save_file
+    """A file of safetensors, followed by its CRC-32 in four bytes."""
+    from safetensors.torch import save
 
+    content = save({"table": vectors.table, "known": vectors.known})
     try:
-        with replacing(path) as temporary:
-            save_file({"table": vectors.table, "known": vectors.known}, temporary)
+        write_bytes(path, content + zlib.crc32(content).to_bytes(4, "little"))
     except (RefsegError, OSError) as error:
         _LOG.info("the word vectors are not cached: %s", error)

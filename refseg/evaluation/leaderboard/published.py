@@ -139,7 +139,7 @@ def disagreements(results: Iterable[Result] | None = None) -> list[list[Result]]
 
 
 # Systems of which documents report several visual encoders; of the others, documents name the one encoder differently.
-_SEVERAL_ENCODERS = ("ISFP", "LTS", "M3Att", "ReLA", "RefTR", "ReSTR", "VLT")
+_SEVERAL_ENCODERS = ("CRIS", "ISFP", "LTS", "M3Att", "ReLA", "RefTR", "ReSTR", "VLT")
 
 
 def _measure(row: dict[str, str], measure: dict[str, str] | None) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """Looking at every picture, in several processes; what was seen is kept in a file, so that a stopped run goes on.
 
-One JSON line a picture, written as soon as it was looked at. A line counts only for the same annotations, the same file
-of the picture and the same version of this package; a line that was cut off is looked at again. Floats are written in
-full, so that a run in two parts writes the same bytes as one in a piece.
+A line a picture, its CRC-32 and JSON, written as soon as it was looked at. A line counts only for the same annotations,
+the same file of the picture and the same version of this package; a line that was cut off or damaged is looked at
+again. Floats are written in full, so that a run in two parts writes the same bytes as one in a piece.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from refseg.errors import DataError
 from refseg.generation.language.forms import Thing, View
 from refseg.generation.photos.attributes import PhotoView, Record, read_photo
 
-FORMAT = 1
+FORMAT = 2
 
 Seen = tuple[PhotoView | None, list[Problem]]
 
@@ -48,7 +49,8 @@ class PhotoCache:
             "photo": None if photo is None else _plain(photo),
             "problems": [asdict(p) for p in problems],
         }
-        self._handle.write(json.dumps(line) + "\n")
+        text = json.dumps(line)
+        self._handle.write(f"{zlib.crc32(text.encode()):08x} {text}\n")
         self._handle.flush()
 
 
@@ -129,8 +131,11 @@ def _read(path: Path) -> dict[str, Seen]:
     try:
         with path.open(encoding="utf-8", errors="replace") as handle:
             for line in handle:
+                checksum, _, text = line.rstrip("\n").partition(" ")
                 try:
-                    entry = json.loads(line)
+                    if int(checksum, 16) != zlib.crc32(text.encode()):
+                        continue
+                    entry = json.loads(text)
                     photo = None if entry["photo"] is None else _photo(entry["photo"])
                     known[str(entry["key"])] = photo, [Problem(**problem) for problem in entry["problems"]]
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

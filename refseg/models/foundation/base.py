@@ -10,7 +10,7 @@ probability is sigmoid(logit(score_threshold) - logit(best score)), so that it p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -26,12 +26,16 @@ from refseg.errors import RefsegError
 from refseg.models.foundation.config import FoundationConfig
 from refseg.models.foundation.placing import OUTSIDE, box_logits, enlarge, pad, pictures_of
 from refseg.models.instances.proposers import Detections
-from refseg.types import Batch, InstancePredictions, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, InstancePredictions, NamedMap, Output, Panels, Targets, TextFeatures, Tokens
 
-__all__ = ["BYTES", "Encoded", "ExpressionTexts", "Found", "FoundationModel", "MasksOfBoxes", "Pixels", "centred"]
+__all__ = [
+    "BYTES", "Encoded", "ExpressionTexts", "Found", "FoundationModel", "MasksOfBoxes", "Pixels", "centred", "device_of",
+]  # fmt: skip
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """How torch's errors on GPUs and CPUs say it."""
+SHOWN = 20
+"""Boxes of an expression that can be shown, best first, whether they pass the threshold or not."""
 BYTES = ByteTokenizer(2048)
 """Expressions travel as bytes; each network's own tokenizer reads them."""
 Pixels = UInt8[np.ndarray, "_ _ 3"]
@@ -69,6 +73,11 @@ class Found:
         """The instances with these numbers."""
         masks = None if self.mask_logits is None else self.mask_logits[rows]
         return Found(self.boxes[rows], self.scores[rows], masks, self.of)
+
+    def to(self, device: torch.device) -> Found:
+        """On one device, whichever parts of the network made them."""
+        masks = None if self.mask_logits is None else self.mask_logits.to(device)
+        return Found(self.boxes.to(device), self.scores.to(device), masks, self.of)
 
     def above(self, threshold: float, most: int, least: int = 0) -> Found:
         """Those that score more than `threshold`, best first; at least `least` where there are as many."""
@@ -122,6 +131,10 @@ class FoundationModel(nn.Module):
         self.segmenter: Any = segmenter.requires_grad_(False) if segmenter is not None else None
         self._processor, self._tokenizer = processor, tokenizer
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FoundationModel:
+        """Leaves networks where a device map has put them."""
+        return self if hasattr(self.network, "hf_device_map") else super()._apply(fn, recurse)
+
     def encode(self, pictures: Sequence[Pixels]) -> Any:
         """What no expression changes of N pictures, for `find`."""
         raise NotImplementedError
@@ -157,7 +170,8 @@ class FoundationModel(nn.Module):
         index = list(range(len(text.texts))) if image_index is None else image_index.tolist()
         config = self.config
         with self._memory():
-            found = self.find(state, text, index)
+            found = [each.to(self.device) for each in self.find(state, text, index)]
+            shown = [each.above(0.0, SHOWN) for each in found]
             chosen = [each.above(config.score_threshold, config.max_instances, least=1) for each in found]
             masks = [pad(self._masks(state, at, each), state.size) for at, each in zip(index, chosen, strict=True)]
         empty = torch.full(state.size, OUTSIDE, device=self.device)
@@ -166,6 +180,7 @@ class FoundationModel(nn.Module):
             torch.stack([self._no_target(each.scores) for each in chosen]),
             instances=InstancePredictions([centred(each.boxes) for each in chosen], [c.scores for c in chosen], masks),
             remarks=[self._remarks(cut) for cut in text.cut],
+            maps={"scores": scored_boxes(f"best boxes: above {config.score_threshold:g} they are the answer", shown)},
         )
 
     @torch.no_grad()
@@ -183,7 +198,7 @@ class FoundationModel(nn.Module):
             return []
         height, width = encoded.size
         with self._memory():
-            found = self.find(encoded, self.read(names), [0] * len(names))
+            found = [each.to(self.device) for each in self.find(encoded, self.read(names), [0] * len(names))]
         detections = []
         for each in found:
             kept = each.above(self.config.proposal_threshold, self.config.max_instances)
@@ -203,8 +218,8 @@ class FoundationModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
+        """Where the network's input goes."""
+        return device_of(self.network)
 
     def _pixels(self, pictures: Sequence[Pixels]) -> dict[str, Tensor]:
         """The network's input."""
@@ -233,7 +248,7 @@ class FoundationModel(nn.Module):
             return chosen.boxes.new_zeros(0, *size)
         if number not in state.embeddings:
             state.embeddings[number] = self.segmenter.embed(state.pictures[number])
-        return enlarge(self.segmenter.masks_of(state.embeddings[number], chosen.boxes), size)
+        return enlarge(self.segmenter.masks_of(state.embeddings[number], chosen.boxes).to(self.device), size)
 
     def _no_target(self, scores: Float[Tensor, " K"]) -> Float[Tensor, ""]:
         if not len(scores):
@@ -268,3 +283,21 @@ class FoundationModel(nn.Module):
 def centred(boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K 4"]:
     """x0 y0 x1 y1 to cxcywh."""
     return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
+
+
+def scored_boxes(title: str, found: Sequence[Found]) -> NamedMap:
+    """The boxes of each expression with their scores, to be drawn."""
+
+    def read(index: int) -> Panels:
+        boxes, scores = found[index].boxes.float().clamp(0, 1), found[index].scores.float()
+        return Panels(scores, ("",) * len(scores), scores, centred(boxes))
+
+    return NamedMap(title, "boxes", read, scale="probability")
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's input goes: to its weights, or, of a device map, to the first accelerator, else the CPU."""
+    placed = getattr(network, "hf_device_map", None)
+    if not placed:
+        return next(network.parameters()).device
+    return torch.device(next((device for device in placed.values() if device not in ("cpu", "disk")), "cpu"))

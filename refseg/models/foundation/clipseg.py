@@ -17,6 +17,7 @@ from refseg.errors import RefsegError
 from refseg.models.foundation.base import Encoded, ExpressionTexts, FoundationModel, Pixels
 from refseg.models.foundation.placing import enlarge, pad
 from refseg.models.instances.proposers import Detections
+from refseg.nn.maps import pixel_map
 from refseg.types import Output, TextFeatures
 
 __all__ = ["ClipSeg"]
@@ -57,7 +58,8 @@ class ClipSeg(FoundationModel):
             sizes = [state.pictures[number].shape[:2] for number in index]
             placed = [pad(enlarge(each[None], size), state.size) for each, size in zip(maps, sizes, strict=True)]
             logits = torch.cat(placed)
-        return Output(logits, remarks=[self._remarks(cut) for cut in text.cut])
+        shown = pixel_map("what each pixel is likely to be", logits, apply=torch.sigmoid, scale="probability")
+        return Output(logits, remarks=[self._remarks(cut) for cut in text.cut], maps={"map": shown})
 
     def propose(self, encoded: object, names: Sequence[str]) -> list[Detections]:
         """Raises `RefsegError`: there are no instances."""

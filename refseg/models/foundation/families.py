@@ -188,6 +188,19 @@ FAMILIES: dict[str, Family] = {
             segmenter=True,
             square=_IMAGENET,
         ),
+        Family(
+            "sam",
+            "SAM: masks of another network's boxes, Kirillov et al., ICCV 2023",
+            "sam2:SamMasks",
+            {"sam": "sam.modeling_sam:SamModel"},
+            (),
+            "",
+            (
+                PublishedWeights("facebook/sam-vit-base", 94, "Apache-2.0"),
+                PublishedWeights("facebook/sam-vit-huge", 641, "Apache-2.0"),
+            ),
+            segmenter=True,
+        ),
     )
 }
 

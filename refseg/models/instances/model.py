@@ -42,6 +42,7 @@ __all__ = [
     "build_instances",
     "centred",
     "choice_loss",
+    "choice_maps",
     "is_spelled",
     "letters_of",
     "load_language",
@@ -158,7 +159,11 @@ class Instances(nn.Module):
             auxiliary={"choices": choices, "boxes": all_boxes},
             instances=InstancePredictions(boxes, scores, mask_logits, labels),
             remarks=remarks,
-            maps=_maps(state, list(index), choices),
+            maps=choice_maps(
+                choices,
+                [state[number].proposals.boxes for number in index],
+                [[CLASSES[label] for label in choice.labels.tolist()] for choice in choices],
+            ),
         )
 
     def choose(self, state: ImageState, text: TextFeatures) -> tuple[list[Choice], list[list[str]]]:
@@ -302,14 +307,16 @@ def paste_coarse(logits: Float[Tensor, "M M"], box: Float[Tensor, " 4"], size: t
     return torch.where(inside, values, values.new_tensor(OUTSIDE))
 
 
-def _maps(state: Sequence[ImageState], images: Sequence[int], choices: Sequence[Choice]) -> dict[str, NamedMap]:
-    """Which proposals are chosen, and each one's share of the evidence for the first phrase that the expression has."""
+def choice_maps(
+    choices: Sequence[Choice], boxes: Sequence[Float[Tensor, "K 4"]], labels: Sequence[Sequence[str]]
+) -> dict[str, NamedMap]:
+    """Which proposals are chosen, and each one's share of the evidence for the first phrase that the expression has;
+    `boxes` are x0 y0 x1 y1, 0 to 1 of the image."""
 
     def read(index: int, evidence: bool) -> Panels:
-        choice, proposals = choices[index], state[images[index]].proposals
+        choice = choices[index]
         values = choice.evidence[0].softmax(dim=0) if evidence else choice.logits.sigmoid()
-        names = tuple(CLASSES[label] for label in choice.labels.tolist())
-        return Panels(values.detach(), names, values.detach(), centred(proposals.boxes))
+        return Panels(values.detach(), tuple(labels[index]), values.detach(), centred(boxes[index]))
 
     return {
         "choice": NamedMap(

@@ -33,6 +33,7 @@ from refseg.models.instances.model import (
     OUTSIDE,
     Instances,
     centred,
+    choice_maps,
     is_spelled,
     letters_of,
     picture_of,
@@ -42,7 +43,7 @@ from refseg.models.instances.model import (
 )
 from refseg.models.instances.proposers import InstanceProposer
 from refseg.models.instances.types import COLOURS
-from refseg.types import Batch, InstancePredictions, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, InstancePredictions, NamedMap, Output, Panels, Targets, TextFeatures, Tokens
 
 __all__ = ["AskedFeatures", "ProposedInstances", "ProposedState"]
 
@@ -155,11 +156,12 @@ class ProposedInstances(nn.Module):
         for image in state:
             self._propose(image, [name for other, asked in pairs if other is image for name in asked.names])
         size = state[0].input_size
-        masks, no_target, choices, all_boxes, counts, remarks = [], [], [], [], [], []
+        masks, no_target, choices, all_boxes, counts, remarks, seen = [], [], [], [], [], [], []
         boxes, scores, mask_logits, labels = [], [], [], []
         for image, asked in pairs:
             gathered = self.gathered(image, asked)
             choice = self.choose(image, asked, gathered)
+            seen.append(gathered)
             chosen = _chosen(choice, self.config.max_masks)
             logits = torch.full((len(chosen), *size), OUTSIDE)
             top, left, bottom, right = image.content
@@ -183,6 +185,10 @@ class ProposedInstances(nn.Module):
             auxiliary={"choices": choices, "boxes": all_boxes, "asked": counts},
             instances=InstancePredictions(boxes, scores, mask_logits, labels),
             remarks=remarks,
+            maps={
+                "proposals": _scored(seen),
+                **choice_maps(choices, [g.boxes for g in seen], [g.labels for g in seen]),
+            },
         )
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
@@ -257,6 +263,17 @@ class ProposedInstances(nn.Module):
                 crop = Crop(0, 0, (255 / (1 + np.exp(-logits))).astype(np.uint8))
             samples.append(crop.sampled(box, size))
         return colour_shares(image.image, gathered.boxes, torch.stack(samples))
+
+
+def _scored(seen: Sequence[Gathered]) -> NamedMap:
+    """What was found of all names, with its scores."""
+
+    def read(index: int) -> Panels:
+        found = seen[index]
+        scores = found.scores.amax(1) if len(found.boxes) else torch.zeros(0)
+        return Panels(scores, found.labels, scores, centred(found.boxes))
+
+    return NamedMap("what was found of the names that were asked", "boxes", read, scale="probability")
 
 
 def _chosen(choice: Choice, most: int) -> list[int]:

@@ -227,6 +227,14 @@ class Lexicon:
         how = "name" if max(shares.values()) == 1.0 else "said"
         return Meaning(word, tuple((CLASSES.index(name), share) for name, share in shares.items()), how)
 
+    def likeness(self, word: str, others: Sequence[str]) -> list[float]:
+        """Cosines of a noun's sentence vector with those of others, -1 to 1; zeros without pretrained language."""
+        if self.encoder is None or self.pieces is None or not others:
+            return [0.0] * len(others)
+        with torch.inference_mode():
+            first, *rest = F.normalize(self.encoder(self.pieces([word, *others])).sentence, dim=-1)
+            return [float(first @ other) for other in rest]
+
     def _look_up(self, word: str) -> Meaning:
         found = self.named(word)
         if found is not None:

@@ -137,7 +137,7 @@ def test_a_double_hold_is_seen() -> None:
     "extra", [{"targets": [3]}, {"author": "anna"}, {"sample": {"id": 1, "text": "dog", "no_target": True}}]
 )
 def test_a_leak_is_seen(extra: dict[str, object]) -> None:
-    task = {"lease": {}, "sample": {"id": 1, "text": "dog"}, "picture": {}, "objects": [], "draft": None}
+    task = {"lease": {}, "sample": {"id": 1, "text": "dog"}, "picture": {}, "objects": [], "turn": 0, "draft": None}
     assert leaked([exchange("viktor", "POST validate/next", 1, {"task": task})]) == []
     assert leaked([exchange("viktor", "POST validate/next", 1, {"task": {**task, **extra}})])
 

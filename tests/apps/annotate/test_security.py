@@ -363,7 +363,7 @@ def upload(browser: Browser, annotations: bytes, pictures: bytes, split: str = "
 def test_uploads_that_are_well(enter: Enter, sqlite_game: Game) -> None:
     admin = enter("admin")
     answer = upload(admin, coco("sub/<script>.png"), archive_of(("sub/<script>.png", picture_bytes())))
-    assert answer.json() == {"pictures": 1, "objects": 1, "sentences": 0, "problems": []}
+    assert answer.json() == {"pictures": 1, "plain": 0, "objects": 1, "sentences": 0, "problems": []}
     assert (sqlite_game.settings.pictures / "000000000077.png").is_file()
     assert not list(sqlite_game.settings.data.glob("upload-*"))
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -392,3 +393,63 @@ def test_workers_with_other_weights_are_refused(photos: Path, tmp_path: Path) ->
 
 def test_the_short_name() -> None:
     assert refseg.search.Index is Index
+
+
+def test_a_changed_byte_is_found_and_not_answered_from(index: Index, segmenter: Segmenter) -> None:
+    """Any byte of the table's data: the answer is the same, or an error in a line."""
+    folder = index._table.folder
+    assert index.check() == 5
+    right = index.search("the dog", reject=0.0, exhaustive=True)
+    said: list[str] = []
+    (data,) = sorted((folder / "pictures.lance" / "data").iterdir())
+    content = data.read_bytes()
+    for place in range(0, len(content), len(content) // 97):
+        changed = bytearray(content)
+        changed[place] ^= 0x10
+        data.write_bytes(bytes(changed))
+        try:
+            opened = Index.open(folder, segmenter=segmenter)
+            assert opened.search("the dog", reject=0.0, exhaustive=True) == right
+        except DataError as error:
+            said.append(str(error))
+    data.write_bytes(content)
+    assert Index.open(folder, segmenter=segmenter).search("the dog", reject=0.0, exhaustive=True) == right
+    assert len(said) > 20
+    assert not [text for text in said if "\n" in text]
+
+
+@pytest.mark.parametrize("column", ["path", "hash", "width", "presence", "proposals", "masks"])
+def test_each_column_has_a_checksum(index: Index, segmenter: Segmenter, column: str) -> None:
+    """Rows as Lance would read them after damage that it does not see."""
+    table = index._table
+    path = sorted(index.paths())[0]
+    (row,) = table.rows_of([path], table.description.schema.names)
+    value = row[column]
+    if isinstance(value, list):
+        other = f"X'{bytes([value[0] ^ 1, *value[1:]]).hex()}'"
+    elif isinstance(value, bytes):
+        other = f"X'{value[:-1].hex()}{value[-1] ^ 1:02x}'"
+    else:
+        other = str(value + 1) if isinstance(value, int) else "'other'"
+    if isinstance(value, list):
+        changed = {**row, column: [value[0] ^ 1, *value[1:]]}
+        del changed["_rowid"]
+        values = pa.Table.from_pylist([changed], schema=table._table.schema)
+        table._table.merge_insert("path").when_matched_update_all().execute(values)
+    else:
+        table._table.update(where=f"path = '{path}'", values_sql={column: other})
+    opened = Index.open(table.folder, segmenter=segmenter)
+    with pytest.raises(DataError, match=r"differ from their checksum.*--rebuild"):
+        opened.check()
+
+
+def test_an_index_without_checksums_is_read_and_brought_up_to_date(
+    index: Index, photos: Path, segmenter: Segmenter
+) -> None:
+    index._table._table.drop_columns(["checks"])
+    opened = Index.open(index._table.folder, segmenter=segmenter)
+    paint(photos / "new.png", ("dog", (60, 60), 20))
+    assert opened.add(photos).added == 1
+    assert {Path(hit.path).name for hit in opened.search("the dog").hits} == {"a.png", "c.png", "new.png"}
+    with pytest.raises(DataError, match="without checksums"):
+        opened.check()

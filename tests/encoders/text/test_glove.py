@@ -82,6 +82,11 @@ def test_the_cache_follows_file_and_vocabulary(tmp_path, cache, monkeypatch):
     for file in cache.iterdir():
         file.write_bytes(b"damaged")
     assert read_vectors(path, WORDS).table[2].tolist() == [9.0, 9.0, 9.0]
+    for file in cache.iterdir():
+        whole = file.read_bytes()
+        for place in range(0, len(whole), 3):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+            assert torch.equal(read_vectors(path, WORDS).table[2], torch.full((3,), 9.0))
     monkeypatch.setenv("REFSEG_CACHE", "off")
     assert read_vectors(path, WORDS).table[2].tolist() == [9.0, 9.0, 9.0]
 

@@ -82,6 +82,11 @@ def test_problems_and_damage_are_kept_too(tmp_path: Path) -> None:
     with open_cache(path) as views:
         assert views.known.get("a") == (None, [Problem("bad_picture", "picture 1", "cut short")])
         assert views.known.get("b") is None
+    whole = path.read_bytes().partition(b"\n")[0]
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] + b"\n")
+        with open_cache(path) as views:
+            assert not views.known
 
 
 def test_the_command_leaves_no_traces(coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,12 +18,14 @@ import torch
 from PIL import Image
 
 import refseg
+from refseg.cli import options
 from refseg.errors import RefsegError
+from refseg.inference.placement import DEVICE_MAPS
 from refseg.inference.predictor import Segmenter
 from refseg.models.foundation.families import FAMILIES
 from refseg.models.instances.proposers import InstanceProposer
 from refseg.types import Batch, Output, Targets
-from tests.support.tiny_networks import WRITERS, write_network
+from tests.support.tiny_networks import MORE, WRITERS, write_network
 
 ALONE = [name for name, family in FAMILIES.items() if not family.segmenter]
 PAIRS = ["grounding-dino+sam2", "owlv2+sam2"]
@@ -35,19 +37,19 @@ TEXTS = ["the zebra", "a red ball on the left"]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("networks")
-    return {name: write_network(root / name, name) for name in WRITERS}
+    return {name: write_network(root / name, name) for name in (*WRITERS, *MORE)}
 
 
 @pytest.fixture(scope="module")
 def segmenters(folders: dict[str, Path]) -> dict[str, Segmenter]:
     """Every family alone and in pairs; short answers, and thresholds that random scores pass."""
-    return {name: load(folders, name) for name in NAMES}
+    return {name: load(folders, name) for name in (*NAMES, *MORE, "owlv2+sam")}
 
 
 def load(folders: dict[str, Path], name: str, **options: Any) -> Segmenter:
     segmenter = refseg.load("+".join(str(folders[part]) for part in name.split("+")), device="cpu", **options)
     model: Any = segmenter.model
-    threshold = 1e-5 if name.split("+")[0] in WRITTEN else model.config.score_threshold
+    threshold = 1e-5 if name.split("+")[0] in (*WRITTEN, *MORE) else model.config.score_threshold
     model.config = replace(model.config, max_new_tokens=5, num_beams=2, score_threshold=threshold, max_instances=4)
     return segmenter
 
@@ -81,7 +83,7 @@ def test_answers_have_the_pictures_size_whatever_it_is(segmenters: dict[str, Seg
             assert 0 <= y0 <= y1 <= size[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "owlv2+sam"])
 def test_one_by_one_together_and_encoded_once_are_the_same(segmenters: dict[str, Segmenter], name: str) -> None:
     segmenter = segmenters[name]
     pictures = [picture(53, 37, 1), picture(53, 37, 2)]
@@ -210,6 +212,96 @@ def test_out_of_memory_says_what_it_takes(segmenters: dict[str, Segmenter], monk
         segmenters["clipseg"](picture(32, 32), "the zebra")
 
 
+@pytest.mark.parametrize("name", [name for name in ALONE if name != "clipseg"])
+def test_boxes_are_shown_with_their_scores(segmenters: dict[str, Segmenter], name: str) -> None:
+    """Those below the threshold, too; what passes it is the answer."""
+    segmenter = segmenters[name]
+    shown = segmenter.explain(picture(48, 60, 16), TEXTS[0], no_target_threshold=1.0)
+    (scores,) = shown.maps
+    assert scores.kind == "boxes"
+    threshold = segmenter.model.config.score_threshold  # type: ignore[union-attr]
+    passing = min(int((scores.values > threshold).sum()), 4)
+    assert len(shown.answer.instances) == max(passing, min(1, len(scores.values)))
+    assert list(scores.values) == sorted(scores.values, reverse=True)
+    assert shown.sheet().width
+
+
+def test_clipseg_shows_its_map(segmenters: dict[str, Segmenter]) -> None:
+    image = picture(48, 60, 17)
+    shown = segmenters["clipseg"].explain(image, TEXTS[0])
+    answer = segmenters["clipseg"](image, TEXTS[0], probabilities=True)
+    np.testing.assert_allclose(shown["map"].values[0], answer.probabilities, atol=1e-5)
+
+
+# ---- where it computes
+
+
+def test_a_device_map_lays_parts_out(folders: dict[str, Path], segmenters: dict[str, Segmenter]) -> None:
+    """One device here: several were not to be had."""
+    pytest.importorskip("accelerate", reason="the optional extra 'train' is not installed")
+    placed = refseg.load(str(folders["clipseg"]), device_map={"": "cpu"})
+    assert placed.device.type == "cpu"
+    image = picture(48, 48, 18)
+    plain, answer = (each(image, TEXTS[0], probabilities=True) for each in (segmenters["clipseg"], placed))
+    np.testing.assert_array_equal(answer.probabilities, plain.probabilities)
+
+
+def test_a_model_over_placed_parts_leaves_them_there(folders: dict[str, Path]) -> None:
+    model: Any = refseg.load(str(folders["clipseg"]), device="cpu").model
+    model.network.hf_device_map = {"clip": "cpu", "decoder": "cuda:0"}
+    before = model.network.dtype
+    assert model.to(torch.float64).network.dtype == before
+    assert model.device == torch.device("cuda", 0)  # input goes to the accelerator
+
+
+def test_device_maps_that_cannot_be(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate", reason="the optional extra 'train' is not installed")
+    assert options.DEVICE_MAPS == DEVICE_MAPS
+    clipseg, pair = str(folders["clipseg"]), f"{folders['owlv2']}+{folders['sam2']}"
+    away = {"model.visual": "disk", "model.language_model": "cpu", "lm_head": "cpu"}
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        (clipseg, {"device_map": "aut"}, "device_map 'aut' is unknown; did you mean 'auto'"),
+        (clipseg, {"device_map": {}}, "or a table of parts with their devices"),
+        (clipseg, {"device_map": "auto", "device": "cpu"}, "says where the parts go; leave one of them"),
+        (pair, {"device_map": {"": "cpu"}}, "a table of parts is for one network; of two, take auto"),
+        ("instances", {"device_map": "auto"}, "device_map: instances is no network of transformers"),
+        (str(folders["qwen-vl"]), {"device_map": away}, r"leaves model\.visual on the disk"),
+    ]
+    for name, given, message in wrong:
+        with pytest.raises(RefsegError, match=message):
+            refseg.load(name, **given)
+    monkeypatch.setattr("refseg.inference.placement.find_spec", lambda name: None)
+    with pytest.raises(RefsegError, match=r"device_map needs accelerate: pip install 'refseg\[train\]'"):
+        refseg.load(clipseg, device_map="auto")
+
+
+def test_what_is_compiled_answers_the_same(folders: dict[str, Path], segmenters: dict[str, Segmenter]) -> None:
+    """torch's backend "eager" traces without a compiler."""
+    image = picture(48, 48, 19)
+    compiled = refseg.load(str(folders["clipseg"]), device="cpu", compile="eager")
+    network: Any = compiled.model.network
+    translated = [part for part in network.modules() if part._compiled_call_impl is not None]
+    assert {type(part).__name__ for part in translated} >= {"CLIPSegVisionModel", "CLIPSegDecoder"}
+    plain, answer = (each(image, TEXTS[0], probabilities=True) for each in (segmenters["clipseg"], compiled))
+    np.testing.assert_allclose(answer.probabilities, plain.probabilities, atol=1e-6)
+
+
+def test_compilers_that_are_not_there(folders: dict[str, Path]) -> None:
+    from torch import _dynamo
+
+    def broken(graph: object, inputs: object) -> object:
+        raise OSError("no g++ here")
+
+    if "broken" not in _dynamo.list_backends(exclude_tags=()):
+        _dynamo.register_backend(broken, name="broken")
+    with pytest.raises(RefsegError, match=r"compiler 'broken' does not work here \(.*a C\+\+ compiler is wanted"):
+        refseg.load(str(folders["clipseg"]), device="cpu", compile="broken")
+    with pytest.raises(RefsegError, match="no backend 'inducto'; did you mean 'inductor'"):
+        refseg.load(str(folders["clipseg"]), device="cpu", compile="inducto")
+    with pytest.raises(RefsegError, match="networks of transformers alone are compiled"):
+        refseg.load("instances", device="cpu", compile=True)
+
+
 # ---- the same as the networks themselves, with transformers' post-processing
 
 
@@ -238,12 +330,13 @@ def test_sam3_agrees(segmenters: dict[str, Segmenter]) -> None:
 
 
 @torch.no_grad()
-def test_grounding_dino_agrees(segmenters: dict[str, Segmenter]) -> None:
+@pytest.mark.parametrize("name", ["grounding-dino", "mm-grounding-dino"])
+def test_grounding_dino_agrees(segmenters: dict[str, Segmenter], name: str) -> None:
     from types import SimpleNamespace
 
     from transformers.models.grounding_dino.processing_grounding_dino import GroundingDinoProcessor
 
-    model: Any = segmenters["grounding-dino"].model
+    model: Any = segmenters[name].model
     image = picture(53, 37, 11)
     tokens = model._tokenizer(["the zebra."], return_token_type_ids=True, return_tensors="pt")
     inputs = model._processor(images=[np.asarray(image)], return_tensors="pt")
@@ -252,7 +345,7 @@ def test_grounding_dino_agrees(segmenters: dict[str, Segmenter]) -> None:
     wanted = GroundingDinoProcessor.post_process_grounded_object_detection(
         stand_in, raw, tokens["input_ids"], threshold=0.0, target_sizes=[(53, 37)]
     )[0]
-    state, words = states(segmenters["grounding-dino"], image, ["The zebra", "a dog"])
+    state, words = states(segmenters[name], image, ["The zebra", "a dog"])
     found = model.find(state, words, [0, 0])[0]
     torch.testing.assert_close(found.scores, wanted["scores"], atol=1e-5, rtol=0)
     size = torch.tensor([37.0, 53.0, 37.0, 53.0])
@@ -307,7 +400,27 @@ def test_sam2_agrees(segmenters: dict[str, Segmenter]) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", WRITTEN)
+def test_sam_agrees(segmenters: dict[str, Segmenter]) -> None:
+    """Boxes in pixels of the resized picture, logits enlarged to the padded input, cut, enlarged to the picture."""
+    from transformers import SamProcessor
+
+    from refseg.models.foundation.base import Found
+
+    model: Any = segmenters["owlv2+sam"].model
+    image, network = picture(53, 37, 14), model.segmenter.network
+    boxes = torch.tensor([[5.0, 7.0, 30.0, 40.0], [0.0, 0.0, 37.0, 20.0]])
+    inputs = SamProcessor(model.segmenter._processor)(image, input_boxes=[boxes.tolist()], return_tensors="pt")
+    sizes = inputs.pop("original_sizes"), inputs.pop("reshaped_input_sizes")
+    inputs["input_boxes"] = inputs["input_boxes"].float()
+    raw = network(**inputs, multimask_output=False)
+    wanted = model.segmenter._processor.post_process_masks(raw.pred_masks, *sizes, binarize=False)[0]
+    state, _ = states(segmenters["owlv2+sam"], image, [])
+    found = Found(boxes / torch.tensor([37.0, 53.0, 37.0, 53.0]), torch.ones(2))
+    torch.testing.assert_close(model._masks(state, 0, found).sigmoid(), wanted[:, 0].sigmoid(), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*WRITTEN, "qwen2-vl", "qwen3-vl"])
 def test_writers_write_what_generate_writes(segmenters: dict[str, Segmenter], name: str) -> None:
     """With the picture given anew rather than its features: the same tokens."""
     model: Any = segmenters[name].model

@@ -128,7 +128,7 @@ async def _read_picture(request: Request) -> bytes:
     if kind == "application/json":
         try:
             values = await request.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # brackets in brackets without end
             raise ServeError("bad_request", "the body is not valid JSON") from error
         if not isinstance(values, dict) or not isinstance(values.get("image"), str):
             raise ServeError("invalid", "image: a picture in base64 is wanted")

@@ -149,7 +149,7 @@ def read_interface(text: str) -> Interface:
         raise ServeError("invalid", "label_config: larger than any interface, or with declarations, which are not read")
     try:
         root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, UnicodeError) as error:  # half of a surrogate pair
         raise ServeError("invalid", f"label_config: not valid XML ({error})") from error
     tags = list(root.iter())
     images = [tag for tag in tags if tag.tag == "Image" and tag.get("name")]

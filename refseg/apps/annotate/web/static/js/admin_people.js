@@ -7,6 +7,7 @@ import "./shell.js";
 
 const dialog = find("#person-dialog");
 const problem = find("#person-problem");
+const usual = ["annotator", "validator"]; // as `refseg annotate user add` gives
 
 function row(person) {
   const numbers = [
@@ -48,7 +49,7 @@ async function edit(person) {
   find("#password").value = "";
   find("#password-label").textContent = fresh ? "Password, at least 10 characters" : "New password (empty: as it is)";
   for (const box of all('input[name="role"]'))
-    box.checked = fresh ? box.value !== "administrator" : person.roles.includes(box.value);
+    box.checked = fresh ? usual.includes(box.value) : person.roles.includes(box.value);
   find("#active").checked = fresh || person.active;
   find("#active-label").hidden = fresh;
   problem.hidden = true;
