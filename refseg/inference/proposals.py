@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from torch import nn
 
@@ -13,6 +13,7 @@ from refseg.inference.detections import read_detections
 from refseg.models.instances.model import Instances
 from refseg.models.instances.proposed import ProposedInstances
 from refseg.models.instances.proposers import InstanceProposer
+from refseg.models.instances.words import Lexicon
 
 __all__ = ["Proposals", "over_proposals"]
 
@@ -32,7 +33,7 @@ def over_proposals(network: nn.Module, proposals: Path | InstanceProposer | nn.M
             "folder trained from it"
         )
     if isinstance(proposals, Path):
-        return ProposedInstances(network, read_detections(proposals, network.chooser.means))
+        return ProposedInstances(network, read_detections(proposals, cast(Lexicon, network.chooser.means)))
     if not isinstance(proposals, InstanceProposer):
         raise RefsegError(
             f"proposals: {type(proposals).__name__} gives no instances of a name; take a model such as facebook/sam3, "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool
@@ -25,6 +26,7 @@ from refseg.inference.proposals import over_proposals
 from refseg.metrics import Row, breakdown, count_masks
 from refseg.models.instances.concepts import ask, normal_category
 from refseg.models.instances.model import Instances, is_spelled
+from refseg.models.instances.words import Lexicon
 
 __all__ = ["KINDS", "Measured", "answers_of", "measure", "table_of"]
 
@@ -71,7 +73,9 @@ def table_of(dataset: ReferringDataset, model: Instances) -> tuple[DetectionTabl
             for thing in things
             if not thing.crowd and normal_category(thing.category)
         ]
-    return DetectionTable("the annotated objects", pictures, model.chooser.means, least_score=CERTAIN), whole
+    return DetectionTable(
+        "the annotated objects", pictures, cast(Lexicon, model.chooser.means), least_score=CERTAIN
+    ), whole
 
 
 def _also(thing: Instance) -> tuple[str, ...]:

@@ -308,10 +308,10 @@ def paste_coarse(logits: Float[Tensor, "M M"], box: Float[Tensor, " 4"], size: t
 
 
 def choice_maps(
-    choices: Sequence[Choice], boxes: Sequence[Float[Tensor, "K 4"]], labels: Sequence[Sequence[str]]
+    choices: Sequence[Choice], boxes: Sequence[Tensor], labels: Sequence[Sequence[str]]
 ) -> dict[str, NamedMap]:
     """Which proposals are chosen, and each one's share of the evidence for the first phrase that the expression has;
-    `boxes` are x0 y0 x1 y1, 0 to 1 of the image."""
+    `boxes` are (K, 4) each, x0 y0 x1 y1, 0 to 1 of the image."""
 
     def read(index: int, evidence: bool) -> Panels:
         choice = choices[index]

@@ -367,7 +367,8 @@ def test_rows_made_elsewhere_are_those_made_here(photos: Path, tmp_path: Path) -
     here, there = (Index.create(tmp_path / name, str(model), device="cpu") for name in ("here", "there"))
     reports = [here.add(photos), there.add(photos, elsewhere=Elsewhere(device="cpu"))]
     assert reports[0].added == reports[1].added == 6
-    assert sorted(reports[0].bad) == sorted(reports[1].bad) and len(reports[1].bad) == 1
+    assert sorted(reports[0].bad) == sorted(reports[1].bad)
+    assert len(reports[1].bad) == 1
     columns = there._table.description.schema.names
     first, second = (
         sorted((row for batch in each._table.scan(columns) for row in batch.to_pylist()), key=lambda row: row["path"])
