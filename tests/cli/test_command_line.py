@@ -37,12 +37,27 @@ def test_every_verb_of_today_is_there() -> None:
     assert set(VERBS) == {
         *("segment", "models", "import", "doctor", "train", "evaluate", "calibrate", "score", "compare", "results"),
         *("data", "annotate", "benchmark", "systems", "serve", "serve-load", "index", "search", "batch", "export"),
-        *("edit", "label", "video"),
+        *("edit", "label", "video", "explain", "attention", "tables", "oracle"),
     }
     below = {path[1] for path in EVERY_VERB if path[0] == "data" and len(path) == 2}
     assert below == {"check", "stats", "get", "leak", "scenes", "collage", "templates", "speed", "convert"}
     below = {path[1] for path in EVERY_VERB if path[0] == "annotate" and len(path) == 2}
-    assert below == {"demo", "serve", "user", "import", "export", "stats", "rank", "backup", "restore", "migrate"}
+    assert below == {
+        *(
+            "demo",
+            "serve",
+            "user",
+            "import",
+            "export",
+            "stats",
+            "rank",
+            "backup",
+            "restore",
+            "migrate",
+            "propose",
+            "check",
+        )
+    }
 
 
 @pytest.mark.parametrize("path", [(), *EVERY_VERB], ids=" ".join)

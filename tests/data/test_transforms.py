@@ -101,7 +101,7 @@ def test_longest_pads_right_and_bottom_to_the_divisor() -> None:
     ("change", "words"),
     [
         ({"size": 100}, "multiple of divisor 32; 96 is"),
-        ({"size": 0}, "size=0: 1 or more"),
+        ({"size": 0}, "size=0: 8 or more"),
         ({"divisor": 0}, "divisor=0: 1 or more"),
         ({"std": (1.0, 0.0, 1.0)}, "std"),
         ({"padding": (0.0, 300.0, 0.0)}, "0 or more and 255 or less"),

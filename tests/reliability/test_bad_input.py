@@ -308,6 +308,8 @@ annotate import {w}/data --data {w}/good.png
 annotate import {w}/data --data {out} --split nothing
 annotate import {w}/data --data {out} --database nothing://x
 annotate export {out} --data {w}/missing
+annotate migrate --data {w}/good.png
+annotate migrate --data {out} --database nothing://x
 annotate stats --data {w}/missing
 annotate rank --data {w}/missing
 annotate propose --data {w}/missing

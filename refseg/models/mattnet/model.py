@@ -242,8 +242,8 @@ class MAttNet(nn.Module):
         state: Sequence[RegionState],
         text: PhraseFeatures,
         index: Sequence[int],
-        scores: Sequence[Float[Tensor, " K"]],
-        module_scores: Sequence[Float[Tensor, "K M"]],
+        scores: Sequence[Tensor],
+        module_scores: Sequence[Tensor],
     ) -> dict[str, NamedMap]:
         """What the modules read, how much each counts (figure 4 of the paper), and what they say of the regions."""
         names = list(self.config.module_names)
