@@ -40,6 +40,8 @@ __all__ = [
 ]  # fmt: skip
 
 T = TypeVar("T")
+DEEPEST = 50
+"""Tables in tables of a configuration."""
 NONE = "none"
 """How a field that is nothing, and is something by default, stands in a file."""
 
@@ -236,9 +238,11 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _copy(values: Any) -> Any:
+def _copy(values: Any, depth: int = 0) -> Any:
     if isinstance(values, Mapping):
-        return {key: _copy(value) for key, value in values.items()}
+        if depth > DEEPEST:
+            raise ConfigError(f"tables in tables, more than {DEEPEST} deep; no configuration has so many")
+        return {key: _copy(value, depth + 1) for key, value in values.items()}
     return list(values) if isinstance(values, list) else values
 
 

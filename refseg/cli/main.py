@@ -48,9 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+        # What shutil copies tells of its errors in words alone.
+        reason = error.strerror or next((words for words in full if words in str(error)), None)
+        if reason not in full:
             raise
-        print(f"{prefix}: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
+        print(f"{prefix}: {error.filename or 'a file'} cannot be written ({reason})", file=sys.stderr)
         return 2
 
 

@@ -223,7 +223,7 @@ class EvaluationRecipe(Config):
         except ConfigError as error:
             raise ConfigError(f"protocol: {error}") from error
         names = score_names(protocol)
-        if (self.every or self.every_epochs) and self.metric not in names:
+        if self.metric not in names:
             raise ConfigError(f"metric: {self.metric!r} is none of {protocol.name}; {did_you_mean(self.metric, names)}")
 
 

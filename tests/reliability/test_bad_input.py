@@ -56,7 +56,7 @@ ON_DATA = (
     "train {w}/recipe.toml data.root={w}/DATA output.folder={out}",
     "annotate import {w}/DATA --data {out}",
 )
-RECIPES = ("empty", "no-toml", "binary", "deep", "tables", "list", "text", "unknown-table", "unknown-field", "twice",
+RECIPES = ("no-toml", "binary", "deep", "tables", "list", "text", "unknown-table", "unknown-field", "twice",
            "folder", "missing")  # fmt: skip
 ASSIGNMENTS = (
     "data.workers=-1", "data.workers=x", "training.steps=0", "training.steps=-5", "training.steps=99999999999999999999",

@@ -46,7 +46,6 @@ WRITERS = {
     "convert-labelstudio": "data convert {w}/data {out} --to labelstudio",
     "convert-cvat": "data convert {w}/data {out} --to cvat",
     "scenes": "data scenes {out} --train 1 --val 1 --test 0 --size 64",
-    "templates": "data templates --coco {w}/data/grefcoco/instances.json --images {w}/data/images/train2014 -o {out}",
     "annotate-import": "annotate import {w}/data --data {out}",
     "annotate-demo": "annotate demo --data {out} --scenes 1 --prepare-only",
 }
