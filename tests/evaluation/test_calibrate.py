@@ -155,12 +155,12 @@ def test_a_copy_is_made_where_one_is_asked_for(tmp_path, small_set):
 def test_weights_of_the_package_are_never_changed(inside, tmp_path, small_set, monkeypatch, capsys):
     from refseg.cli import options
     from refseg.cli.main import main
-    from refseg.inference import checkpoint
+    from refseg.inference import locate
 
     packaged = tmp_path / "site-packages" / "weights"
     folder = write_model_folder(packaged / "tiny")
     monkeypatch.setattr(options, "PACKAGED", packaged)
-    monkeypatch.setattr(checkpoint, "PACKAGED", packaged)
+    monkeypatch.setattr(locate, "PACKAGED", packaged)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     name = str(folder) if inside else "tiny"  # by its path, or by its name
     words = ["calibrate", name, "--data", str(small_set), "--force"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.tiny_system import install
@@ -11,3 +14,11 @@ from tests.support.tiny_system import install
 def tiny_system(monkeypatch, tmp_path):
     monkeypatch.setenv("REFSEG_CACHE", str(tmp_path / "cache"))
     install(monkeypatch.setitem, monkeypatch.setattr)
+
+
+@pytest.fixture(autouse=True)
+def terminal() -> Iterator[None]:
+    """SIGHUP ends what it meets, as in a terminal; below nohup it would be ignored, and that is inherited."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

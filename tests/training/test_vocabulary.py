@@ -55,7 +55,7 @@ def test_a_tokenizer_folder_is_read_and_cut_to_the_model(tmp_path):
 
 def test_a_model_with_bert_wants_word_pieces(tmp_path):
     config = replace(TinyConfig(), text=BertTextConfig(layers=1))
-    with pytest.raises(ConfigError, match=r"data\.tokenizer: .*BERT"):
+    with pytest.raises(ConfigError, match=r"data\.tokenizer: .*bert"):
         build(recipe_values(tmp_path), config)
 
 
