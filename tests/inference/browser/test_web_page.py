@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 from refseg.generation.scenes import generate
 from refseg.models.instances.expression import parse
+from refseg.models.instances.model import is_spelled
 
 SENTENCES = [
     "the second guy from teh left in the red shirt, next to the dog!",
@@ -156,7 +157,7 @@ def test_same_parses_as_python(page, segmenter):
     texts = SENTENCES + [each.text for number in range(12) for each in generate(32, number, size=128).expressions]
     parsed = page.evaluate("(texts) => texts.map((text) => globalThis.model.parser.parse(text))", texts)
     for text, mine in zip(texts, parsed, strict=True):
-        assert mine == json.loads(json.dumps(dataclasses.asdict(parse(text, segmenter.model.is_spelled)))), text
+        assert mine == json.loads(json.dumps(dataclasses.asdict(parse(text, is_spelled)))), text
 
 
 def test_by_hand(page, address):
