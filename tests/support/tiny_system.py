@@ -122,9 +122,13 @@ def install(setitem=dict.__setitem__, set_attribute=setattr) -> None:
 
 if __name__ == "__main__":
     # The command line with the tiny system in it, for tests that need a process of its own to kill.
+    import signal
     import sys
 
     torch.set_num_threads(1)
+    # Below nohup both would be ignored, and that is inherited.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     install()
     from refseg.cli.main import main
 

@@ -19,7 +19,7 @@ from refseg.training import loop
 from refseg.training.loop import TrainingError
 from refseg.training.recipe import parse_recipe
 from refseg.training.source import Batches
-from tests.support.forked import Forked
+from tests.support.training_process import TrainingProcess
 from tests.support.tiny_system import Tiny, recipe_values
 from tests.training.test_evaluation import write_grefcoco
 from tests.training.test_loop import log_of, run, same_tensors, weights
@@ -49,7 +49,7 @@ def test_an_error_in_a_worker_ends_the_run_with_a_line(tmp_path: Path) -> None:
     write_grefcoco(tmp_path / "data", ["train"] * 3)
     for picture in pictures_of(tmp_path / "data"):
         picture.write_bytes(picture.read_bytes()[:60])
-    process = Forked(on_disk(tmp_path / "run", tmp_path / "data", workers=1), tmp_path)
+    process = TrainingProcess(on_disk(tmp_path / "run", tmp_path / "data", workers=1), tmp_path)
     text = process.ended()
     assert process.returncode == 1, text
     assert "Traceback" not in text
@@ -117,7 +117,7 @@ def test_a_killed_worker_costs_no_step(tmp_path: Path) -> None:
     values = recipe_values(tmp_path / "cut", steps=100_000)
     values["data"]["workers"] = 1
     values["output"]["checkpoint_every"] = 100_000
-    process = Forked(values, tmp_path)
+    process = TrainingProcess(values, tmp_path)
     process.wait_for_lines(tmp_path / "cut" / "log.jsonl", 3)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(workers[-1]), signal.SIGKILL)
@@ -170,11 +170,11 @@ def test_the_checkpoint_of_an_aborted_step_is_exact(
 
 def test_a_second_run_in_a_folder_is_refused_and_a_closed_terminal_stops_the_first(tmp_path: Path) -> None:
     values = recipe_values(tmp_path / "run", steps=100_000)
-    first = Forked(values, tmp_path)
+    first = TrainingProcess(values, tmp_path)
     try:
         first.wait_for_lines(tmp_path / "run" / "log.jsonl", 2)
         (tmp_path / "second").mkdir()
-        second = Forked(values, tmp_path / "second", arguments=["--resume"])
+        second = TrainingProcess(values, tmp_path / "second", arguments=["--resume"])
         text = second.ended()
         assert second.returncode == 2, text
         assert f"another run (process {first.pid}) writes there" in " ".join(text.split())
@@ -193,7 +193,7 @@ def too_small() -> None:
 def test_a_full_disk_ends_the_run_with_a_line(tmp_path: Path) -> None:
     values = recipe_values(tmp_path / "run")
     values["model"]["width"] = 128
-    process = Forked(values, tmp_path, before=too_small)
+    process = TrainingProcess(values, tmp_path, before=too_small)
     text = process.ended()
     assert process.returncode == 1, text
     assert "Traceback" not in text

@@ -104,9 +104,9 @@ def test_mistakes_are_named_with_their_file(tmp_path, assignment, message):
 )
 def test_a_metric_that_is_not_measured_is_known_before_the_first_step(tmp_path, fields, message):
     path = written(tmp_path, recipe_values(tmp_path))
-    read_recipe(path, fields)  # nothing is evaluated
-    with pytest.raises(ConfigError, match=message):
-        read_recipe(path, [*fields, "evaluation.every=5"])
+    for more in ([], ["evaluation.every=5"]):
+        with pytest.raises(ConfigError, match=message):
+            read_recipe(path, [*fields, *more])
     read_recipe(path, ["evaluation.every=5", "evaluation.metric=F1", "evaluation.protocol=grec"])
     read_recipe(path, ["evaluation.every=5", "evaluation.metric=Acc@0.5"])
 

@@ -93,8 +93,9 @@ def test_one_by_one_together_and_encoded_once_are_the_same(segmenters: dict[str,
         encoded = segmenter.encode(image)
         for text, answer in zip(TEXTS, row, strict=True):
             for other in (segmenter(image, text, **options), encoded.ask(text, **options)):
-                np.testing.assert_allclose(answer.probabilities, other.probabilities, atol=2e-4)
-                assert answer.no_target_score == pytest.approx(other.no_target_score, abs=1e-4)
+                # Random weights amplify what another order of summing rounds; the wrong picture or text is off by .1.
+                np.testing.assert_allclose(answer.probabilities, other.probabilities, atol=5e-3)
+                assert answer.no_target_score == pytest.approx(other.no_target_score, abs=1e-3)
                 assert len(answer.instances) == len(other.instances)
 
 
