@@ -19,8 +19,8 @@ from refseg.training import loop
 from refseg.training.loop import TrainingError
 from refseg.training.recipe import parse_recipe
 from refseg.training.source import Batches
-from tests.support.training_process import TrainingProcess
 from tests.support.tiny_system import Tiny, recipe_values
+from tests.support.training_process import TrainingProcess
 from tests.training.test_evaluation import write_grefcoco
 from tests.training.test_loop import log_of, run, same_tensors, weights
 
