@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 # pip says nothing unless something fails: the log stands beside the environment.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action=ignore -c constraints.txt
 # A process each for what brings large native libraries with it (ONNX Runtime, OpenVINO, Ray, Lance, a server's threads).
-TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+TESTS := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Two workers, a file of tests in one of them: fixtures of a module are made once. JOBS=0 runs all in one process.
+JOBS ?= 2
+SPREAD := $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile)
 # Skipped with a reason where there is no Chromium. What fails is tried once more: a browser on a busy machine may be late.
 BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser
 # A process each: Playwright runs once in a process.
@@ -20,14 +23,15 @@ serve: $(VENV)/.installed-serve
 	@$(BIN)/python -m refseg serve $(if $(MODEL),--model $(MODEL)) $(if $(PORT),--port $(PORT))
 
 test: lint
-	$(TESTS) --ignore tests/apps --ignore tests/inference --ignore tests/reliability
-	$(TESTS) tests/inference
-	$(TESTS) tests/apps
+	$(TESTS) $(SPREAD) --ignore tests/apps --ignore tests/inference --ignore tests/reliability
+	$(TESTS) $(SPREAD) tests/inference
+	$(TESTS) $(SPREAD) tests/apps
+	$(TESTS) $(SPREAD) -m reliability tests/reliability
 	@for folder in $(BROWSER_FOLDERS); do \
 	  $(BROWSER_TESTS) $$folder || $(BROWSER_TESTS) $$folder --last-failed || exit 1; \
 	done
 
-# Faults on purpose: bad input to every verb and route, kills, full disks, two processes at one folder. Ten minutes or more.
+# Faults on purpose: bad input to every verb and route, kills, full disks, two processes at one folder. Seven minutes of a processor.
 reliability: $(VENV)/.installed-dev
 	$(TESTS) -m reliability tests/reliability
 

@@ -155,7 +155,8 @@ def locked(path: str | os.PathLike[str], busy: str) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise RefsegError(f"{path}: cannot be locked ({error.strerror})") from error
-            raise RefsegError(busy.format(os.read(handle, 20).decode(errors="replace").strip() or "?")) from error
+            holder = os.read(handle, 20).decode(errors="replace").strip() or "?"
+            raise RefsegError(busy.replace("{}", holder)) from error  # not format: braces may stand in a path
         with _writing_beside(path):
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)

@@ -128,6 +128,8 @@ class Batch(_Movable):
     image_index: Int[Tensor, " B"] | None = None
     regions: Regions | None = None
     """For models that choose among given things; others never look at it."""
+    features: VisualFeatures | None = None
+    """The images' maps by a frozen vision encoder, where training has them from a cache (`data.feature_cache`)."""
     frames: int = 1
     """Of clips: images come in runs of so many successive frames of one clip, and expressions in runs of as many, one
     expression about each frame of a run of images. Models that know nothing of clips answer frame by frame."""

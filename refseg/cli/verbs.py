@@ -41,10 +41,10 @@ VERBS: dict[str, Verb] = {
     ),
     "data": Verb("refseg.cli.data", "check, fetch, convert, draw and paste data sets", "data sets"),
     "annotate": Verb("refseg.cli.annotate", "make a data set as a game in the browser", "data sets"),
-    "benchmark": Verb("refseg.cli.studies", "time the stages of models", "studies"),
+    "benchmark": Verb("refseg.cli.benchmark", "time the stages of models", "studies"),
     "oracle": Verb("refseg.cli.oracle", "score choosing alone, over annotated objects", "studies"),
     "attention": Verb("refseg.cli.documents", "how much ReSTR looks at pixels and at words (its table 3a)", "studies"),
-    "systems": Verb("refseg.cli.studies", "train the small systems side by side and compare them", "studies"),
+    "studies": Verb("refseg.cli.side_by_side", "train the small systems side by side and compare them", "studies"),
 }
 COMPLETION = ("--install-completion", "--show-completion")
 COMPLETE_VARIABLE = "_REFSEG_COMPLETE"

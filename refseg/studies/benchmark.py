@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import copy
 import io
-import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, cast
@@ -28,7 +26,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from refseg import __version__
 from refseg.data.images import read_image
 from refseg.data.transforms import place_image
 from refseg.errors import RefsegError
@@ -37,21 +34,12 @@ from refseg.inference.postprocess import postprocess
 from refseg.models import build, preset, preset_names
 from refseg.models.foundation.base import FoundationModel
 from refseg.precision import Precision, computing_in, store_in
+from refseg.studies.stopwatch import Stopwatch, describe_machine
 from refseg.types import Batch, Output, Tokens
 
 __all__ = ["STAGES", "Case", "Options", "Report", "run_benchmark"]
 
 STAGES = ("decode", "text", "vision", "mask", "fusion", "post-processing")
-
-PARTS = {
-    "text": "text",
-    "vision": "vision",
-    "proposer.detector": "vision",
-    "pixel_decoder": "mask",
-    "proposer.fine_masks": "mask",
-    "language_stages": "fusion",
-}
-"""Stage of a model's part, by the attribute that holds it; what belongs to none of them is fusion."""
 
 PICTURE = (480, 640)
 SENTENCE = "the two people on the left"
@@ -149,64 +137,6 @@ class Report:
         return {"options": asdict(self.options), "weights": self.weights, "machine": self.machine, "cases": rows}
 
 
-class Stopwatch:
-    """Time by stage; a stage that begins inside another one stops the outer one meanwhile."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.times = dict.fromkeys(STAGES, 0.0)
-        self._running: list[str] = []
-        self._since = 0.0
-
-    def begin(self, stage: str) -> None:
-        """Start counting for `stage`."""
-        self._charge()
-        self._running.append(stage)
-
-    def end(self) -> None:
-        """Go back to the stage that was interrupted."""
-        self._charge()
-        self._running.pop()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what the block takes."""
-        self.begin(name)
-        try:
-            yield
-        finally:
-            self.end()
-
-    @contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
-        """Count the calls of a model's parts for their stages."""
-        handles = []
-        for attribute, stage in PARTS.items():
-            part: Any = model
-            for name in attribute.split("."):
-                part = getattr(part, name, None)
-            if not isinstance(part, nn.Module):
-                continue
-            # A container is never called itself; its children's children are.
-            called = [module for kind in part.children() for module in kind.children()] if stage == "fusion" else [part]
-            for module in called:
-                handles.append(module.register_forward_pre_hook(lambda *_, stage=stage: self.begin(stage)))
-                handles.append(module.register_forward_hook(lambda *_: self.end(), always_call=True))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _charge(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        if self._running:
-            self.times[self._running[-1]] += now - self._since
-        self._since = now
-
-
 Answer = Callable[[Batch, Stopwatch], Output]
 """How a case answers a batch: the model itself, or the reference."""
 
@@ -238,7 +168,7 @@ def run_benchmark(options: Options, progress: Callable[[str], None] | None = Non
         for case, stored, answer, encoded, tokens in jobs:
             if progress is not None:
                 progress(f"round {round_number + 1} of {options.rounds}: {case.name}, {case.sentences} sentences")
-            watch = Stopwatch(device)
+            watch = Stopwatch(device, STAGES)
             output = _answer(stored, answer, encoded, tokens, case, watch)
             if round_number < 0:
                 first = expected.setdefault((case.pictures, case.sentences), output)
@@ -246,7 +176,7 @@ def run_benchmark(options: Options, progress: Callable[[str], None] | None = Non
             else:
                 for stage, seconds in watch.times.items():
                     case.stages[stage].append(seconds)
-    return Report(options, weights, _machine(device), [job[0] for job in jobs])
+    return Report(options, weights, describe_machine(device), [job[0] for job in jobs])
 
 
 def _answer(
@@ -340,15 +270,3 @@ def _agreement(output: Output, expected: Output) -> dict[str, float]:
     scale = theirs.abs().max().clamp(min=1e-12)
     difference: Tensor = (ours - theirs).abs().max() / scale
     return {"iou": float(iou.mean()), "smallest_iou": float(iou.min()), "logits": float(difference)}
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "refseg": __version__,
-        "torch": torch.__version__,
-        "device": str(device),
-        "name": name,
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from refseg.errors import ConfigError, did_you_mean
 
-__all__ = ["CLAIMS", "Claim", "Entry", "choose", "entries_of", "systems"]
+__all__ = ["CLAIMS", "Claim", "Entry", "choose", "entries_of", "no_target_costs", "systems"]
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,32 @@ class Claim:
     printed: str
     """What the source prints."""
     rows: tuple[tuple[str, Mapping[str, Any]], ...]
-    """Label and overrides; an empty one is the entry `base`, trained once for all tables."""
+    """Label and overrides, `preset` among them; an empty one is the entry `base`, trained once for all tables."""
+    compared: tuple[str, str] = ("", "")
+    """Labels of the row that the source says is better and of the one that it is better than; the first two rows'."""
+    metric: Literal["gIoU", "mIoU_target", "mIoU_one"] = "gIoU"
+    """What is compared. mIoU_target: over expressions with a target; mIoU_one: over those with exactly one."""
     base: str | None = None
     """The entry whose rows these are, where it is not the system as its recipe has it."""
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The two labels that are compared."""
+        return self.compared if self.compared[0] else (self.rows[0][0], self.rows[1][0])
+
+    def entry(self, label: str) -> Entry:
+        """The training run of a row."""
+        return dict(zip((name for name, _ in self.rows), self.entries(), strict=True))[label]
 
     def entries(self) -> list[Entry]:
         """The rows as training runs."""
         base = FURTHER.get(self.base or "", Entry(self.system, recipe_of(self.system)))
-        return [
-            replace(base, name=f"{base.name}: {label}", overrides=changes) if changes else base
-            for label, changes in self.rows
-        ]
+        return [_changed(base, label, dict(changes)) if changes else base for label, changes in self.rows]
+
+
+def _changed(base: Entry, label: str, changes: dict[str, Any]) -> Entry:
+    preset = changes.pop("preset", base.preset)
+    return replace(base, name=f"{base.name}: {label}", overrides=changes, preset=preset)
 
 
 FURTHER: dict[str, Entry] = {
@@ -59,6 +74,26 @@ CLAIMS: tuple[Claim, ...] = (
         "GRES, table 2, #3 and #4",
         "gIoU on gRefCOCO val 63.60 with the minimap, 62.06 without",
         (("with minimap", {}), ("without minimap", {"losses": {"minimap": 0.0}})),
+    ),
+    Claim(
+        "hard-split",
+        "rela",
+        "Regions that are attended against cells of a rigid grid (ReLA)",
+        "GRES, table 2, #2 and #4",
+        "gIoU on gRefCOCO val 63.60 with attended regions, 60.93 with the feature map split into cells",
+        (
+            ("attended regions", {}),
+            ("cells of the feature map", {"preset": "rela-mini-hard-split"}),
+        ),
+    ),
+    Claim(
+        "regions",
+        "rela",
+        "How many regions (ReLA)",
+        "GRES, table 4",
+        "gIoU on gRefCOCO val 57.01 with 4 x 4 regions, 61.23 with 8 x 8, 63.60 with 10 x 10",
+        (("4 x 4 regions", {"regions": 4}), ("8 x 8 regions", {})),
+        compared=("8 x 8 regions", "4 x 4 regions"),
     ),
     Claim(
         "queries",
@@ -78,6 +113,21 @@ CLAIMS: tuple[Claim, ...] = (
             ("1 query", {"queries": {"number": 1}}),
             ("4 queries", {"queries": {"number": 4}}),
             ("16 queries", {}),
+        ),
+        compared=("16 queries", "1 query"),
+    ),
+    Claim(
+        "contrast",
+        "vlt",
+        "Masked contrastive learning between expressions (VLT)",
+        "VLT, table 4.5a",
+        "IoU on RefCOCO testB 65.24 with it, 63.43 without learning between samples",
+        (
+            (
+                "masked contrastive learning",
+                {"inter_sample": {"kind": "mcl", "anchors": "all", "compose": False}},
+            ),
+            ("each expression alone", {}),
         ),
     ),
     Claim(
@@ -130,6 +180,24 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
+def no_target_costs() -> list[Claim]:
+    """What the no-target head costs each dense system on expressions with exactly one target: with it and without."""
+    off: dict[str, dict[str, Any]] = {"rela": {"losses": {"no_target": 0.0}}}
+    return [
+        Claim(
+            f"no-target-{name}",
+            name,
+            f"What the no-target head costs ({name})",
+            "no document",
+            "no number; GRES adds the head to systems that were made for one target",
+            (("with the head", {}), ("without", off.get(name, {"no_target_head": False}))),
+            metric="mIoU_one",
+            base="restr-resnet" if name == "restr" else None,
+        )
+        for name in ("rela", "vlt", "m3att", "isfp", "lts", "restr", "reftr")
+    ]
+
+
 def recipe_of(system: str) -> str:
     """The file in `recipes/` that a system's small model is trained by."""
     return f"{system}-mini-scenes.toml"
@@ -148,13 +216,24 @@ def systems() -> list[Entry]:
 def choose(names: Sequence[str]) -> tuple[list[Entry], list[Claim]]:
     """The systems and claims that are called so, all without names. Raises `ConfigError` with the near names."""
     every = {entry.name: entry for entry in systems()}
-    claims = {claim.name: claim for claim in CLAIMS}
+    claims = {claim.name: claim for claim in (*CLAIMS, *no_target_costs())}
     if not names:
-        return list(every.values()), list(CLAIMS)
+        return list(every.values()), list(claims.values())
+    names = [name for each in names for name in (_GROUPS[each]() if each in _GROUPS else [each])]
     for name in names:
         if name not in every and name not in claims:
-            raise ConfigError(f"{name!r} is neither a system nor a claim; {did_you_mean(name, [*every, *claims])}")
+            raise ConfigError(
+                f"{name!r} is neither a system nor a claim; {did_you_mean(name, [*every, *claims, *_GROUPS])}"
+            )
     return [every[name] for name in every if name in names], [claims[name] for name in claims if name in names]
+
+
+_GROUPS = {
+    "systems": lambda: [entry.name for entry in systems()],
+    "claims": lambda: [claim.name for claim in CLAIMS],
+    "no-target": lambda: [claim.name for claim in no_target_costs()],
+}
+"""Names that stand for several."""
 
 
 def entries_of(chosen: Sequence[Entry], claims: Sequence[Claim]) -> list[Entry]:

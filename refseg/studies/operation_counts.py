@@ -7,19 +7,20 @@ about. What is no product (normalisations, activations, interpolation) does not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from refseg.errors import RefsegError
 from refseg.models import build
 from refseg.types import Batch, Regions, Tokens
 
-__all__ = ["Cost", "Part", "count_cost"]
+__all__ = ["Cost", "Part", "count_cost", "count_flops"]
 
 REST = "(between parts)"
 """Parameters and products that belong to no part of the model."""
@@ -123,3 +124,25 @@ def _macs(model: nn.Module, call: Any) -> tuple[Mapping[str, int], int]:
 
 def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+class _Flops(TorchDispatchMode):
+    """Counts the products of everything that runs inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products, convolutions and attention in a call, its backward pass
+    included where it has one; recurrent layers are not counted."""
+    with _Flops() as counter:
+        call()
+    return counter.total

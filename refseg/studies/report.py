@@ -1,4 +1,4 @@
-"""The tables of the systems side by side as Markdown and JSON. Every number comes from the runs."""
+"""The side-by-side study as Markdown, JSON and a plot of learning curves. Every number comes from the runs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from refseg.metrics.counts import Row
 from refseg.studies.claims import Claim, Entry
-from refseg.studies.side_by_side import Settings
+from refseg.studies.settings import Run, Settings
+from refseg.studies.weighing import equal_time, percent_metrics, value_of, weigh
 from refseg.training.monitor import time_text
 
-__all__ = ["to_dict", "to_markdown"]
+__all__ = ["curves_svg", "to_dict", "to_markdown"]
 
 _PERCENT = {
     "gIoU": "gIoU",
@@ -20,6 +22,18 @@ _PERCENT = {
     "N_acc": "N-acc",
     "T_acc": "T-acc",
 }
+_COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#000000",
+    "#8C564B",
+    "#7F7F7F",
+    "#9467BD",
+)
 
 
 def to_dict(
@@ -27,107 +41,183 @@ def to_dict(
     chosen: Sequence[Entry],
     claims: Sequence[Claim],
     results: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, Sequence[Row]],
     times: Mapping[str, Mapping[str, Any]],
+    encoder: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Everything that the Markdown says, ready for JSON."""
+    """Everything that the page says, ready for JSON: `systems` in percent, `claims` with their sentences, `runs`.
+
+    `results` and `rows` are by the run's name, `times` by the system's; `encoder` is what is known of the shared one.
+    """
+    runs = {entry.name: Run(entry, settings.budget) for entry in chosen}
+    done = {name: results[run.name] for name, run in runs.items() if "metrics" in results.get(run.name, {})}
+    seconds, at_time = equal_time(done)
+    systems: dict[str, Any] = {}
+    for name, result in done.items():
+        training = result["training"]
+        systems[name] = percent_metrics(result, rows.get(runs[name].name, ())) | {
+            "gIoU_equal_time": round(100 * at_time[name], 2) if name in at_time else None,
+            "expressions_per_second": round(training["sentences"] / max(1e-9, training["seconds"]), 1),
+        }
     return {
         "settings": asdict(settings),
-        "systems": [entry.name for entry in chosen],
-        "claims": [
-            {
-                "name": claim.name,
-                "title": claim.title,
-                "source": claim.source,
-                "printed": claim.printed,
-                "rows": [
-                    {"label": label, "entry": entry.name}
-                    for (label, _), entry in zip(claim.rows, claim.entries(), strict=True)
-                ],
-            }
-            for claim in claims
-        ],
-        "results": {name: dict(result) for name, result in results.items()},
+        "encoder": dict(encoder or {}),
+        "equal_time_seconds": round(seconds, 1),
+        "systems": systems,
+        "claims": [_claim(claim, settings, results, rows) for claim in claims],
+        "runs": {name: dict(result) for name, result in results.items()},
+        "order": [entry.name for entry in chosen],
         "times": {name: dict(entry) for name, entry in times.items()},
     }
 
 
-def to_markdown(document: Mapping[str, Any], command: str) -> str:
-    """A page of what `to_dict` gives; `command` makes it again."""
-    results, times = document["results"], document["times"]
+def _claim(
+    claim: Claim,
+    settings: Settings,
+    results: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, Sequence[Row]],
+) -> dict[str, Any]:
+    budget = settings.claim_budget or settings.budget
+    table = []
+    for (label, _), entry in zip(claim.rows, claim.entries(), strict=True):
+        names = [Run(entry, budget, seed).name for seed in range(settings.seeds)]
+        done = [name for name in names if "metrics" in results.get(name, {})]
+        every = [results[name]["metrics"] for name in done]
+        metrics: dict[str, list[float]] = {
+            name: [round(100 * each[name], 2) for each in every if each.get(name) is not None]
+            for name in (*_PERCENT, "Acc@0.5")
+        }
+        if claim.metric == "mIoU_one":
+            metrics["mIoU_one"] = [round(100 * value_of(rows[name], "mIoU_one"), 2) for name in done]
+        table.append({"label": label, "entry": entry.name, "seeds": len(done), "metrics": metrics})
+    better, worse = (claim.entry(label) for label in claim.pair)
+    pairs = {
+        seed: (rows[Run(better, budget, seed).name], rows[Run(worse, budget, seed).name])
+        for seed in range(settings.seeds)
+        if {Run(better, budget, seed).name, Run(worse, budget, seed).name} <= rows.keys()
+    }
+    verdict = weigh(claim, pairs) if pairs else None
+    return {
+        "name": claim.name,
+        "title": claim.title,
+        "source": claim.source,
+        "printed": claim.printed,
+        "metric": claim.metric,
+        "expressions": budget,
+        "rows": table,
+        "verdict": asdict(verdict) if verdict else None,
+        "sentence": verdict.sentence(claim) if verdict else "No pair of runs is finished.",
+    }
+
+
+def to_markdown(document: Mapping[str, Any], command: str, plot: str | None = None) -> str:
+    """A page of what `to_dict` gives; `command` makes it again, `plot` is the address of the learning curves."""
+    names = [name for name in document["order"] if name in document["systems"]]
+    runs = {result["name"]: result for result in document["runs"].values() if "metrics" in result}
     parts = [_head(document, command)]
-    if document["systems"]:
-        names = document["systems"]
-        parts += ["## The systems", _scores([(name, name) for name in names], results)]
-        parts += ["### gIoU by kind of sentence", _kinds(names, results)]
-        parts += ["### What they cost", _costs(names, results, times), _machine(times)]
-    for claim in document["claims"]:
-        rows = [(row["label"], row["entry"]) for row in claim["rows"]]
-        parts += [f"## {claim['title']}", f"{claim['source']}: {claim['printed']}.", _scores(rows, results)]
-    failed = {name: result["error"] for name, result in results.items() if "error" in result}
+    if names:
+        parts += ["## The systems", _systems(names, document, runs)]
+        if plot:
+            parts += [f"![gIoU on scenes of the split val by expressions learnt from]({plot})"]
+        parts += ["### gIoU by kind of expression", _kinds(names, runs)]
+        parts += ["### What they cost", _costs(names, runs, document["times"]), _machine(document["times"])]
+    claims = [claim for claim in document["claims"] if claim["metric"] != "mIoU_one"]
+    costs = [claim for claim in document["claims"] if claim["metric"] == "mIoU_one"]
+    for claim in claims:
+        source = f"{claim['source']}: {claim['printed']}. {claim['expressions']:,} expressions a run."
+        parts += [f"## {claim['title']}", source, _claim_table(claim), claim["sentence"]]
+    if costs:
+        parts += ["## What the no-target head costs on expressions with one target", _cost_table(costs)]
+    failed = {name: result["error"] for name, result in document["runs"].items() if "error" in result}
     if failed:
         parts += ["## Without a number", "\n".join(f"- {name}: {message}" for name, message in failed.items())]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _head(document: Mapping[str, Any], command: str) -> str:
-    settings = document["settings"]
+    settings, encoder = document["settings"], document["encoder"]
     batch = settings["pictures_per_batch"] * settings["sentences_per_picture"]
-    counts = next((result["counts"] for result in document["results"].values() if "counts" in result), None)
+    counts = next((result["counts"] for result in document["runs"].values() if "counts" in result), None)
     scored = ""
     if counts:
         scored = (
             f"They are scored on {settings['test_pictures']} scenes of another seed with {counts['sentences']:,} "
-            f"sentences, of which {counts['no_target']} mean nothing, under the protocol `native` (percent). "
+            f"expressions, of which {counts['no_target']} mean nothing, under the protocol `native` (percent). "
         )
     described = "a pixel counts from probability .5 on, and so does the no-target probability"
     if settings["thresholds"] == "calibrated":
         described = "thresholds are chosen for each system on further scenes, by the rule of `refseg calibrate`"
+    start = ""
+    if encoder:
+        probe = encoder["probe"]
+        start = (
+            "Systems with the small ResNet start from the same one, which has learnt to see drawn scenes before, "
+            f"without expressions: {settings['encoder_passes']} passes in {time_text(float(encoder['seconds']))}; on "
+            f"scenes that it has not seen it names the category of {100 * probe['category']:.0f} % of the cells of "
+            f"things, the colour of {100 * probe['color']:.0f} % and the pattern of {100 * probe['pattern']:.0f} %. "
+            + ("It stays as it is, and its maps are kept. " if settings["encoder"] == "frozen" else "It learns on. ")
+            + "The others, marked `own`, learn to see from nothing on the way. "
+        )
     return (
         "# The systems side by side, on drawn scenes\n\n"
         "The small configuration (`MINI`) of every system, trained from its recipe on the same drawn scenes: the same "
-        f"pictures and sentences in the same order, {settings['budget']:,} sentences in batches of {batch}, "
-        f"scenes of {settings['size']} pixels, one seed. {scored}{described[0].upper()}{described[1:]}.\n\n"
+        f"pictures and expressions in the same order, {settings['budget']:,} expressions in batches of {batch}, "
+        f"scenes of {settings['size']} pixels. {start}{scored}{described[0].upper()}{described[1:]}.\n\n"
         f"```\n{command}\n```\n\n"
-        "This compares wirings at a small size, with the same small picture encoder wherever the system lets one "
-        "choose, and little training. It says nothing about the published weights, and one seed does not separate "
-        "systems that lie close together. gIoU counts a sentence without target as right when nothing is answered, so "
-        "a model that never answers has the share of such sentences as its gIoU; mIoU with target rewards no silence. "
-        "`--budget` gives every system more sentences."
+        "This compares wirings at a small size. It says nothing about the published weights. Brackets are 95 % "
+        "intervals over pictures: whatever they say, one seed does not separate systems that lie close together. gIoU "
+        "counts an expression without target as right when nothing is answered, so a model that never answers has the "
+        "share of such expressions as its gIoU; mIoU with target rewards no silence."
     )
 
 
-def _scores(rows: Sequence[tuple[str, str]], results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Label and entry a row; the boxes' accuracy stands in a last column where some row has boxes."""
-    done = [results[entry]["metrics"] for _, entry in rows if "metrics" in results.get(entry, {})]
-    boxes = {"Acc@0.5": "boxes Acc@.5"} if any(metrics.get("Acc@0.5") is not None for metrics in done) else {}
-    columns = _PERCENT | boxes
+def _systems(names: Sequence[str], document: Mapping[str, Any], runs: Mapping[str, Mapping[str, Any]]) -> str:
+    systems = document["systems"]
+    boxes = any(systems[name].get("Acc@0.5") is not None for name in names)
+    head = [
+        "",
+        *_PERCENT.values(),
+        *(["boxes Acc@.5"] if boxes else []),
+        "gIoU at equal time",
+        "expressions/s",
+        "start",
+    ]
     lines = []
-    for label, entry in rows:
-        metrics = results.get(entry, {}).get("metrics")
-        cells = ["failed" if metrics is None else _percent(metrics.get(name)) for name in columns]
-        lines.append([label, *cells])
-    return _table(["", *columns.values()], lines)
+    for name in names:
+        metrics = systems[name]
+        first = _number(metrics["gIoU"])
+        if metrics.get("gIoU_low") is not None:
+            first += f" ({_number(metrics['gIoU_low'])} to {_number(metrics['gIoU_high'])})"
+        cells = [first, *(_number(metrics.get(key)) for key in list(_PERCENT)[1:])]
+        cells += [_number(metrics.get("Acc@0.5"))] if boxes else []
+        cells += [_number(metrics["gIoU_equal_time"]), f"{metrics['expressions_per_second']:.0f}"]
+        lines.append([name, *cells, runs[name]["encoder"]])
+    seconds = document["equal_time_seconds"]
+    note = (
+        f"\n\nAt equal time: on 25 scenes of the split val after {time_text(seconds)}, which the quickest took for all "
+        "of its expressions (evaluations left out)."
+        if seconds
+        else ""
+    )
+    return _table(head, lines) + note
 
 
-def _kinds(names: Sequence[str], results: Mapping[str, Mapping[str, Any]]) -> str:
+def _kinds(names: Sequence[str], runs: Mapping[str, Mapping[str, Any]]) -> str:
     counts: dict[str, int] = {}
     for name in names:
-        for kind, row in results.get(name, {}).get("kinds", {}).items():
+        for kind, row in runs[name].get("kinds", {}).items():
             counts.setdefault(kind, row["sentences"])
     lines = []
     for name in names:
-        kinds = results.get(name, {}).get("kinds")
-        if kinds is not None:
-            lines.append([name, *(_percent(kinds.get(kind, {}).get("gIoU")) for kind in counts)])
+        kinds = runs[name].get("kinds", {})
+        lines.append([name, *(_percent(kinds.get(kind, {}).get("gIoU")) for kind in counts)])
     return _table(["", *(f"{kind.replace('_', ' ')} ({count})" for kind, count in counts.items())], lines)
 
 
-def _costs(names: Sequence[str], results: Mapping[str, Any], times: Mapping[str, Any]) -> str:
+def _costs(names: Sequence[str], runs: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     lines = []
     for name in names:
-        result, measured = results.get(name, {}), times.get(name, {})
-        if "parameters" not in result:
-            continue
+        result, measured = runs[name], times.get(name, {})
         further = result["macs_of_a_further_sentence"]
         lines.append(
             [
@@ -139,7 +229,7 @@ def _costs(names: Sequence[str], results: Mapping[str, Any], times: Mapping[str,
                 time_text(result["training"]["seconds"]),
             ]
         )
-    head = ["", "parameters", "MACs", "MACs of a further sentence", "ms a picture", "ms a further sentence", "training"]
+    head = ["", "parameters", "MACs", "MACs of a further expression", "ms a picture", "ms a further one", "training"]
     return _table(head, lines)
 
 
@@ -149,10 +239,42 @@ def _machine(times: Mapping[str, Any]) -> str:
     machine = next(iter(times.values()))["machine"]
     return (
         f"Milliseconds are medians in float32 on {machine['name']} ({machine['device']}, {machine['threads']} threads, "
-        f"torch {machine['torch']}), of a picture of 640 x 480 with one sentence from the encoded file to its mask, "
-        "and of each further sentence on it. Training (minutes:seconds) is on the machine of the run, whatever else it "
-        "did."
+        f"torch {machine['torch']}), of a picture of 640 x 480 with one expression from the encoded file to its mask, "
+        "and of each further expression on it. Training (evaluations left out) is on the machine of the run, whatever "
+        "else it did."
     )
+
+
+def _claim_table(claim: Mapping[str, Any]) -> str:
+    boxes = any(row["metrics"]["Acc@0.5"] for row in claim["rows"])
+    columns = {**_PERCENT, **({"Acc@0.5": "boxes Acc@.5"} if boxes else {})}
+    lines = [
+        [row["label"], str(row["seeds"]), *(_mean(row["metrics"][name]) for name in columns)] for row in claim["rows"]
+    ]
+    return _table(["", "seeds", *columns.values()], lines)
+
+
+def _cost_table(claims: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for claim in claims:
+        verdict = claim["verdict"]
+        change = ""
+        if verdict:
+            change = f"{100 * verdict['difference']:+.1f} ({100 * verdict['low']:+.1f} to {100 * verdict['high']:+.1f})"
+        lines.append([claim["rows"][0]["entry"], *(_mean(row["metrics"]["mIoU_one"]) for row in claim["rows"]), change])
+    return _table(["mean IoU, one target", "with the head", "without", "difference"], lines)
+
+
+def _mean(values: Sequence[float]) -> str:
+    """The mean over seeds, with the lowest and the highest where there are several."""
+    if not values:
+        return ""
+    mean = f"{sum(values) / len(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.1f} to {max(values):.1f})"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _percent(value: float | None) -> str:
@@ -162,3 +284,43 @@ def _percent(value: float | None) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def curves_svg(document: Mapping[str, Any]) -> str:
+    """gIoU in percent by expressions learnt from, a line a system, as an SVG picture that reads on light and dark."""
+    width, height, left, top, right, bottom = 720, 380, 50, 20, 130, 40
+    found = {result["name"]: result["curve"] for result in document["runs"].values() if result.get("curve")}
+    curves = {name: found[name] for name in document["order"] if name in found}
+    most = max((point["sentences"] for curve in curves.values() for point in curve), default=1.0)
+    high = max((point["gIoU"] for curve in curves.values() for point in curve), default=0.1) * 1.1 or 0.1
+
+    def place(sentences: float, value: float) -> str:
+        x = left + (width - left - right) * sentences / most
+        return f"{x:.1f},{height - bottom - (height - top - bottom) * value / high:.1f}"
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+    ]
+    for step in range(0, int(100 * high) + 1, 10):
+        x, y = place(0.0, step / 100).split(",")
+        parts.append(f'<line x1="{x}" y1="{y}" x2="{width - right}" y2="{y}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 8}" y="{float(y) + 4:.1f}" text-anchor="end">{step}</text>')
+    for quarter in range(5):
+        x = place(most * quarter / 4, 0.0).split(",")[0]
+        label = f"{most * quarter / 4:,.0f}"
+        parts.append(f'<text x="{x}" y="{height - bottom + 18}" text-anchor="middle">{label}</text>')
+    parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 6}" text-anchor="middle">expressions</text>')
+    ends = sorted((-curve[-1]["gIoU"], name) for name, curve in curves.items())
+    spots: dict[str, float] = {}
+    lowest = float(top)
+    for value, name in ends:  # labels do not cover one another
+        spots[name] = max(lowest, float(place(most, -value).split(",")[1]) + 4)
+        lowest = spots[name] + 14
+    for number, (name, curve) in enumerate(curves.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        points = " ".join(place(point["sentences"], point["gIoU"]) for point in curve)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{width - right + 8}" y="{spots[name]:.1f}" fill="{colour}">{name}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"

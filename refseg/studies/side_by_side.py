@@ -1,32 +1,44 @@
-"""The small systems trained side by side: the same drawn scenes, the same sentences, as many of them for each.
+"""The small systems trained side by side: the same drawn scenes, the same expressions, as many of them for each.
 
-    one pool of scenes, one vocabulary -> for each entry: its recipe -> training -> thresholds -> one evaluation set
-                                                       `-> parameters, multiply-accumulates, milliseconds
+    scenes, drawn once -> one encoder learns to see them -> its maps, kept in 16 bits
+                                                              |
+    one vocabulary -> for each entry and seed: its recipe -> training -> thresholds -> one evaluation set -> rows
+                                          `-> parameters, multiply-accumulates, milliseconds
 
-Every entry has a folder of its own with its training run and, once it is done, `result.json`: what is finished is not
-trained again, what was interrupted goes on, and what fails costs nobody else anything. What is compared stands in
-`refseg.studies.claims`; `refseg.studies.report` writes it down.
+Systems whose picture encoder is the small ResNet start from the same one, which has learnt to see before
+(`refseg.studies.shared_encoder`) and stays as it is; the others learn to see as they go. Every run has a folder of its
+own with its training and, once it is done, `result.json` and `rows.jsonl`: what is finished is not trained again, what
+was interrupted goes on, what fails costs nobody else anything, and several processes may work in one folder. What is
+compared stands in `refseg.studies.claims`; `refseg.studies.report` writes it down.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import CheckpointError, ConfigError, RefsegError
-from refseg.files import write_text
-from refseg.studies.claims import Entry
+from refseg.files import locked, write_text
+from refseg.metrics.counts import Row
+from refseg.studies.claims import recipe_of
+from refseg.studies.settings import Run, Settings
+from refseg.training.optimizer import GroupRule
 from refseg.training.recipe import DataRecipe, Recipe, parse_recipe, read_recipe, recipe_to_dict
 
-__all__ = ["Settings", "Stopped", "build_recipe", "prepare", "run_entries", "time_entries"]
+__all__ = ["Stopped", "build_recipe", "collect", "prepare", "read_rows", "run_all", "run_folder", "time_runs"]
 
-SETTINGS, RESULT, VOCABULARY = "settings.json", "result.json", "vocabulary.txt"
+SETTINGS, RESULT, VOCABULARY, ROWS, ENCODER = "settings.json", "result.json", "vocabulary.txt", "rows.jsonl", "encoder"
+ERROR = "error.json"
+CURVE_PICTURES = 25
+_NO_SETTINGS = ("workers", "seeds")
+"""Settings that change no number of a run."""
 METRICS = ("gIoU", "cIoU", "mIoU_target", "Pr@0.7", "N_acc", "T_acc", "Acc@0.5")
 """What is kept of a score; Acc@0.5 is of boxes, where a system gives them."""
 
@@ -35,56 +47,20 @@ class Stopped(RefsegError):
     """A signal ended the training in the middle; the same command goes on from there."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all entries share."""
-
-    budget: int = 10_000
-    """Sentences that each entry is trained on, one after the other; a picture's sentences share its encoding."""
-    pictures_per_batch: int = 8
-    sentences_per_picture: int = 6
-    pool: int = 2000
-    """Different scenes to learn from."""
-    sentences: int = 24
-    """Sentences that a scene is drawn with."""
-    size: int = 192
-    """Side of a scene in pixels."""
-    seed: int = 0
-    """Of the scenes that are learnt from, of the first weights and of the order."""
-    test_seed: int = 1_000_003
-    """Of the scenes that are scored: another world than the one that is learnt from."""
-    test_pictures: int = 50
-    thresholds: Literal["plain", "calibrated"] = "plain"
-    """plain: .5 for masks and no-target probabilities, for all. calibrated: chosen for each on further scenes, as
-    `refseg calibrate` does, never on those that are scored."""
-    workers: int = 0
-    """Processes that prepare batches beside the training process."""
-
-    def __post_init__(self) -> None:
-        for name in ("budget", "pictures_per_batch", "sentences_per_picture", "pool", "sentences", "test_pictures"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: 1 or more is wanted")
-        if self.workers < 0:
-            raise ConfigError(f"workers={self.workers}: 0 or more is wanted")
-        if self.test_seed == self.seed:
-            raise ConfigError(f"test_seed={self.test_seed}: the scenes that are scored want a seed of their own")
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of every entry."""
-        return max(1, round(self.budget / (self.pictures_per_batch * self.sentences_per_picture)))
+class Busy(RefsegError):
+    """Another process is at a run."""
 
 
-def prepare(folder: Path, settings: Settings) -> None:
-    """Make the folder ready: its settings, and the vocabulary of the scenes that are learnt from.
+def prepare(folder: Path, settings: Settings, recipes: Path, say: Callable[[str], None] = lambda text: None) -> None:
+    """Make the folder ready: its settings, the vocabulary of the scenes that are learnt from, the shared encoder.
 
-    Raises `ConfigError` when the folder holds entries of other settings, since their numbers could not be compared.
+    Raises `ConfigError` when the folder holds runs of other settings, since their numbers could not be compared, and
+    `Stopped` when a signal ended the encoder's training.
     """
     stored, values = folder / SETTINGS, asdict(settings)
     if stored.exists():
         found = _read(stored)
-        # How many processes prepare batches changes no number.
-        other = [name for name in values if name != "workers" and found.get(name) != values[name]]
+        other = [name for name in values if name not in _NO_SETTINGS and found.get(name) != values[name]]
         if other:
             was = ", ".join(f"{name} = {found.get(name)} (now {values[name]})" for name in other)
             raise ConfigError(f"{stored}: was begun with {was}; give the same, or choose another folder")
@@ -97,17 +73,37 @@ def prepare(folder: Path, settings: Settings) -> None:
         for sample in _pool(folder, settings, "train", min(settings.pool, 500)):
             words.update(dict.fromkeys(split_words(sample.text)))
         write_text(folder / VOCABULARY, "\n".join(sorted(words)) + "\n")
+    if settings.encoder != "own":
+        from refseg.studies import shared_encoder
+        from refseg.training.pool import ScenePool
+
+        learnt, held_out = (ScenePool.of(_data(folder, settings, split)) for split in ("train", "val"))
+        try:
+            shared_encoder.learn_to_see(
+                learnt.__getitem__,
+                settings.pool,
+                held_out.__getitem__,
+                settings.test_pictures,
+                read_recipe(recipes / recipe_of("rela")).model.overrides["tags"],
+                settings.size,
+                folder / ENCODER,
+                shared_encoder.SeeingSettings(passes=settings.encoder_passes),
+                say,
+            )
+        except shared_encoder.Stopped as stopped:
+            raise Stopped(f"{stopped}; the same command goes on from there") from stopped
 
 
-def build_recipe(entry: Entry, recipes: Path, folder: Path, settings: Settings) -> Recipe:
+def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> Recipe:
     """The recipe that an entry is trained by: its system's, with the data, the length and the seed that all share.
 
-    Optimiser, precision, clipping and the schedule's form are the system's own; the warm-up takes a twentieth.
+    Optimiser, clipping and the schedule's form are the system's own; the warm-up takes a twentieth.
     """
-    recipe = read_recipe(recipes / entry.recipe)
+    entry = run.entry
+    recipe = read_recipe(recipes / entry.recipe, preset=entry.preset)
     values = recipe_to_dict(recipe)
-    values["model"]["overrides"] = _merged(recipe.model.overrides, entry.overrides)
-    values["model"]["preset"] = entry.preset or recipe.model.preset
+    size = {"input": {"size": settings.size}}
+    values["model"]["overrides"] = _merged(_merged(recipe.model.overrides, size), entry.overrides)
     data = replace(
         _data(folder, settings, "train"),
         pictures_per_batch=settings.pictures_per_batch,
@@ -116,72 +112,141 @@ def build_recipe(entry: Entry, recipes: Path, folder: Path, settings: Settings) 
         vocabulary=str(folder / VOCABULARY),
     )
     values["data"] = recipe_to_dict(replace(recipe, data=data))["data"]
-    steps = settings.steps
-    values["training"] |= {"steps": steps, "seed": settings.seed}
+    steps = settings.steps(run.budget)
+    values["training"] |= {"steps": steps, "seed": run.seed, "precision": settings.precision}
     values["schedule"] |= {"warmup_steps": steps // 20}
     if recipe.schedule.milestones:
         shrunk = {round(milestone * steps / recipe.training.steps) for milestone in recipe.schedule.milestones}
         values["schedule"]["milestones"] = sorted(shrunk)
-    values["evaluation"]["every"] = 0
+    curve = settings.curve and run.seed == 0
+    values["evaluation"] |= {
+        "every": -(-steps // settings.curve) if curve else 0,
+        "pictures": CURVE_PICTURES,
+        "samples": 0,
+    }
     values["output"] |= {
-        "folder": str(run_folder(folder, entry) / "run"),
+        "folder": str(run_folder(folder, run) / "run"),
         "log_every": max(1, min(50, steps // 5)),
-        "checkpoint_every": max(20, steps // 10),
+        "checkpoint_every": max(20, min(500, steps // 10)),
         "half": False,
         "tensorboard": False,
     }
-    return parse_recipe(values)
+    whole = parse_recipe(values)
+    return _with_encoder(whole, folder, settings) if shares_encoder(whole) and settings.encoder != "own" else whole
 
 
-def run_folder(folder: Path, entry: Entry) -> Path:
-    """Where an entry is kept."""
-    return folder / "entries" / re.sub(r"[^a-z0-9]+", "-", entry.name.lower()).strip("-")
+def shares_encoder(recipe: Recipe) -> bool:
+    """Whether the recipe's model has the picture encoder that the shared one is."""
+    from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
+
+    vision = getattr(recipe.model_config(), "vision", None)
+    return isinstance(vision, ResNetConfig) and replace(vision, dilated=False) == SMALL_RESNET
 
 
-def run_entries(
-    entries: Sequence[Entry],
+def _with_encoder(recipe: Recipe, folder: Path, settings: Settings) -> Recipe:
+    """The recipe on the shared encoder, frozen with its maps kept, or learning on."""
+    from refseg.studies.shared_encoder import ENCODER as FILE
+
+    config = recipe.model_config()
+    recipe = replace(recipe, pretrained=replace(recipe.pretrained, vision=str(folder / ENCODER / FILE)))
+    frozen = settings.encoder == "frozen"
+    rule = GroupRule(names=("vision.*",), train=False) if frozen else GroupRule(names=("vision.*",), lr_mult=0.1)
+    recipe = replace(recipe, optimizer=replace(recipe.optimizer, groups=(rule, *recipe.optimizer.groups)))
+    if not frozen:
+        return recipe
+    # Pictures that are placed alike, and encoders of one structure, have the same maps.
+    digest = hashlib.sha256(repr((config.vision, config.input)).encode()).hexdigest()[:12]
+    return replace(recipe, data=replace(recipe.data, feature_cache=str(folder / "maps" / digest)))
+
+
+def run_folder(folder: Path, run: Run) -> Path:
+    """Where a training is kept."""
+    return folder / "runs" / run.name
+
+
+def run_all(
+    runs: Sequence[Run],
     recipes: Path,
     folder: Path,
     settings: Settings,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, dict[str, Any]]:
-    """Train and score what is not finished yet: name -> result, or {"error": ...} where an entry failed.
+    """Train and score what is not finished yet: name of the run -> result, or {"error": ...} where it failed.
 
-    Raises `Stopped` when a signal ended an entry's training.
+    What another process is at is left to it, and in no result. Raises `Stopped` when a signal ended a training.
     """
     results: dict[str, dict[str, Any]] = {}
-    for number, entry in enumerate(entries, start=1):
-        place = f"[{number} of {len(entries)}] {entry.name}"
+    for number, run in enumerate(runs, start=1):
+        place = f"[{number} of {len(runs)}] {run}"
         try:
-            recipe = build_recipe(entry, recipes, folder, settings)
-            known = finished(entry, recipe, folder)
-            say(f"{place}: {'is finished' if known else f'{settings.steps} steps'}")
-            results[entry.name] = known or _run(entry, recipe, folder, settings, say)
+            recipe = build_recipe(run, recipes, folder, settings)
+            known = finished(run, recipe, folder)
+            say(f"{place}: {'is finished' if known else f'{recipe.training.steps} steps'}")
+            if known is None:
+                with _mine(run_folder(folder, run)):
+                    known = finished(run, recipe, folder) or _run(run, recipe, folder, settings, say)
+            results[run.name] = known
+            (run_folder(folder, run) / ERROR).unlink(missing_ok=True)
         except Stopped:
             raise
-        except Exception as error:  # whatever it is, the other entries go on
+        except Busy as busy_now:
+            say(f"{place}: {busy_now}")
+        except Exception as error:  # whatever it is, the other runs go on
             message = " ".join(str(error).split()) or type(error).__name__
-            say(f"{place}: failed: {message}")
+            say(f"{place}: not done: {message}")
             if not isinstance(error, RefsegError):
                 say(traceback.format_exc())
-            results[entry.name] = {"error": message}
+            results[run.name] = {"error": message}
+            write_text(run_folder(folder, run) / ERROR, json.dumps({"error": message}) + "\n")
     return results
 
 
-def finished(entry: Entry, recipe: Recipe, folder: Path) -> dict[str, Any] | None:
-    """What an entry gave, None before its end. Raises `CheckpointError` for the result of another model."""
-    path = run_folder(folder, entry) / RESULT
+def collect(runs: Sequence[Run], recipes: Path, folder: Path, settings: Settings) -> dict[str, dict[str, Any]]:
+    """The results of all runs, whichever process they are of: name -> result, or {"error": why there is none}."""
+    results: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        try:
+            known = finished(run, build_recipe(run, recipes, folder, settings), folder)
+        except RefsegError as error:
+            results[run.name] = {"error": " ".join(str(error).split())}
+            continue
+        path = run_folder(folder, run) / ERROR
+        results[run.name] = known or (_read(path) if path.exists() else {"error": "is not finished"})
+    return results
+
+
+@contextmanager
+def _mine(own: Path) -> Iterator[None]:
+    """The run's folder, for this process alone. Raises `Busy` where another one is at it."""
+    own.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(own / ".lock", "process {} is at it"))
+        except RefsegError as error:
+            raise Busy(str(error)) from error
+        yield
+
+
+def finished(run: Run, recipe: Recipe, folder: Path) -> dict[str, Any] | None:
+    """What a run gave, None before its end. Raises `CheckpointError` for the result of another model."""
+    path = run_folder(folder, run) / RESULT
     if not path.exists():
         return None
     result = _read(path)
     if result.get("model") != _model_of(recipe):
         raise CheckpointError(
-            f"{path}: is of another model than {entry.name} is now; delete {path.parent} to train it again"
+            f"{path}: is of another model than {run.entry.name} is now; delete {path.parent} to train it again"
         )
     return result
 
 
-def _run(entry: Entry, recipe: Recipe, folder: Path, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
+def read_rows(folder: Path, run: Run) -> list[Row]:
+    """What a finished run answered, expression by expression."""
+    path = run_folder(folder, run) / ROWS
+    return [Row.from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
     from refseg.evaluation.evaluate import evaluate_model, native_protocol
     from refseg.inference.checkpoint import load_model
     from refseg.inference.predictor import choose_device
@@ -189,12 +254,12 @@ def _run(entry: Entry, recipe: Recipe, folder: Path, settings: Settings, say: Ca
     from refseg.training.loop import train
     from refseg.training.setup import RECIPE
 
-    own = run_folder(folder, entry)
+    own = run_folder(folder, run)
     final = own / "run" / "final"
     if not final.exists():
         outcome = train(recipe, resume=(own / "run" / RECIPE).exists())
         if outcome.signal:
-            raise Stopped(f"{entry.name} was stopped after step {outcome.step}; the same command goes on from there")
+            raise Stopped(f"{run} was stopped after step {outcome.step}; the same command goes on from there")
     device = choose_device("auto")
     model, tokenizer, info = load_model(final, device)
     if settings.thresholds == "calibrated" and "calibration" not in info:
@@ -203,49 +268,70 @@ def _run(entry: Entry, recipe: Recipe, folder: Path, settings: Settings, say: Ca
         store(final, calibrate(model, tokenizer, _held_out(folder, settings)), "drawn scenes, val")
         model, tokenizer, info = load_model(final, device)
     protocol = native_protocol(info)
-    score = evaluate_model(model, tokenizer, test_set(folder, settings), protocol, batch_size=64)
+    rows: list[dict[str, Any]] = []
+    score = evaluate_model(model, tokenizer, test_set(folder, settings), protocol, batch_size=64, on_row=rows.append)
     say("  " + "  ".join(f"{name} {score[name]:.4f}" for name in METRICS[:6] if name in score))
     config: Any = model.config
     cost = count_cost(config)
-    document = score.to_dict()
+    document, curve = score.to_dict(), _curve(own / "run" / "log.jsonl")
+    training = {name: info["training"][name] for name in ("step", "sentences", "seconds")}
+    if curve:
+        training["seconds"] = curve[-1]["seconds"]
     kinds = document["breakdowns"].get("kind", {})
     result = {
-        "name": entry.name,
-        "recipe": entry.recipe,
-        "overrides": dict(entry.overrides),
+        "name": run.entry.name,
+        "seed": run.seed,
+        "budget": run.budget,
+        "recipe": run.entry.recipe,
+        "overrides": dict(run.entry.overrides),
         "model": _model_of(recipe),
+        "encoder": settings.encoder if shares_encoder(recipe) else "own",
         "parameters": cost.parameters,
         "macs": cost.macs,
         "macs_of_a_further_sentence": cost.further_sentence,
-        "training": {name: info["training"][name] for name in ("step", "sentences", "seconds")}
-        | {"precision": recipe.training.precision, "device": str(device)},
+        "training": training | {"precision": recipe.training.precision, "device": str(device)},
         "thresholds": [protocol.threshold, protocol.no_target_threshold],
         "metrics": {name: document["metrics"][name] for name in METRICS if name in document["metrics"]},
         "counts": document["counts"],
         "kinds": {kind: {name: row[name] for name in ("sentences", "gIoU")} for kind, row in kinds.items()},
+        "curve": curve,
     }
+    write_text(own / ROWS, "".join(json.dumps(row) + "\n" for row in rows))
     write_text(own / RESULT, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def time_entries(
-    entries: Sequence[Entry], folder: Path, rounds: int = 5, sentences: int = 5
-) -> dict[str, dict[str, Any]]:
-    """Milliseconds of finished entries, one after the other so that the machine is alike for all: of a picture with one
-    sentence and of each further sentence on it, medians over `rounds` (see `refseg benchmark`)."""
+def _curve(log: Path) -> list[dict[str, float]]:
+    """The evaluations during a training: expressions seen, seconds of training without evaluations, gIoU on scenes of
+    the split val."""
+    points: list[dict[str, float]] = []
+    last, evaluating = {"sentences": 0.0, "seconds": 0.0}, 0.0
+    for line in log.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if "sentences" in entry:
+            last = {"sentences": float(entry["sentences"]), "seconds": round(float(entry["seconds"]) - evaluating, 2)}
+        elif "metrics" in entry:
+            points.append({**last, "gIoU": entry["metrics"]["gIoU"]})
+            evaluating += float(entry["evaluation_seconds"])
+    return points
+
+
+def time_runs(runs: Sequence[Run], folder: Path, rounds: int = 5, sentences: int = 5) -> dict[str, dict[str, Any]]:
+    """Milliseconds of finished runs by entry, one after the other so that the machine is alike for all: of a picture
+    with one expression and of each further one on it, medians over `rounds` (see `refseg benchmark`)."""
     import torch
 
     from refseg.studies.benchmark import Options, run_benchmark
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found: dict[str, dict[str, Any]] = {}
-    for entry in entries:
-        final = run_folder(folder, entry) / "run" / "final"
-        if not (run_folder(folder, entry) / RESULT).exists():
+    for run in runs:
+        final = run_folder(folder, run) / "run" / "final"
+        if not (run_folder(folder, run) / RESULT).exists():
             continue
         report = run_benchmark(Options(str(final), device, sentences=(1, sentences), rounds=rounds))
         first, many = (case.summary()["median"]["total"] * 1000 for case in report.cases)
-        found[entry.name] = {
+        found[run.entry.name] = {
             "picture": round(first, 3),
             "further_sentence": round((many - first) / (sentences - 1), 3),
             "machine": report.machine,

@@ -56,6 +56,7 @@ from refseg.training.state import (
     save_state,
     seed_step,
 )
+from refseg.training.visual_cache import VisualCache, check_cached, lending
 from refseg.training.workers import WorkerError
 
 LOCK = ".lock"
@@ -116,6 +117,8 @@ class _Run:
 
     def __init__(self, recipe: Recipe, folder: Path, accelerator: Any, resume: bool) -> None:
         self.pictures = open_pictures(recipe.data)
+        if recipe.data.feature_cache is not None:
+            check_cached(recipe, self.pictures.count)
         recipe = in_steps(recipe, self.pictures)
         self.recipe, self.folder, self.accelerator = recipe, folder, accelerator
         saved, note = find_checkpoint(folder) if resume else (None, "")
@@ -144,6 +147,9 @@ class _Run:
             if self.progress.best is not None and (other := scored_otherwise(saved, recipe)):
                 self.progress.best = self.progress.best_step = None
                 self.notices.append(f"the best score so far was of another evaluation ({other}): the next one is best")
+        self.cache: VisualCache | None = None
+        if recipe.data.feature_cache is not None:
+            self.cache = VisualCache.of(recipe, network.vision, config.input, self.pictures.count)
         self.saved_step, self.whole = self.progress.step, True
         self.network.train()
         self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
@@ -156,12 +162,16 @@ class _Run:
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             needs=network.needs,
+            cache=self.cache,
         )
         active = accelerator.is_main_process
         self.evaluation = Evaluation(recipe) if active and recipe.evaluation.every else None
         self.monitor = Monitor(folder, recipe.training.steps, self.progress.step, active, recipe.output.tensorboard)
         if active:
             self._begin(resume)
+            if self.cache is not None:
+                self.cache.fill(self.pictures, self.tokenizer, self.monitor.say)
+        accelerator.wait_for_everyone()
 
     def _begin(self, resume: bool) -> None:
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
@@ -279,7 +289,8 @@ class _Run:
             seed_step(recipe.seed, step + 1, piece * accelerator.num_processes + accelerator.process_index)
             last = piece == recipe.accumulation - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                output = in_float32(self.model(batch))
+                with lending(self.network.vision, batch.features) if batch.features else nullcontext():
+                    output = in_float32(self.model(batch))
                 parts = self.network.losses(output, targets)
                 loss = torch.stack(list(parts.values())).sum() / recipe.accumulation
                 accelerator.backward(loss)

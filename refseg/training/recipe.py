@@ -123,6 +123,8 @@ class DataRecipe(Config):
     "drawn scenes: this many scenes, drawn once and kept on disk, instead of endlessly many"
     pool_folder: NonEmptyStr | None = None
     "where the pool is kept, also when the drawing code changes; without it in the user's cache, one for each version"
+    feature_cache: NonEmptyStr | None = None
+    "folder where a frozen vision encoder's maps are kept in 16 bits: a picture is encoded once, for all steps and runs"
     frames: BatchCount = 1
     "data sets of video: successive frames that are learnt from together as a clip; 1 learns from each on its own"
     unit: Literal["picture", "sentence"] = "picture"

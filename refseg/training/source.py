@@ -30,8 +30,9 @@ from refseg.training.clips import ClipPictures
 from refseg.training.pool import DrawSamples, ScenePool
 from refseg.training.recipe import DataRecipe, Recipe
 from refseg.training.sampling import Order, Pictures, check_composed, choose, choose_balanced, compose, positions
+from refseg.training.visual_cache import VisualCache
 from refseg.training.workers import prepared
-from refseg.types import Batch, Needs, Targets
+from refseg.types import Batch, Needs, Targets, VisualFeatures
 
 TRAIN = "train"
 _LOG = logging.getLogger(__name__)
@@ -190,8 +191,10 @@ class Batches(Dataset):
         process: int = 0,
         processes: int = 1,
         needs: Needs | None = None,
+        cache: VisualCache | None = None,
     ) -> None:
         self.pictures, self.tokenizer, self.input_config = pictures, tokenizer, input_config
+        self.cache = cache
         self.needs = needs or Needs()
         self.contrast = self.needs.contrast
         if self.contrast is not None and self.contrast.compose and recipe.data.unit == "sentence":
@@ -202,6 +205,11 @@ class Batches(Dataset):
         self.data, self.seed = recipe.data, recipe.training.seed
         self.accumulation, self.process, self.processes = recipe.training.accumulation, process, processes
         self.composed = self.contrast if self.contrast is not None and self.contrast.compose else None
+        if self.composed is not None and cache is not None:
+            raise ConfigError(
+                "data.feature_cache: batches composed for learning between samples take no maps from a cache; set "
+                "model.inter_sample.compose = false, or leave the cache out"
+            )
         if self.composed is not None and isinstance(pictures, ClipPictures):
             # A clip has the neighbouring frames in it.
             self.composed = replace(self.composed, frames=0)
@@ -222,8 +230,9 @@ class Batches(Dataset):
         groups = None if self.contrast is None else "folder" if self.contrast.frames else "picture"
         for turn in range(_TURNS):
             # Pictures that cannot be read are left out and logged; when no other is in the piece, others stand in.
+            here = [position + turn * _FAR for position in share]
             try:
-                chosen = self._piece([position + turn * _FAR for position in share], piece, pieces)
+                chosen = self._piece(here, piece, pieces)
                 load = partial(
                     collate,
                     tokenizer=self.tokenizer,
@@ -243,11 +252,22 @@ class Batches(Dataset):
             except DataError as error:
                 problem = error
                 continue
+            if self.cache is not None:
+                batch = replace(batch, features=self._maps(self.cache, here, len(batch.images)))
             if self.composed is not None:
                 # The batch's loss is the mean over its pieces.
                 targets = replace(targets, initial_weight=float(pieces) if piece == 0 else 0.0)
             return batch, targets
         raise problem
+
+    def _maps(self, cache: VisualCache, share: list[int], images: int) -> VisualFeatures:
+        """The cached maps of the pictures at these places of the stream, of which a batch has each once."""
+        numbers = list(dict.fromkeys(self.order.item(position) for position in share))
+        if len(numbers) != images:
+            raise ConfigError(
+                f"data.feature_cache: {len(numbers)} pictures have maps, and {images} of them could be read"
+            )
+        return cache.read(numbers)
 
     def _piece(self, share: list[int], piece: int, pieces: int) -> list[Sample]:
         if self.composed is not None:

@@ -36,7 +36,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_every_verb_of_today_is_there() -> None:
     assert set(VERBS) == {
         *("segment", "models", "import", "doctor", "train", "evaluate", "calibrate", "score", "compare", "results"),
-        *("data", "annotate", "benchmark", "systems", "serve", "serve-load", "index", "search", "batch", "export"),
+        *("data", "annotate", "benchmark", "studies", "serve", "serve-load", "index", "search", "batch", "export"),
         *("edit", "label", "video", "explain", "attention", "tables", "oracle"),
     }
     below = {path[1] for path in EVERY_VERB if path[0] == "data" and len(path) == 2}
@@ -106,10 +106,10 @@ def test_help_of_train_shows_the_fields_of_a_recipe(capsys: pytest.CaptureFixtur
 
 
 def test_defaults_of_the_study_are_its_settings() -> None:
-    from refseg.studies.side_by_side import Settings
+    from refseg.studies.settings import Settings
 
-    values = {name: value for name, value in parse(["systems"]).items() if hasattr(Settings(), name)}
-    assert len(values) == 8
+    values = {name: value for name, value in parse(["studies", "side-by-side"]).items() if hasattr(Settings(), name)}
+    assert len(values) == 14
     assert values == {name: getattr(Settings(), name) for name in values}
 
 
@@ -185,7 +185,7 @@ def test_the_shell_completes(line: str, names: set[str]) -> None:
         (["segment", "a", "--qqq", "x"], "refseg segment: there is no option --qqq; refseg segment --help lists"),
         (["segment", "a", "--model"], "refseg segment: option '--model' requires an argument"),
         (["data", "collage", "--out", "x"], "refseg data collage: there is no option --out; it is --output now"),
-        (["systems", "--out", "x"], "refseg systems: there is no option --out; it is --output now"),
+        (["studies", "side-by-side", "--out", "x"], "there is no option --out; it is --output now"),
         (["annotate", "export", "x", "--form", "x"], "there is no option --form; it is --format now"),
         (["evaluate", "--data", "x", "--split", "val", "--limit", "0"], "refseg evaluate: --limit is at least 1"),
         (["evaluate", "--data", "x", "--split", "val", "--limit", "many"], "'--limit'"),
@@ -249,16 +249,15 @@ def test_there_are_documented_commands() -> None:
 
 
 def test_the_names_of_the_study_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["systems", "--list"]) == 0
+    assert main(["studies", "side-by-side", "--list"]) == 0
     printed = capsys.readouterr().out
     assert "rela-mini-scenes.toml" in printed
     assert "claim" in printed
 
 
 def test_the_command_of_the_study_names_what_differs() -> None:
-    from refseg.cli.studies import _command
+    from refseg.cli.side_by_side import _command
 
-    context = load_verb("systems").make_context(
-        "systems", ["-o", "x", "--budget", "4", "--pool", "2000", "--no-timing"]
-    )
-    assert _command(context) == "refseg systems --output x --budget 4 --no-timing"
+    command = load_verb("studies").commands["side-by-side"]
+    context = command.make_context("side-by-side", ["-o", "x", "--budget", "4", "--pool", "6250", "--no-timing"])
+    assert _command(context) == "refseg studies side-by-side --output x --budget 4 --no-timing"

@@ -36,7 +36,7 @@ class Guess(nn.Module):
 
 @pytest.fixture(scope="module")
 def scenes():
-    return drawn_samples(SceneDataset(11, 4, size=96, sentences=8, split="val"))
+    return drawn_samples(SceneDataset(11, 3, size=64, sentences=6, split="val"))
 
 
 def _model():

@@ -206,7 +206,7 @@ def test_the_noun_is_left_out_only_where_all_are_of_one_kind() -> None:
     ],
 )
 def test_what_people_write_comes_up(text: str, short: str) -> None:
-    assert short in {paraphrase(text, random.Random(seed), slips=0.0) for seed in range(6000)}
+    assert any(paraphrase(text, random.Random(seed), slips=0.0) == short for seed in range(6000))
 
 
 def boxes_alone(sample: Sample) -> Sample:

@@ -293,10 +293,9 @@ def attention_of(rows):
 def test_selected_words():
     mask = torch.tensor([[True] * 4 + [False], [True, True, False, False, False]])
     attention = attention_of([[0.1, 0.6, 0.2, 0.1, 0.9], [0.5, 0.5, 0.0, 0.0, 0.0]])
+    many = attention.repeat(4000, 1, 1), mask.repeat(4000, 1)  # 4000 batches of the two expressions, one behind another
     draw = {
-        kind: torch.stack(
-            [select_word(attention, mask, InterSampleConfig(word_select=kind, threshold=0.15)) for _ in range(4000)]
-        )
+        kind: select_word(*many, InterSampleConfig(word_select=kind, threshold=0.15)).view(4000, 2)
         for kind in ("random", "threshold", "probability")
     }
     for words in draw.values():

@@ -1,4 +1,8 @@
-"""What the campaign runs in processes of its own, which are forked from one that has imported everything."""
+"""What the campaign runs in processes of its own.
+
+They are forked from a server that has imported everything and computed nothing: a fork of a process that has computed
+with several threads hangs at its own first computation.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,12 @@ from tests.reliability.faults import watching
 from tests.support.tiny_system import install
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.reliability.children"])
+PRELOAD = (
+    "tests.reliability.children", "torch._dynamo", "refseg.cli.main", "refseg.cli.data", "refseg.evaluation.evaluate",
+    "refseg.inference.predictor", "refseg.inference.visualize", "refseg.generation.scenes.write",
+)  # fmt: skip
+"""What children would each import for seconds: `torch._dynamo` is what the first optimiser imports."""
+CONTEXT.set_forkserver_preload(list(PRELOAD))
 # The server of the children is started by the first of them; a second thread in it would not live on in a child.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -42,7 +51,7 @@ def verb_here(words: list[str], cache: str, log: str, start_at: float = 0.0) -> 
     torch.set_num_threads(1)
     from refseg.cli.main import main
 
-    handle = os.open(log, os.O_CREAT | os.O_WRONLY)
+    handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     time.sleep(max(0.0, start_at - time.time()))

@@ -258,6 +258,12 @@ results --measured {w}/binary.json
 results --measured {w}/deep.json
 results --plot {out}.png
 results --csv {w}
+studies
+studies nothing
+studies side-by-side -o {out} --only nobody
+studies side-by-side -o {out} --only rela --seeds 0
+studies side-by-side -o {out} --only rela --recipes {w}/missing
+studies side-by-side -o {w}/good.png --only rela
 tables "no such table"
 tables --measured {w}/broken.json
 tables --measured {w}/missing.json
@@ -344,9 +350,11 @@ oracle --scenes 0
 oracle --scenes 1 --json {w}
 attention --model {w}/model --data {w}/data
 attention --data {w}/missing
-systems --only nothing -o {out}
-systems --recipes {w}/missing -o {out}
-systems --budget 0 -o {out}
+studies
+studies nothing
+studies side-by-side --only nothing -o {out}
+studies side-by-side --recipes {w}/missing -o {out}
+studies side-by-side --budget 0 -o {out}
 systems -o {w}/good.png
 doctor --nothing
 nothing

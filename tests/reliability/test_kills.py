@@ -34,7 +34,7 @@ class Whole(NamedTuple):
 def values_of(folder: Path) -> dict[str, Any]:
     values = recipe_values(folder, steps=14, accumulation=2)
     values["data"]["pool"] = 12
-    values["evaluation"] = {"every": 4, "samples": 2}
+    values["evaluation"] = {"every": 4, "samples": 2, "pictures": 6}
     values["output"] |= {"checkpoint_every": 3, "tensorboard": False}
     return values
 

@@ -28,6 +28,7 @@ from refseg.data.table import load_table
 from refseg.errors import RefsegError
 from refseg.inference.checkpoint import load_model
 from refseg.inference.detections import read_detections
+from refseg.models.instances.words import Lexicon
 from refseg.state_dicts import read_tensors
 from refseg.training.recipe import parse_recipe, read_recipe
 from refseg.unpickle import loads_pickle
@@ -232,7 +233,7 @@ def test_caches_tensors_detections_and_tables(world: Path, tmp_path: Path) -> No
     kinds: list[tuple[bytes, Callable[[Path], object]]] = [
         (weights[:3000], load_table),
         (weights[:3000], read_tensors),
-        (json.dumps(found).encode(), lambda file: read_detections(file, lambda name: (name,))),
+        (json.dumps(found).encode(), lambda file: read_detections(file, Lexicon())),
         (json.dumps({"a": [1, {"b": 2}]}).encode(), read_json),
     ]
 

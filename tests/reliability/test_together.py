@@ -52,7 +52,10 @@ def check_one_answer(folder: Path, alone: Path) -> None:
         if name.endswith((".png", ".jpg", ".jsonl", ".txt")):
             assert content == right[name], name
         elif name.endswith(".json"):
-            assert json.loads(content).keys() == json.loads(right[name]).keys()
+            one, other = json.loads(content), json.loads(right[name])
+            if isinstance(one, dict) and "images" not in one:  # which may hold times and paths
+                one, other = one.keys(), other.keys()
+            assert one == other, name
 
 
 WORDS = {

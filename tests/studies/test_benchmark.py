@@ -9,7 +9,8 @@ import torch
 from refseg.cli.main import main
 from refseg.errors import RefsegError
 from refseg.studies import benchmark
-from refseg.studies.benchmark import STAGES, Case, Options, Report, Stopwatch, run_benchmark
+from refseg.studies.benchmark import STAGES, Case, Options, Report, run_benchmark
+from refseg.studies.stopwatch import Stopwatch
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def one_thread():
 
 
 def test_an_inner_stage_is_taken_off_the_outer_one():
-    watch = Stopwatch(torch.device("cpu"))
+    watch = Stopwatch(torch.device("cpu"), STAGES)
     with watch.stage("fusion"):
         time.sleep(0.02)
         with watch.stage("vision"):
@@ -39,7 +40,7 @@ def test_parts_are_counted_even_when_they_fail():
             super().__init__()
             self.text = torch.nn.Linear(2, 2)
 
-    model, watch = Model(), Stopwatch(torch.device("cpu"))
+    model, watch = Model(), Stopwatch(torch.device("cpu"), STAGES)
     with watch.watching(model), watch.stage("fusion"):
         model.text(torch.zeros(1, 2))
         with pytest.raises(RuntimeError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,40 +12,45 @@ from typing import Any
 import pytest
 
 from refseg.cli.main import main
-from refseg.errors import CheckpointError, ConfigError
+from refseg.errors import CheckpointError, ConfigError, RefsegError
+from refseg.metrics.counts import Row
 from refseg.models import MODELS
-from refseg.studies import side_by_side
-from refseg.studies.claims import CLAIMS, Claim, Entry, choose, entries_of, recipe_of, systems
-from refseg.studies.report import to_dict, to_markdown
-from refseg.studies.side_by_side import (
-    RESULT,
-    Settings,
-    Stopped,
-    build_recipe,
-    prepare,
-    run_entries,
-    run_folder,
-    time_entries,
-)
+from refseg.state_dicts import read_tensors
+from refseg.studies import shared_encoder, side_by_side
+from refseg.studies.claims import CLAIMS, Claim, Entry, choose, entries_of, no_target_costs, recipe_of, systems
+from refseg.studies.report import curves_svg, to_dict, to_markdown
+from refseg.studies.settings import Run, Settings, runs_of
+from refseg.studies.shared_encoder import ABOUT, ENCODER, STATE, SeeingSettings, learn_to_see
+from refseg.studies.side_by_side import RESULT, Stopped, build_recipe, collect, prepare, run_all, run_folder, time_runs
+from refseg.studies.weighing import equal_time, weigh
 from refseg.training.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SETTINGS = Settings(
-    budget=8, pictures_per_batch=2, sentences_per_picture=2, pool=4, sentences=6, size=64, test_pictures=1
+    budget=8,
+    pictures_per_batch=2,
+    sentences_per_picture=2,
+    pool=4,
+    sentences=6,
+    size=64,
+    test_pictures=1,
+    encoder_passes=1,
+    curve=0,
+    seeds=1,
 )
-RELA = Entry("rela", recipe_of("rela"), {"input": {"size": 64}})
+RELA = Run(Entry("rela", recipe_of("rela")), 8)
 
 
 # What is compared
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+@pytest.mark.parametrize("claim", [*CLAIMS, *no_target_costs()], ids=lambda claim: claim.name)
 def test_claims_are_of_configurations_that_exist_and_differ(claim: Claim, tmp_path: Path) -> None:
-    if claim.system not in MODELS:
-        pytest.skip(f"{claim.system} is not in this version")
-    recipes = [build_recipe(entry, RECIPES, tmp_path, SETTINGS) for entry in claim.entries()]
+    assert claim.system in MODELS
+    recipes = [build_recipe(Run(entry, 8), RECIPES, tmp_path, SETTINGS) for entry in claim.entries()]
     assert len({repr(recipe.model_config()) for recipe in recipes}) == len(recipes)
     assert len({entry.name for entry in claim.entries()}) == len(claim.rows)
+    assert {claim.entry(label).name for label in claim.pair} <= {entry.name for entry in claim.entries()}
 
 
 def test_every_small_system_takes_part_and_is_asked_the_same() -> None:
@@ -72,14 +79,54 @@ def test_names_choose_systems_and_claims() -> None:
         choose(["minmap"])
 
 
-def test_all_share_data_length_and_seed(tmp_path: Path) -> None:
-    found = [build_recipe(entry, RECIPES, tmp_path, SETTINGS) for entry in systems()]
-    assert len({repr(recipe.data) for recipe in found}) == 1
+def test_groups_stand_for_their_members() -> None:
+    chosen, claims = choose(["systems", "minimap"])
+    assert [entry.name for entry in chosen] == [entry.name for entry in systems()]
+    assert [claim.name for claim in claims] == ["minimap"]
+    assert [claim.name for claim in choose(["no-target"])[1]] == [claim.name for claim in no_target_costs()]
+
+
+def test_all_share_data_length_and_start(tmp_path: Path) -> None:
+    runs = [Run(entry, 8) for entry in systems()]
+    found = [build_recipe(run, RECIPES, tmp_path, SETTINGS) for run in runs]
+    assert len({repr(replace(recipe.data, feature_cache=None)) for recipe in found}) == 1
     assert {(recipe.training.steps, recipe.training.seed, recipe.schedule.warmup_steps) for recipe in found} == {
         (2, 0, 0)
     }
     assert len({recipe.output.folder for recipe in found}) == len(found)
-    assert Settings(budget=4800, pictures_per_batch=8, sentences_per_picture=6).steps == 100
+    shared = {run.entry.name for run, recipe in zip(runs, found, strict=True) if recipe.data.feature_cache}
+    assert shared == {"rela", "m3att", "vlt", "reftr", "lts", "isfp", "cris", "restr-resnet"}
+    for recipe in found:
+        assert recipe.model_config().input.size == 64
+        frozen = any("vision.*" in rule.names and not rule.train for rule in recipe.optimizer.groups)
+        assert frozen == (recipe.data.feature_cache is not None) == (recipe.pretrained.vision is not None)
+    caches = {run.entry.name: recipe.data.feature_cache for run, recipe in zip(runs, found, strict=True)}
+    assert caches["rela"] == caches["vlt"] == caches["lts"]
+    assert caches["rela"] != caches["reftr"], "a dilated encoder has other maps"
+
+
+def test_an_encoder_that_learns_on_has_a_lower_rate_and_no_cache(tmp_path: Path) -> None:
+    tuned = build_recipe(RELA, RECIPES, tmp_path, replace(SETTINGS, encoder="tuned"))
+    assert tuned.data.feature_cache is None
+    assert [rule.lr_mult for rule in tuned.optimizer.groups if "vision.*" in rule.names] == [0.1]
+    own = build_recipe(RELA, RECIPES, tmp_path, replace(SETTINGS, encoder="own"))
+    assert own.pretrained.vision is None
+    assert not [rule for rule in own.optimizer.groups if "vision.*" in rule.names]
+
+
+def test_systems_are_trained_once_and_claims_with_every_seed() -> None:
+    chosen, claims = choose(["rela", "minimap"])
+    runs = runs_of(chosen, claims, replace(SETTINGS, seeds=2))
+    # The row of the claim that is the system itself is the system's own run.
+    assert [(run.entry.name, run.seed) for run in runs] == [
+        ("rela", 0),
+        ("rela: without minimap", 0),
+        ("rela", 1),
+        ("rela: without minimap", 1),
+    ]
+    fewer = runs_of(chosen, claims, replace(SETTINGS, claim_budget=4))
+    assert [(run.entry.name, run.budget) for run in fewer] == [("rela", 8), ("rela", 4), ("rela: without minimap", 4)]
+    assert Settings(budget=4800, pictures_per_batch=8, sentences_per_picture=6).steps(4800) == 100
 
 
 @pytest.mark.parametrize(
@@ -91,27 +138,85 @@ def test_settings_that_cannot_be(changes: dict[str, Any], message: str) -> None:
         Settings(**changes)
 
 
-def test_a_folder_keeps_its_settings(tmp_path: Path) -> None:
-    prepare(tmp_path, SETTINGS)
-    prepare(tmp_path, replace(SETTINGS, workers=1))
-    with pytest.raises(ConfigError, match=r"begun with budget = 8 \(now 16\)"):
-        prepare(tmp_path, replace(SETTINGS, budget=16))
+# The shared encoder
+
+
+def see(folder: Path, **changes: Any) -> Path:
+    from refseg.training.pool import ScenePool
+
+    pool = ScenePool.of(side_by_side._data(folder.parent, SETTINGS, "train"))
+    settings = SeeingSettings(**{"passes": 2, "batch": 2, "width": 16, **changes})
+    return learn_to_see(pool.__getitem__, 4, pool.__getitem__, 1, ["dog", "red", "striped"], 64, folder, settings)
+
+
+def test_the_encoder_learns_what_the_scenes_hold(tmp_path: Path) -> None:
+    """Two scenes by heart: their categories and colours, and where things end."""
+    from refseg.training.pool import ScenePool
+
+    tags = read_recipe(RECIPES / recipe_of("rela")).model.overrides["tags"]
+    pool = ScenePool.of(side_by_side._data(tmp_path, SETTINGS, "train"))
+    groups = [pool[0], pool[1]]
+    settings = SeeingSettings(passes=60, batch=2, width=32, lr=4e-3)
+    learn_to_see(lambda number: groups[number], 2, lambda number: groups[number], 2, tags, 64, tmp_path / "e", settings)
+    probe = json.loads((tmp_path / "e" / ABOUT).read_text())["probe"]
+    assert probe["category"] > 0.8
+    assert probe["color"] > 0.8
+    assert probe["boundary_f1"] > 0.5
+
+
+def test_an_encoder_that_was_stopped_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_tensors(see(tmp_path / "whole"))
+    own = shared_encoder._keep
+
+    def keep(path: Path, model: Any, optimizer: Any, step: int, seconds: float) -> None:
+        own(path, model, optimizer, step, seconds)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(shared_encoder, "_SAVE_EVERY", -1.0)
+    monkeypatch.setattr(shared_encoder, "_keep", keep)
+    with pytest.raises(shared_encoder.Stopped):
+        see(tmp_path / "cut")
+    assert (tmp_path / "cut" / STATE).exists()
+    monkeypatch.setattr(shared_encoder, "_keep", own)
+    again = read_tensors(see(tmp_path / "cut"))
+    assert whole.keys() == again.keys()
+    assert all(whole[name].equal(again[name]) for name in whole)
+    assert not (tmp_path / "cut" / STATE).exists()
+
+
+def test_an_encoder_of_other_settings_is_refused(tmp_path: Path) -> None:
+    file = see(tmp_path / "e")
+    assert see(tmp_path / "e") == file
+    with pytest.raises(CheckpointError, match="other settings"):
+        see(tmp_path / "e", passes=3)
 
 
 # Runs
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("systems")
-    prepare(folder, SETTINGS)
-    broken = Entry("broken", recipe_of("nobody"))
-    return folder, run_entries([broken, RELA], RECIPES, folder, SETTINGS)
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    prepare(folder, SETTINGS, RECIPES)
+    return folder
 
 
-def test_an_entry_is_trained_and_measured(trained: tuple[Path, dict[str, Any]]) -> None:
+@pytest.fixture(scope="module")
+def trained(prepared: Path) -> tuple[Path, dict[str, Any]]:
+    broken = Run(Entry("broken", recipe_of("nobody")), 8)
+    return prepared, run_all([broken, RELA], RECIPES, prepared, replace(SETTINGS, curve=1))
+
+
+def test_a_folder_keeps_its_settings(prepared: Path) -> None:
+    prepare(prepared, replace(SETTINGS, workers=1, seeds=2), RECIPES)
+    with pytest.raises(ConfigError, match=r"begun with budget = 8 \(now 16\)"):
+        prepare(prepared, replace(SETTINGS, budget=16), RECIPES)
+
+
+def test_a_run_is_trained_and_measured(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, results = trained
-    result = results["rela"]
+    result = results[RELA.name]
     assert result["training"]["step"] == 2
     assert result["training"]["sentences"] == 8
     assert result["counts"]["sentences"] == 6
@@ -120,12 +225,25 @@ def test_an_entry_is_trained_and_measured(trained: tuple[Path, dict[str, Any]]) 
     assert 0 < result["macs_of_a_further_sentence"] < result["macs"]
     assert sum(kind["sentences"] for kind in result["kinds"].values()) == 6
     assert result["thresholds"] == [0.5, 0.5]
+    assert [point["sentences"] for point in result["curve"]] == [8]
     assert json.loads((run_folder(folder, RELA) / RESULT).read_text()) == result
+    rows = side_by_side.read_rows(folder, RELA)
+    assert len(rows) == 6
+    learnt, given = (
+        read_tensors(path)
+        for path in (run_folder(folder, RELA) / "run" / "final" / "model.safetensors", folder / "encoder" / ENCODER)
+    )
+    assert all(learnt[f"vision.{name}"].equal(value) for name, value in given.items() if value.is_floating_point())
 
 
 def test_one_failure_costs_nobody_else(trained: tuple[Path, dict[str, Any]]) -> None:
-    assert "nobody-mini-scenes.toml" in trained[1]["broken"]["error"]
-    assert "metrics" in trained[1]["rela"]
+    folder, results = trained
+    assert "nobody-mini-scenes.toml" in results["broken-8-0"]["error"]
+    assert "metrics" in results[RELA.name]
+    missing = Run(RELA.entry, 8, seed=1)
+    gathered = collect([RELA, missing], RECIPES, folder, replace(SETTINGS, curve=1))
+    assert gathered[RELA.name] == results[RELA.name]
+    assert gathered[missing.name] == {"error": "is not finished"}
 
 
 def test_what_is_finished_is_not_trained_again(
@@ -133,40 +251,54 @@ def test_what_is_finished_is_not_trained_again(
 ) -> None:
     folder, results = trained
     monkeypatch.setattr(side_by_side, "_run", None)
-    assert run_entries([RELA], RECIPES, folder, SETTINGS)["rela"] == results["rela"]
-    other = Entry("rela", RELA.recipe, {"input": {"size": 96}})
-    assert "of another model than rela is now" in run_entries([other], RECIPES, folder, SETTINGS)["rela"]["error"]
+    assert run_all([RELA], RECIPES, folder, SETTINGS)[RELA.name] == results[RELA.name]
+    other = replace(RELA, entry=replace(RELA.entry, overrides={"width": 64}))
+    assert "of another model than rela is now" in run_all([other], RECIPES, folder, SETTINGS)[RELA.name]["error"]
     with pytest.raises(CheckpointError, match="delete"):
         side_by_side.finished(other, build_recipe(other, RECIPES, folder, SETTINGS), folder)
 
 
-def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-    import signal
+def test_what_another_process_is_at_is_left_to_it(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(RELA.entry, 8, seed=7)
 
+    def taken(path: Path, busy: str) -> Any:
+        raise RefsegError(busy.format(1))
+
+    monkeypatch.setattr(side_by_side, "locked", taken)
+    said: list[str] = []
+    assert run_all([run], RECIPES, prepared, SETTINGS, said.append) == {}
+    assert said[-1].endswith("process 1 is at it")
+    assert not (run_folder(prepared, run) / RESULT).exists()
+
+
+def test_what_was_interrupted_goes_on(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from refseg.training import loop
 
-    prepare(tmp_path, SETTINGS)
+    run = Run(RELA.entry, 8, seed=3)
     whole, calls = loop.train, []
 
     def stopped_once(recipe: Any, resume: bool = False) -> Any:
         calls.append(resume)
         if resume:
             return whole(recipe, resume=True)
-        return whole(recipe, on_step=lambda step, loss: os.kill(os.getpid(), signal.SIGINT))
+        return whole(recipe, on_step=lambda step, loss: os.kill(os.getpid(), signal.SIGTERM))
 
     monkeypatch.setattr(loop, "train", stopped_once)
     with pytest.raises(Stopped, match="stopped after step 1"):
-        run_entries([RELA], RECIPES, tmp_path, SETTINGS)
-    assert run_entries([RELA], RECIPES, tmp_path, SETTINGS)["rela"]["training"]["step"] == 2
+        run_all([run], RECIPES, prepared, SETTINGS)
+    result = run_all([run], RECIPES, prepared, SETTINGS)[run.name]
+    assert "error" not in result, result
+    assert result["training"]["step"] == 2
     assert calls == [False, True]
 
 
 def test_thresholds_come_from_scenes_of_their_own(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, thresholds="calibrated", budget=4)
-    prepare(tmp_path, settings)
-    result = run_entries([RELA], RECIPES, tmp_path, settings)["rela"]
-    info = json.loads((run_folder(tmp_path, RELA) / "run" / "final" / "config.json").read_text())["info"]
+    settings = replace(SETTINGS, thresholds="calibrated", encoder="own", budget=4)
+    prepare(tmp_path, settings, RECIPES)
+    run = Run(RELA.entry, 4)
+    result = run_all([run], RECIPES, tmp_path, settings)[run.name]
+    assert result["encoder"] == "own"
+    info = json.loads((run_folder(tmp_path, run) / "run" / "final" / "config.json").read_text())["info"]
     assert result["thresholds"] == [info["threshold"], info["no_target_threshold"]]
     assert info["calibration"]["data"] == "drawn scenes, val"
     scored = {sample.text for sample in side_by_side.test_set(tmp_path, settings)}
@@ -174,40 +306,116 @@ def test_thresholds_come_from_scenes_of_their_own(tmp_path: Path) -> None:
     assert scored != chosen_on
 
 
+# What the runs say
+
+
+def rows_of(values: list[float], targets: int = 1) -> list[Row]:
+    """An expression a picture with these IoUs."""
+    return [
+        Row(str(n), round(1000 * v), 1000, 1000, 1000, (50, 50), False, False, 0.1, picture=str(n), targets=targets)
+        for n, v in enumerate(values)
+    ]
+
+
+CLAIM = Claim("c", "rela", "A claim", "a table", "1 with, 2 without", (("with", {}), ("without", {"width": 64})))
+
+
+@pytest.mark.parametrize(
+    ("better", "said"),
+    [
+        ([(0.6, 0.5), (0.62, 0.5)], "seen"),
+        ([(0.5, 0.6), (0.5, 0.61)], "the opposite"),
+        ([(0.6, 0.5), (0.5, 0.56)], "undecided"),
+        ([(0.5, 0.498), (0.5, 0.501)], "not seen"),
+    ],
+)
+def test_a_claim_is_seen_when_every_seed_and_the_pictures_say_so(better: list[tuple[float, float]], said: str) -> None:
+    pairs = {
+        seed: tuple(rows_of([value + 0.01 * (n % 3) for n in range(40)]) for value in pair)
+        for seed, pair in enumerate(better)
+    }
+    verdict = weigh(CLAIM, pairs)  # type: ignore[arg-type]
+    assert verdict.said == said
+    assert verdict.difference == pytest.approx(sum(one - two for one, two in better) / 2, abs=1e-6)
+    assert verdict.by_seed == pytest.approx([one - two for one, two in better], abs=1e-6)
+    assert "with against without" in verdict.sentence(CLAIM)
+
+
+def test_pictures_that_differ_widen_the_interval() -> None:
+    alike = weigh(CLAIM, {0: (rows_of([0.6] * 30), rows_of([0.5] * 30))})
+    apart = weigh(CLAIM, {0: (rows_of([0.9, 0.3] * 15), rows_of([0.5] * 30))})
+    assert alike.high - alike.low < 0.01 < apart.high - apart.low
+
+
+def test_costs_are_of_expressions_with_one_target() -> None:
+    cost = replace(CLAIM, metric="mIoU_one")
+    one = rows_of([0.8] * 5) + [replace(row, id="x" + row.id) for row in rows_of([0.0] * 5, targets=2)]
+    two = rows_of([0.7] * 5) + [replace(row, id="x" + row.id) for row in rows_of([1.0] * 5, targets=2)]
+    assert weigh(cost, {0: (one, two)}).difference == pytest.approx(0.1)
+
+
+def test_equal_time_is_when_the_quickest_is_done() -> None:
+    def curve(*points: tuple[float, float]) -> dict[str, Any]:
+        return {"curve": [{"seconds": seconds, "sentences": seconds, "gIoU": value} for seconds, value in points]}
+
+    seconds, found = equal_time(
+        {"quick": curve((5.0, 0.2), (10.0, 0.3)), "slow": curve((8.0, 0.1), (16.0, 0.5)), "none": {}}
+    )
+    assert seconds == 10
+    assert found == {"quick": pytest.approx(0.3), "slow": pytest.approx(0.2)}
+
+
 # The page
 
 
 def test_the_page_says_what_was_measured(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, results = trained
-    claim = Claim("c", "rela", "A claim", "a table", "1 with, 2 without", (("as it is", {}), ("absent", {"width": 64})))
-    times = time_entries([RELA, Entry("broken", "x")], folder, rounds=1, sentences=2)
+    claim = replace(CLAIM, rows=(("as it is", {}), ("absent", {"width": 64})))
+    times = time_runs([RELA, Run(Entry("broken", "x"), 8)], folder, rounds=1, sentences=2)
     assert set(times) == {"rela"}
-    page = to_markdown(to_dict(SETTINGS, [RELA], [claim], results, times), "refseg systems --budget 8")
-    metrics = results["rela"]["metrics"]
-    assert f"| rela | {100 * metrics['gIoU']:.1f} | {100 * metrics['cIoU']:.1f} |" in page
-    assert f"| as it is | {100 * metrics['gIoU']:.1f} |" in page
-    assert "| absent | failed |" in page
-    assert f"{results['rela']['parameters'] / 1e6:.2f} M" in page
+    rows = {RELA.name: side_by_side.read_rows(folder, RELA)}
+    about = json.loads((folder / "encoder" / ABOUT).read_text())
+    document = to_dict(SETTINGS, [RELA.entry], [claim], results, rows, times, about)
+    page = to_markdown(document, "refseg studies side-by-side --budget 8", "curves.svg")
+    metrics = results[RELA.name]["metrics"]
+    assert document["systems"]["rela"]["gIoU"] == pytest.approx(100 * metrics["gIoU"], abs=0.01)
+    assert document["systems"]["rela"]["gIoU_low"] <= document["systems"]["rela"]["gIoU"]
+    assert f"| rela | {100 * metrics['gIoU']:.1f} (" in page
+    assert f"| as it is | 1 | {100 * metrics['gIoU']:.1f} |" in page
+    assert "| absent | 0 |" in page
+    assert "No pair of runs is finished." in page
+    assert f"{results[RELA.name]['parameters'] / 1e6:.2f} M" in page
     assert f"{times['rela']['picture']:.1f}" in page
-    assert "refseg systems --budget 8" in page
-    assert "- broken: " in page
+    assert "refseg studies side-by-side --budget 8" in page
+    assert "- broken-8-0: " in page
     assert "a table: 1 with, 2 without." in page
+    assert "(curves.svg)" in page
+    assert ">rela</text>" in curves_svg(document)
     for line in page.splitlines():
         if line.startswith("|"):
             assert line.count("|") >= 3
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["systems", "--output", str(tmp_path / "out"), "--recipes", str(RECIPES), "--budget", "4", "--pool", "2"]
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["studies", "side-by-side", "--output", str(tmp_path / "out"), "--recipes", str(RECIPES), "--budget", "4"]
     words += ["--pictures-per-batch", "2", "--sentences-per-picture", "2", "--size", "64", "--test-pictures", "1"]
+    words += ["--pool", "2", "--encoder", "own", "--curve", "0"]
     assert main([*words, "--only", "reftr", "--no-timing"]) == 0
     document = json.loads((tmp_path / "out" / "scenes.json").read_text())
-    assert document["results"]["reftr"]["metrics"]["Acc@0.5"] is not None
+    assert document["systems"]["reftr"]["Acc@0.5"] is not None
     page = (tmp_path / "out" / "scenes.md").read_text()
     assert "boxes Acc@.5" in page
     assert "--budget 4" in page
+    assert (tmp_path / "out" / "scenes.svg").read_text().startswith("<svg")
     assert main([*words, "--only", "refr"]) == 2
     assert "did you mean 'reftr'" in capsys.readouterr().err
-    assert main(["systems", "--list"]) == 0
+    assert main(["studies", "side-by-side", "--list"]) == 0
     assert "minimap" in capsys.readouterr().out
     assert main([*words, "--recipes", str(tmp_path / "nowhere")]) == 2
+
+
+def test_the_processes_of_a_study_get_its_command_without_their_number() -> None:
+    from refseg.cli.side_by_side import _without
+
+    words = ["studies", "side-by-side", "--processes", "2", "-o", "x", "--processes=3", "--seeds", "1"]
+    assert _without(words, "--processes") == ["studies", "side-by-side", "-o", "x", "--seeds", "1"]

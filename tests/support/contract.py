@@ -11,6 +11,7 @@ import dataclasses
 import math
 import typing
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -225,7 +226,7 @@ class ModelContract:
 
     def test_every_field_has_an_effect(self) -> None:
         """A changed field changes parameters, answers, losses, or what the data turn into."""
-        base = fingerprint(self.config)
+        base = list(fingerprint(self.config))
         dead, untested = [], []
         for name in leaf_fields(self.config):
             if name in self.inactive or name.startswith("input.") or not name.startswith(self.knobs):
@@ -236,7 +237,7 @@ class ModelContract:
             dead += [
                 f"{name}={option}"
                 for option in options
-                if same(base, fingerprint(put(self.config, name, option), base[0]))
+                if all(same(*parts) for parts in zip(base, fingerprint(put(self.config, name, option)), strict=True))
             ]
         assert not untested, "no automatic change fits: name a value in `changes`"
         assert not dead
@@ -439,34 +440,28 @@ def others(config: Any, name: str) -> list[Any]:
     return []
 
 
-def fingerprint(config: Any, shapes: list[Any] | None = None) -> list[Any]:
-    """Everything that a configuration decides: shapes, answers in evaluation and training, losses, sentence length.
+def fingerprint(config: Any) -> Iterator[list[Any]]:
+    """Everything that a configuration decides, part by part: shapes, answers in training, losses, answers.
 
-    Once the tensors' shapes differ from `shapes`, they alone are given: nothing more needs to be computed.
+    What comes after the first part that differs need not be computed.
     """
     torch.manual_seed(0)
     model = filled(build(config))
-    own = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
-    if shapes is not None and own != shapes:
-        return [own]
+    yield [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    trained = sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    yield [config.needs, trained, getattr(config.text, "max_words", 0)]
     batch = training_batch(config)
     torch.manual_seed(1)
     output = model.train()(batch)
+    yield [value.detach() for value in tensors_of(output)]
     losses = model.losses(output, targets_of(batch, config))
+    yield [sorted(losses), *(value.detach() for value in losses.values())]
     with torch.no_grad():
-        evaluated = model.eval()(batch)
-    return [
-        own,
-        config.needs,
-        sorted(name for name, parameter in model.named_parameters() if parameter.requires_grad),
-        sorted(losses),
-        getattr(config.text, "max_words", 0),
-        *(value.detach() for value in [*losses.values(), *tensors_of(output), *tensors_of(evaluated)]),
-    ]
+        yield tensors_of(model.eval()(batch))
 
 
 def same(one: list[Any], other: list[Any]) -> bool:
-    """Whether two fingerprints are exactly equal."""
+    """Whether two parts of fingerprints are exactly equal."""
     return len(one) == len(other) and all(
         a.shape == b.shape and torch.equal(a, b)
         if isinstance(a, Tensor) and isinstance(b, Tensor)

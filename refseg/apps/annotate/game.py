@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 import unicodedata
 from collections.abc import Callable
@@ -11,7 +12,11 @@ from datetime import datetime, timezone
 
 from refseg.apps.annotate.database.engine import Database
 from refseg.apps.annotate.database.migrate import migrate
+from refseg.apps.annotate.limits import Window
 from refseg.apps.annotate.settings import Settings
+
+NOTED_A_MINUTE = 100
+"""Refusals of an address that the security log keeps in a minute."""
 
 
 @dataclass
@@ -23,6 +28,7 @@ class Game:
     clock: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.SystemRandom)
     categories: tuple[float, frozenset[str]] | None = None  # of all objects, with the time when they were read
+    noted: Window = field(default_factory=lambda: Window(NOTED_A_MINUTE))  # refusals in the security log, by address
 
     @classmethod
     def open(cls, settings: Settings) -> Game:
@@ -57,7 +63,7 @@ def hidden_letters(text: str) -> list[str]:
     return [f"U+{ord(sign):04X}" for sign in found]
 
 
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters and marks without a shape
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\ufffc")  # letters and marks without a shape
 _JOINERS = frozenset("\u200c\u200d")  # shape letters of Persian, of India's scripts, and pictures made of several
 
 
@@ -68,4 +74,20 @@ def _is_hidden(text: str, place: int) -> bool:
     if sign in _JOINERS:
         around = (text[place - 1 : place], text[place + 1 : place + 2])
         return any(not one or one.isascii() or one.isspace() or one in _JOINERS for one in around)
-    return sign in _BLANK or unicodedata.category(sign) in ("Cf", "Co")
+    if _SELECTORS.match(sign):
+        return not _chooses(text[place - 1 : place], text[place + 1 : place + 2])
+    return sign in _BLANK or unicodedata.category(sign) in ("Cf", "Co") or _NO_LETTER.match(sign) is not None
+
+
+# They choose between the shapes of the letter before them: Mongolian ones, all others.
+_SELECTORS = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+# Never letters, or kept free for ones without a shape (Unicode's Default_Ignorable_Code_Point).
+_NO_LETTER = re.compile("[\u2065\ufdd0-\ufdef\ufff0-\ufff8\ufffe\uffff\U000e0000-\U000e0fff]")
+
+
+def _chooses(before: str, after: str) -> bool:
+    """Whether a selector is between letters where it changes what is seen: behind a picture, an ideograph, a Mongolian
+    letter; behind a digit only within a picture of a key."""
+    if before.isascii():
+        return after == "\u20e3"
+    return not _SELECTORS.match(before) and unicodedata.category(before) in ("So", "Sm", "Sk", "Lo", "Po", "Pd")

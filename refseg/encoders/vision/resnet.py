@@ -195,6 +195,8 @@ def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     The classifier and the counters of batch normalisation are left out. Raises `CheckpointError` with the names that
     are none of a ResNet's.
     """
+    if "stem.0.conv.weight" in state:
+        return state
     if any(name.startswith(("conv1.", "layer1.")) for name in state):
         return from_torchvision(state)
     renamed: dict[str, Tensor] = {}

@@ -177,6 +177,12 @@ def find_entry(title: str) -> Entry:
     raise RefsegError(f"no table or figure {title!r}; {did_you_mean(wanted, [entry.title for entry in entries()])}")
 
 
+@cache
+def _rows_by_key() -> dict[tuple[str, str, str, str], Row]:
+    """The first row of each key and subset."""
+    return {(*row.key, row.subset): row for row in reversed(rows())}
+
+
 def numbers_of(entry: Entry) -> list[Result]:
     """The published numbers of a table, in its order."""
     return [r for r in load_published() if (r.document, r.table) == (entry.document, entry.name)]
@@ -187,8 +193,8 @@ def row_of(result: Result) -> Row | None:
     if result.origin not in ("own", "rerun", "measured"):
         return None
     key = (result.system, result.configuration, result.visual_encoder)
-    own = [row for row in rows() if row.key == key and row.subset == result.subset]
-    return next(iter(own or [row for row in rows() if row.key == key and not row.subset]), None)
+    known = _rows_by_key()
+    return known.get((*key, result.subset)) or known.get((*key, ""))
 
 
 def row_of_preset(preset: str, evaluated: Sequence[str] = (), run: str = "") -> Row | None:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from refseg.data import rle
 from refseg.errors import DataError
-from refseg.files import write_bytes, write_text
+from refseg.files import locked, write_bytes, write_text
 from refseg.generation.grefcoco import add_ref, by_targets, count_kinds
 from refseg.generation.scenes.scene import SPLITS, Scene, generate
 from refseg.generation.scenes.world import CATEGORIES
@@ -80,31 +80,50 @@ def write_scenes(
     """Draw the scenes and write them under `folder`; returns the number of expressions by split and kind.
 
     `progress` is called with the number of scenes just finished. A folder that already holds these scenes is left as it
-    is. Raises `DataError` when the folder holds scenes of other settings.
+    is. Raises `DataError` when the folder holds scenes of other settings, `RefsegError` while another process draws
+    into it.
     """
-    home = folder / "scenes"
-    parts = home / ".parts"
-    meta = asdict(settings)
-    stored = home / "settings.json"
-    if stored.exists():
-        found = _read(stored)
+    report = progress or (lambda count: None)
+    found = _written(folder, settings)  # before the lock: such a folder may be one that nobody can write to
+    if found is None:
+        busy = f"{folder}: process {{}} is drawing scenes there; wait for it, or choose another folder"
+        with locked(folder / "scenes" / ".lock", busy):
+            found = _written(folder, settings)  # by another process, between the two lines above
+            if found is None:
+                return _write_scenes(folder, settings, workers, report)
+    report(sum(settings.counts.values()))
+    return found
+
+
+def _written(folder: Path, settings: SceneSettings) -> dict[str, dict[str, int]] | None:
+    """The expressions by split and kind where all scenes are there. Raises `DataError` for other settings' scenes."""
+    home, meta = folder / "scenes", asdict(settings)
+    if (home / "settings.json").exists():
+        found = _read(home / "settings.json")
         if found != meta:
             other = sorted(name for name in meta.keys() | found.keys() if found.get(name) != meta.get(name))
             raise DataError(
                 f"{home}: holds scenes of other settings ({', '.join(other)}); choose another folder or delete it"
             )
-    else:
-        write_text(stored, json.dumps(meta, indent=1) + "\n")
+        if (home / "grefs(scenes).json").exists() and (home / "instances.json").exists():
+            return count_kinds(_read(home / "grefs(scenes).json"))
+    return None
+
+
+def _write_scenes(
+    folder: Path, settings: SceneSettings, workers: int, report: Callable[[int], None]
+) -> dict[str, dict[str, int]]:
+    home = folder / "scenes"
+    parts = home / ".parts"
+    meta = asdict(settings)
+    if not (home / "settings.json").exists():
+        write_text(home / "settings.json", json.dumps(meta, indent=1) + "\n")
     refs_file, instances_file = home / "grefs(scenes).json", home / "instances.json"
     chunks = [
         _Chunk(split, start, min(start + _CHUNK, settings.counts.get(split, 0)))
         for split in SPLITS
         for start in range(0, settings.counts.get(split, 0), _CHUNK)
     ]
-    report = progress or (lambda count: None)
-    if refs_file.exists() and instances_file.exists():
-        report(sum(settings.counts.values()))
-        return count_kinds(_read(refs_file))
     todo = []
     for chunk in chunks:
         if (parts / chunk.name).exists():

@@ -158,8 +158,13 @@ MINI = ReLAConfig(
 """The published wiring at a size that trains on two CPU cores: a small ResNet, a word transformer learnt from nothing,
 several RLA layers, and losses at stride 4."""
 
+assert isinstance(MINI.relation, RegionDecoderConfig)
+MINI_HARD_SPLIT = replace(MINI, relation=replace(MINI.relation, ria=HardSplitConfig("decoder")))
+"""MINI with the cells of a rigid grid for regions (table 2, #2)."""
+
 PRESETS: dict[str, ReLAConfig] = {
     "MINI": MINI,
+    "MINI_HARD_SPLIT": MINI_HARD_SPLIT,
     "PAPER": PAPER,
     "OFFICIAL": OFFICIAL,
     "OFFICIAL_SWIN_T": OFFICIAL_SWIN_T,

@@ -121,6 +121,15 @@ def test_numbers_on_the_screen_differ(enter: Enter) -> None:
         ("dog 2", True),
         ("dog 1 and person 2", True),
         ("dogs 1, 2", True),
+        ("\uff4e\uff55\uff4d\uff42\uff45\uff52 \uff11", True),
+        ("number \u2460", True),
+        ("\uff031", True),
+        ("n\xb01", True),
+        ("\u2116 1", True),
+        ("dog-1", True),
+        ("numbers 1\u20133", True),
+        ("instance 2", True),
+        ("person with number 2", False),
         ("two dogs", False),
         ("2 dogs", False),
         ("dog 42", False),
@@ -142,7 +151,8 @@ def test_names_of_the_page_are_refused(enter: Enter) -> None:
         assert "this page" in refused.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("sign", ["\u200b", "\u202e", "\u00ad", "\ufeff", "\u2060", "\u3164", "\U000e0041", "\ue000"])
+@pytest.mark.parametrize("sign", ["\u200b", "\u202e", "\u00ad", "\ufeff", "\u2060", "\u3164", "\U000e0041", "\ue000",
+                                  "\ufe0f", "\U000e0100", "\u180b", "\u2069", "\ufffe", "\ufffc"])  # fmt: skip
 def test_letters_that_nobody_sees(enter: Enter, sign: str) -> None:
     anna = enter("anna")
     assert anna.write("yellow umbrella", keep=True).status_code == 201
@@ -153,11 +163,19 @@ def test_letters_that_nobody_sees(enter: Enter, sign: str) -> None:
     assert clean(f"a{sign}nna") == "anna", "two names must not look the same"
 
 
+def test_wide_letters_are_the_same_letters() -> None:
+    assert same_key("\uff39\uff45\uff4c\uff4c\uff4f\uff57 umbrella") == same_key("yellow umbrella")
+
+
 def test_letters_that_others_write_with() -> None:
     for text in ("می\u200cخواهم", "क्\u200dष", "\U0001f469\u200d\U0001f680 beside the car", "naïve 犬 שלום"):
         assert hidden_letters(text) == []
         assert clean(text) == text
+    for text in ("dog with a \u2764\ufe0f", "key 1\ufe0f\u20e3", "\u845b\U000e0100 on the sign", "\u1820\u180b"):
+        assert hidden_letters(text) == [], "shapes that the letter before them has"
     assert hidden_letters("do\u200dg") == ["U+200D"]
+    assert hidden_letters("dog 1\ufe0f") == ["U+FE0F"]
+    assert hidden_letters("\u2764\ufe0f\ufe0f") == ["U+FE0F"]
 
 
 @pytest.mark.parametrize(

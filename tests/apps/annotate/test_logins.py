@@ -11,11 +11,10 @@ from starlette.testclient import TestClient
 
 from refseg.apps.annotate.app import create_app
 from refseg.apps.annotate.auth import attempts, people
-from refseg.apps.annotate.auth.attempts import network_of
-from refseg.apps.annotate.auth.audit import MOST_EVENTS
-from refseg.apps.annotate.auth.limits import hit
+from refseg.apps.annotate.auth.audit import MOST_EVENTS, note_security
 from refseg.apps.annotate.database.tables import Attempt, Rate, Security
 from refseg.apps.annotate.game import Game
+from refseg.apps.annotate.limits import Window, hit, network_of
 from refseg.apps.annotate.settings import Settings
 from refseg.cli.annotate_serve import check_proxies
 from refseg.errors import RefsegError
@@ -141,9 +140,14 @@ def test_the_tables_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     game.database.close()
 
 
-def test_the_log_of_refusals_is_bounded(tmp_path: Path) -> None:
-    from refseg.apps.annotate.auth.audit import note_security
+def test_a_window_keeps_so_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refseg.apps.annotate.limits._KEYS", 3)
+    window = Window(2)
+    counts = [window.count(0.0, key) for key in ("a", "b", "c", "d", "e", "a", "f")]
+    assert counts == [1, 1, 1, 1, 2, 2, 3], "those beyond share one"
 
+
+def test_the_log_of_refusals_is_bounded(tmp_path: Path) -> None:
     game = open_game(Settings(tmp_path / "game"))
     row = {"at": 0.0, "event": "old", "address": "", "path": "", "details": {}}
 
@@ -155,6 +159,25 @@ def test_the_log_of_refusals_is_bounded(tmp_path: Path) -> None:
     with game.database.read() as session:
         assert list(session.scalars(select(Security.event).order_by(Security.id))) == ["old", "new"]
         assert session.get(Security, 1) is None
+    game.database.close()
+
+
+def test_a_stranger_who_floods_costs_no_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would wait for the disk, and the players for it."""
+    game = open_game(Settings(tmp_path / "game"))
+    written = []
+    write = game.database.write
+    monkeypatch.setattr(game.database, "write", lambda work: (written.append(1), write(work))[1])
+    for _ in range(250):
+        note_security(game, "login_required", address="10.0.0.1")
+    for number in range(250):
+        note_security(game, "login_required", address=f"2001:db8::{number:x}")
+    assert len(written) == 200, "a hundred for either, of which the second has its whole network"
+    with game.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Security)) == 200
+    game.clock.now += 61  # type: ignore[attr-defined]
+    note_security(game, "login_required", address="10.0.0.1")
+    assert len(written) == 201
     game.database.close()
 
 

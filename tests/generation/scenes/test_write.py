@@ -1,11 +1,13 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from refseg.cli.main import main
 from refseg.data import open_dataset
-from refseg.errors import DataError
+from refseg.errors import DataError, RefsegError
 from refseg.generation.scenes import generate
 from refseg.generation.scenes import write as writing
 from refseg.generation.scenes.write import SceneSettings, write_scenes
@@ -95,3 +97,29 @@ def test_command(tmp_path, capsys):
     assert all((ref["ann_id"] == [-1]) == ref["no_target"] for ref in refs)
     assert main([*arguments[:-2], "--test", "-1"]) == 2
     assert "--test is at least 0, not -1" in capsys.readouterr().err
+
+
+def test_while_another_process_draws_nothing_is_done(tmp_path):
+    folder = tmp_path / "with {braces}"
+    home = folder / "scenes"
+    home.mkdir(parents=True)
+    hold = (
+        "import sys; from refseg.files import locked\n"
+        "with locked(sys.argv[1], 'busy'):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", hold, str(home / ".lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RefsegError, match=f"process {other.pid} is drawing scenes there; wait for it") as caught:
+            write_scenes(folder, SMALL)
+        assert str(folder) in str(caught.value)
+        assert sorted(path.name for path in home.iterdir()) == [".lock"]
+        other.communicate("")
+    assert write_scenes(folder, SMALL)["train"]
+
+
+def test_a_whole_folder_needs_no_lock(tmp_path, monkeypatch):
+    """It may be on a disk that can only be read."""
+    counts = write_scenes(tmp_path, SMALL)
+    monkeypatch.setattr(writing, "locked", None)
+    assert write_scenes(tmp_path, SMALL) == counts

@@ -13,9 +13,9 @@ from refseg.apps.annotate.api import api_router, models, responses
 from refseg.apps.annotate.api.models import RequestModel, ResponseModel, respond
 from refseg.apps.annotate.auth import people
 from refseg.apps.annotate.auth.access import GameDep, LoggedIn, Player, refuse
-from refseg.apps.annotate.auth.limits import hit
 from refseg.apps.annotate.database.tables import Person, Picture, Token
 from refseg.apps.annotate.errors import GameError, not_found
+from refseg.apps.annotate.limits import hit
 from refseg.apps.annotate.services import editing, helping, rehearsing, scoring, tasks
 from refseg.apps.annotate.services.leases import waiting_count
 

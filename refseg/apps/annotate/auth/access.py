@@ -21,11 +21,11 @@ from sqlalchemy.orm import Session
 
 from refseg.apps.annotate.auth import people
 from refseg.apps.annotate.auth.audit import note_security
-from refseg.apps.annotate.auth.limits import Window
 from refseg.apps.annotate.auth.people import digest
 from refseg.apps.annotate.database.tables import Login, Person, Token
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game
+from refseg.apps.annotate.limits import Window
 
 COOKIE = "refseg_game"
 DEVICE = "refseg_device"

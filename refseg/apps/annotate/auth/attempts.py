@@ -8,7 +8,6 @@ count for it. An attempt is counted before the password is looked at, so that ma
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping
 
 from sqlalchemy import delete, func, select
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 from refseg.apps.annotate.auth.people import key_of
 from refseg.apps.annotate.database.tables import Attempt
 from refseg.apps.annotate.game import Game
+from refseg.apps.annotate.limits import network_of
 
 LONGEST_WAIT = 3600
 """Seconds beyond which a wait does not grow."""
@@ -26,19 +26,6 @@ MOST_ROWS = 20_000
 """Names and addresses that are kept; beyond that the oldest go."""
 NAMES = 10
 """An address has so many times as many attempts as one name from it: a team may sit behind one address."""
-
-
-def network_of(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one person has whole."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is None:
-            return str(ipaddress.ip_network((found, 64), strict=False))
-        found = found.ipv4_mapped
-    return str(found)
 
 
 def keys_of(name: str, address: str, device: str | None) -> dict[str, int]:

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from refseg.apps.annotate.auth.limits import hit
 from refseg.apps.annotate.database.tables import Audit, Security
-from refseg.apps.annotate.game import Game
+from refseg.apps.annotate.game import NOTED_A_MINUTE, Game
+from refseg.apps.annotate.limits import hit, network_of
 
 MOST_EVENTS = 100_000
 """Rows of the security log that are kept; the standard error has all."""
@@ -49,9 +49,12 @@ def note_security(
     """
     LOGGER.warning("%s person=%s address=%s path=%r %r", event, person, address, path[:300], details)
 
+    now, network = game.clock(), network_of(address)
+    if game.noted.count(now, network) > NOTED_A_MINUTE:
+        return  # without a transaction, which strangers could keep players waiting with
+
     def work(session: Session) -> None:
-        now = game.clock()
-        if hit(session, now, f"security:{address}", 60) > 100:
+        if hit(session, now, f"security:{network}", 60) > NOTED_A_MINUTE:
             return
         row = Security(
             at=now, event=event, person_id=person, address=address[:80],

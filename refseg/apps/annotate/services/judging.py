@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from refseg.apps.annotate.auth.limits import check as check_rate
 from refseg.apps.annotate.database.tables import GameSample, Seen, Verdict, VerdictTarget
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game, clean
+from refseg.apps.annotate.limits import check as check_rate
 from refseg.apps.annotate.services.drafts import drop
 from refseg.apps.annotate.services.editing import report_broken
 from refseg.apps.annotate.services.leases import free, lock_held

@@ -9,6 +9,7 @@ several targets (Liu, Ding, Jiang, CVPR 2023, section 3).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from refseg.apps.annotate.game import clean
@@ -46,9 +47,13 @@ _ORDERING = word_set(
 _AFTER_PRONOUN = word_set("is are was were that this to s of wears looks most farthest closest nearest")
 # What pages call objects, beside their categories.
 _PAGE_WORDS = word_set(
-    "number numbers no nr num object objects item items mask masks outline outlines shape shapes label"
+    "number numbers no nr num object objects item items mask masks outline outlines shape shapes label region regions "
+    "segment segments instance instances obj id"
 )
-_SIGNS = re.compile("[#\N{NUMERO SIGN}]")
+_SIGNS = re.compile(
+    "[#\N{FULLWIDTH NUMBER SIGN}\N{NUMERO SIGN}]|\\b[nN][\N{DEGREE SIGN}\N{MASCULINE ORDINAL INDICATOR}]"
+)
+_DASHES = re.compile("[-\N{HYPHEN}-\N{HORIZONTAL BAR}\N{MINUS SIGN}_:]")  # "number-1", "dogs 1-3"
 _EXCLUDING = re.compile(r"\b(except|excluding|without|besides|other than|apart from|but not|not the|all but|not)\b")
 _RELATING = re.compile(
     r"\b(with|behind|beside|between|near|next to|in front of|on|under|above|below|over|holding|wearing|riding|carrying|"
@@ -74,7 +79,7 @@ _JOINING = re.compile(r"\b(and|or|as well as|plus|along with)\b|,|&|\+")
 
 def same_key(text: str) -> tuple[str, ...]:
     """Equal for sentences that differ in case, punctuation, articles and the way numbers are written."""
-    words = words_of(clean(text))
+    words = words_of(_plain(text))
     return tuple(_as_digits(word) for word in words if word not in _FILLING) or tuple(words)
 
 
@@ -126,7 +131,8 @@ def is_page_name(text: str, categories: Sequence[str]) -> bool:
 
     `categories` has the category of each object of the picture: numbers beyond theirs are no page's ("bus 42").
     """
-    words = [word for word in words_of(_SIGNS.sub(" number ", clean(text))) if word not in _FILLING | {"and", "or"}]
+    spaced = _DASHES.sub(" ", _plain(_SIGNS.sub(" number ", text)))
+    words = [word for word in words_of(spaced) if word not in _FILLING | {"and", "or", "to"}]
     names = {word for category in categories for word in words_of(f"{category} {plural(category)}")} | _PAGE_WORDS
     numbers = [place for place, word in enumerate(words) if _is_number(word, len(categories))]
     rest = [word for place, word in enumerate(words) if place not in numbers]
@@ -156,6 +162,11 @@ def kind_of(text: str, nouns: frozenset[str] = frozenset()) -> str:
         rest = set(words) - {word for noun in nouns for word in noun.split()} - _FILLING
         return "attribute" if rest else "category"
     return "other"
+
+
+def _plain(text: str) -> str:
+    """The sentence with ordinary letters for those that mean the same (NFKC): wide ones, digits in circles."""
+    return clean(unicodedata.normalize("NFKC", text))
 
 
 def _is_number(word: str, most: int) -> bool:

@@ -11,10 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from refseg.apps.annotate.auth.audit import record
-from refseg.apps.annotate.auth.limits import check as check_rate
 from refseg.apps.annotate.database.tables import GameSample, Imported, Object, Picture, SampleTarget
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game, clean, hidden_letters
+from refseg.apps.annotate.limits import check as check_rate
 from refseg.apps.annotate.services.drafts import drop
 from refseg.apps.annotate.services.leases import Lease, free, held_lease, lock_held
 from refseg.apps.annotate.services.moves import fingerprint, replayed

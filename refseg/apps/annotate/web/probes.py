@@ -7,11 +7,11 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from refseg.apps.annotate.auth.access import Administrator, GameDep
-from refseg.apps.annotate.auth.limits import hit
 from refseg.apps.annotate.database.engine import disk_full
 from refseg.apps.annotate.database.migrate import newest, version
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game
+from refseg.apps.annotate.limits import hit
 from refseg.apps.annotate.services.disk import free_bytes
 from refseg.apps.annotate.services.missing import some_missing
 

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from refseg.apps.annotate.auth import people
 from refseg.apps.annotate.auth.access import VisitorDep, address_of, check_csrf, game_of, gate_of
 from refseg.apps.annotate.auth.audit import note_security
-from refseg.apps.annotate.auth.limits import check as check_rate
 from refseg.apps.annotate.auth.oidc import Provider, person_of
 from refseg.apps.annotate.database.tables import Person
 from refseg.apps.annotate.errors import GameError
+from refseg.apps.annotate.limits import check as check_rate
 from refseg.apps.annotate.services import inviting
 from refseg.apps.annotate.web.pages import inside, plain, render, set_cookie
 

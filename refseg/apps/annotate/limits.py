@@ -1,7 +1,8 @@
-"""How often something may happen: counters in the database, so that all workers count together."""
+"""How often something may happen: counters in the database, so that all workers count together, and in a process."""
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from typing import Any
 
@@ -14,6 +15,21 @@ from refseg.apps.annotate.errors import GameError
 
 LONGEST = 3600
 """Seconds of the longest window."""
+_KEYS = 10_000
+"""Keys that a `Window` tells apart."""
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one person has whole."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is None:
+            return str(ipaddress.ip_network((found, 64), strict=False))
+        found = found.ipv4_mapped
+    return str(found)
 
 
 def hit(session: Session, now: float, key: str, seconds: int) -> int:
@@ -46,13 +62,18 @@ class Window:
         self._counts: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def check(self, now: float, key: str) -> None:
-        """Count one more of `key`; raises `GameError` "slow_down" when there are more than `most` in the window."""
+    def count(self, now: float, key: str) -> int:
+        """Count one more of `key`; returns how many there are with it. Beyond `_KEYS` keys all others share one."""
         window = int(now // self.seconds)
         with self._lock:
             if window != self._window:
                 self._window, self._counts = window, {}
+            key = key if key in self._counts or len(self._counts) < _KEYS else ""
             self._counts[key] = count = self._counts.get(key, 0) + 1
-        if count > self.most:
+        return count
+
+    def check(self, now: float, key: str) -> None:
+        """Count one more of `key`; raises `GameError` "slow_down" when there are more than `most` in the window."""
+        if self.count(now, key) > self.most:
             wait = self.seconds - int(now % self.seconds)
             raise GameError("slow_down", f"too many requests; go on in {wait} seconds", seconds=wait)

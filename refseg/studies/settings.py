@@ -1,0 +1,100 @@
+"""What all trainings of the side-by-side study share, and which trainings there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from refseg.errors import ConfigError
+from refseg.studies.claims import Claim, Entry
+
+__all__ = ["Run", "Settings", "runs_of"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all entries share."""
+
+    budget: int = 150_000
+    """Expressions that each system is trained on, one after the other; a picture's expressions share its encoding."""
+    claim_budget: int = 0
+    """The same for the rows of claims, which are trained with several seeds; 0 takes `budget`."""
+    pictures_per_batch: int = 8
+    sentences_per_picture: int = 6
+    pool: int = 6250
+    """Different scenes to learn from."""
+    encoder: Literal["frozen", "tuned", "own"] = "frozen"
+    """frozen: the shared encoder stays as it is, and its maps are kept. tuned: it learns on at a tenth of the rate.
+    own: every system learns to see from nothing."""
+    encoder_passes: int = 6
+    """Passes over the scenes that the shared encoder learns to see in."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward pass; 16 bits are faster where the processor computes in them."""
+    sentences: int = 24
+    """Expressions that a scene is drawn with."""
+    size: int = 128
+    """Side of a scene in pixels."""
+    seed: int = 0
+    """Of the scenes that are learnt from."""
+    seeds: int = 3
+    """How often each row of a claim is trained, with other first weights in another order; systems are trained once."""
+    test_seed: int = 1_000_003
+    """Of the scenes that are scored: another world than the one that is learnt from."""
+    test_pictures: int = 100
+    curve: int = 6
+    """Evaluations during a training, on 25 scenes of the split val."""
+    thresholds: Literal["plain", "calibrated"] = "plain"
+    """plain: .5 for masks and no-target probabilities, for all. calibrated: chosen for each on further scenes, as
+    `refseg calibrate` does, never on those that are scored."""
+    workers: int = 0
+    """Processes that prepare batches beside the training process."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            *((name, 1) for name in ("budget", "pictures_per_batch", "sentences_per_picture", "pool", "sentences")),
+            *((name, 1) for name in ("test_pictures", "encoder_passes", "seeds")),
+            *((name, 0) for name in ("workers", "claim_budget", "curve")),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}={getattr(self, name)}: {least} or more is wanted")
+        if self.test_seed == self.seed:
+            raise ConfigError(f"test_seed={self.test_seed}: the scenes that are scored want a seed of their own")
+
+    def steps(self, budget: int) -> int:
+        """Optimiser steps for so many expressions."""
+        return max(1, round(budget / (self.pictures_per_batch * self.sentences_per_picture)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: an entry, the seed of its first weights and order, and the expressions that it is trained on."""
+
+    entry: Entry
+    budget: int
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Entry, expressions and seed in one word for folders."""
+        return f"{_slug(self.entry.name)}-{self.budget}-{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.entry.name}, {self.budget:,} expressions, seed {self.seed}"
+
+
+def runs_of(chosen: Sequence[Entry], claims: Sequence[Claim], settings: Settings) -> list[Run]:
+    """All trainings of some systems and claims, each once: systems first, then seed after seed of the claims."""
+    budget = settings.claim_budget or settings.budget
+    runs = {run.name: run for run in (Run(entry, settings.budget) for entry in chosen)}
+    for seed in range(settings.seeds):
+        for claim in claims:
+            for entry in claim.entries():
+                run = Run(entry, budget, seed)
+                runs.setdefault(run.name, run)
+    return list(runs.values())
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
