@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from refseg.apps.label.labels import LabelledImage
+    from refseg.apps.label.scoring import SemanticScore
 
 MAPS = ("semantic", "instances")
 
@@ -31,7 +32,10 @@ app = App()
 @app.command("label")
 def label_pictures(
     images: Annotated[list[str], arg("IMAGE...", "pictures, folders of them, or patterns such as 'photos/**/*.jpg'")],
-    phrases: Annotated[Path, opt("FILE", "what to look for, a phrase a line", "--phrases")],
+    phrases: Annotated[Path | None, opt("FILE", "what to look for, a phrase a line", "--phrases")] = None,
+    coco: Annotated[
+        Path | None, opt("FILE", "COCO file: look for its categories, and score the maps by its masks", "--coco")
+    ] = None,
     output: Annotated[Path, options.output("folder for the results")] = Path("out"),
     template: Annotated[str, opt("TEXT", "what is asked for a phrase, which stands at {}", "--template")] = "all {}",
     least_score: Annotated[
@@ -45,27 +49,38 @@ def label_pictures(
     """Label pictures with the phrases of a list: instances and regions without overlaps.
 
     Writes annotations.json (COCO), semantic/NAME.png (numbers of phrases, 0 is none) and instances/NAME.png (numbers of
-    a picture's instances). Pictures that cannot be read are passed over and told in errors.jsonl; exit code 1.
+    a picture's instances). Pictures that cannot be read are passed over and told in errors.jsonl; exit code 1. With
+    --coco also iou.json: the IoU of each category over all pictures, and their mean.
     """
     from refseg.apps.label.labels import LabelConfig, label, read_phrases
+    from refseg.apps.label.scoring import SemanticScore, read_category_maps
     from refseg.data.images import find_pictures
     from refseg.inference.predictor import load
     from refseg.progress import progress
 
-    names = read_phrases(phrases)
+    if (phrases is None) == (coco is None):
+        raise RefsegError("what to look for is given by --phrases FILE or by --coco FILE, one of them")
+    truth = None if coco is None else read_category_maps(coco)
+    names = list(truth.names) if truth is not None else read_phrases(phrases or Path())
+    score = SemanticScore(names)
     config = LabelConfig(template=template, least_score=least_score)
     options.check_folder(output)
     paths = find_pictures(images, leave_out=output)
+    keys = [None] * len(paths) if truth is None else [truth.find(path) for path in paths]
+    if truth is not None:
+        paths, keys = _annotated(paths, keys, truth.instances.path)
     segmenter = load(model, device)
     counts: Counter[int] = Counter()
     errors: list[str] = []
     with progress("pictures", lines=True) as update, _annotations(output / "annotations.json", names) as add:
-        for done, (path, name) in enumerate(zip(paths, _names(paths), strict=True)):
+        for done, (path, name, key) in enumerate(zip(paths, _names(paths), keys, strict=True)):
             update(done, len(paths))
             try:
                 found = label(
                     segmenter, path, names, config, threshold=threshold, no_target_threshold=no_target_threshold
                 )
+                if truth is not None and key is not None:
+                    score.add(found.semantic_map(), truth.map_of(key))
             except ImageError as error:
                 errors.append(json.dumps({"image": _text(path), "error": str(error)}, ensure_ascii=False) + "\n")
                 continue
@@ -79,6 +94,8 @@ def label_pictures(
     if errors:
         write_text(output / "errors.jsonl", "".join(errors))
     _print(names, counts, len(paths) - len(errors), output)
+    if truth is not None:
+        _write_score(score, output / "iou.json")
     if errors:
         print(f"refseg label: {len(errors)} of {len(paths)} pictures: see {output / 'errors.jsonl'}", file=sys.stderr)
     return 1 if errors else 0
@@ -159,6 +176,29 @@ def _names(paths: Sequence[Path]) -> list[str]:
         used.add(name.casefold())
         names.append(name)
     return names
+
+
+def _annotated(paths: Sequence[Path], keys: Sequence[int | None], coco: Path) -> tuple[list[Path], list[int | None]]:
+    """The pictures that the COCO file has a record of, with their ids."""
+    known = [place for place, key in enumerate(keys) if key is not None]
+    if not known:
+        raise RefsegError(f"{coco}: no record of {paths[0].name}, nor of any other picture that was given")
+    if len(known) < len(paths):
+        left = len(paths) - len(known)
+        print(f"refseg label: {left} of {len(paths)} pictures have no record in {coco}: left out", file=sys.stderr)
+    return [paths[place] for place in known], [keys[place] for place in known]
+
+
+def _write_score(score: SemanticScore, path: Path) -> None:
+    content = score.to_dict()
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    if not content["categories"]:
+        print(f"none of the categories occurs in the pictures: {path}")
+        return
+    print(
+        f"mean IoU {content['mean_iou']:.3f} over the {content['categories']} categories that occur in "
+        f"{content['pictures']} pictures; with ground {content['mean_iou_with_ground']:.3f}: {path}"
+    )
 
 
 def _text(path: Path) -> str:

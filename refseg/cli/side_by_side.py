@@ -49,7 +49,7 @@ def side_by_side(
     budget: Annotated[int, _setting("expressions that each system is trained on")] = 150_000,
     claim_budget: Annotated[int, _setting("expressions that each row of a claim is trained on (0: as systems)")] = 0,
     seeds: Annotated[int, _setting("trainings of each row of a claim")] = 3,
-    pictures_per_batch: Annotated[int, _setting("pictures in a batch")] = 8,
+    pictures_per_batch: Annotated[int, _setting("pictures in a batch")] = 4,
     sentences_per_picture: Annotated[int, _setting("expressions on each of them")] = 6,
     pool: Annotated[int, _setting("different scenes to learn from")] = 6250,
     size: Annotated[int, _setting("side of a scene in pixels")] = 128,

@@ -25,16 +25,11 @@ def decode(rle: dict[str, Any], size: tuple[int, int] | None = None) -> NDArray[
 
     Raises `DataError` when the runs do not fill the size exactly, or `size` (height, width) is given and differs.
     """
-    from pycocotools import mask as coco
-
-    height, width = validate(rle, size)
-    counts = rle["counts"]
-    if isinstance(counts, (list, tuple)):
-        runs = np.asarray(counts, dtype=np.int64)
-        flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-        return flat.reshape(width, height).T
-    raw = counts if isinstance(counts, bytes) else counts.encode("ascii")
-    return coco.decode({"size": [height, width], "counts": raw}).astype(bool)
+    height, width = check_size(rle, size)
+    # Not through pycocotools: numpy asks its masks for a copy in a way that they refuse, and a Ctrl-C that comes at
+    # that moment ends as a TypeError.
+    runs = _checked_runs(rle["counts"], height, width)
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
 def compressed(rle: dict[str, Any], size: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -51,20 +46,7 @@ def compressed(rle: dict[str, Any], size: tuple[int, int] | None = None) -> dict
 def validate(rle: dict[str, Any], size: tuple[int, int] | None = None) -> tuple[int, int]:
     """(height, width) of an encoding whose runs fill that size exactly; raises `DataError` as `decode` does."""
     height, width = check_size(rle, size)
-    counts = rle["counts"]
-    if isinstance(counts, (list, tuple)):
-        # A run is at most all pixels; pycocotools keeps runs in 32 bits.
-        if not all(isinstance(run, int) and 0 <= run <= height * width for run in counts):
-            raise DataError("the runs of a plain encoding are integers, 0 or more, none larger than the mask")
-        total = sum(counts)
-    elif isinstance(counts, (str, bytes)):
-        if isinstance(counts, str) and not counts.isascii():
-            raise DataError("the run-length encoding holds characters that are not its own")
-        total = _total_of(counts if isinstance(counts, bytes) else counts.encode("ascii"))
-    else:
-        raise DataError(f'"counts" is text or a list of runs, not {type(counts).__name__}')
-    if total != height * width:
-        raise DataError(f"the runs add up to {total} pixels, but the mask is {height} x {width}")
+    _checked_runs(rle["counts"], height, width)
     return height, width
 
 
@@ -82,14 +64,33 @@ def check_size(rle: dict[str, Any], size: tuple[int, int] | None) -> tuple[int, 
     return int(found[0]), int(found[1])
 
 
-def _total_of(counts: bytes) -> int:
-    """Sum of the runs of a compressed encoding (base-32 digits, continuation bit, differences after the second run).
+def _checked_runs(counts: object, height: int, width: int) -> NDArray[np.int64]:
+    """Lengths of the runs, background first, which fill height x width pixels; raises `DataError`."""
+    if isinstance(counts, (list, tuple)):
+        # A run is at most all pixels; pycocotools keeps runs in 32 bits.
+        if not all(isinstance(run, int) and 0 <= run <= height * width for run in counts):
+            raise DataError("the runs of a plain encoding are integers, 0 or more, none larger than the mask")
+        runs = np.asarray(counts, dtype=np.int64)
+    elif isinstance(counts, (str, bytes)):
+        if isinstance(counts, str) and not counts.isascii():
+            raise DataError("the run-length encoding holds characters that are not its own")
+        runs = _runs_of(counts if isinstance(counts, bytes) else counts.encode("ascii"))
+    else:
+        raise DataError(f'"counts" is text or a list of runs, not {type(counts).__name__}')
+    total = int(runs.sum())
+    if total != height * width:
+        raise DataError(f"the runs add up to {total} pixels, but the mask is {height} x {width}")
+    return runs
 
-    pycocotools trusts its input: runs past the end of the mask write outside it, so the sum is checked first.
+
+def _runs_of(counts: bytes) -> NDArray[np.int64]:
+    """Runs of a compressed encoding (base-32 digits, continuation bit, differences after the second run).
+
+    pycocotools trusts its input: runs past the end of the mask write outside it, so they are read here and checked.
     """
     digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     if not len(digits):
-        return 0
+        return digits
     foreign = np.flatnonzero((digits < 0) | (digits > 63))
     if len(foreign):
         found = counts[foreign[0] : foreign[0] + 1]
@@ -108,4 +109,4 @@ def _total_of(counts: bytes) -> int:
     values[2::2] = np.cumsum(values[2::2])
     if (values < 0).any():
         raise DataError("the run-length encoding holds a negative run")
-    return int(values.sum())
+    return values

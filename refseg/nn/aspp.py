@@ -10,9 +10,9 @@ whose code LTS builds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from refseg.config import Config, PositiveInt
 from refseg.errors import ConfigError
 from refseg.nn.conv import KERAS_EPS, LEAK, ConvNorm, channels_last, conv_leaky
+from refseg.nn.parts import Part, as_parts, mean_of
 
 __all__ = ["ASPP", "SegmentationConfig", "SegmentationModule"]
 
@@ -60,10 +61,11 @@ class ASPP(nn.Module):
         self.mean = conv_leaky(inputs, width, 1)
         self.join = conv_leaky(width * (2 + len(rates)), width, 1)
 
-    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
+    def forward(self, maps: Float[Tensor, "B C h w"] | Sequence[Part]) -> Float[Tensor, "B D h w"]:
         """A map of the same size with `width` channels."""
-        mean = self.mean(maps.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *maps.shape[2:])
-        return self.join(channels_last(torch.cat([self.point(maps), *(conv(maps) for conv in self.wide), mean], dim=1)))
+        mean = self.mean(maps.mean(dim=(2, 3), keepdim=True) if isinstance(maps, Tensor) else mean_of(maps))
+        branches = [self.point(maps), *(conv(maps) for conv in self.wide), mean]
+        return self.join([Part(branch) for branch in branches])
 
 
 class SegmentationModule(nn.Module):
@@ -77,9 +79,13 @@ class SegmentationModule(nn.Module):
         self.output = nn.Conv2d(config.fine_width, 1, kernel_size=1)
 
     def forward(
-        self, features: Float[Tensor, "B C h w"], prior: Float[Tensor, "B P h w"] | None = None
+        self,
+        features: Float[Tensor, "B C h w"] | Sequence[Part],
+        prior: Float[Tensor, "B P h w"] | None = None,
     ) -> Float[Tensor, "B u v"]:
         """Mask logits of (2h, 2w). `prior` holds probabilities, 0 to 1; None where the module was built for none."""
-        maps = features if prior is None else torch.cat([features, prior.to(features.dtype)], dim=1)
-        maps = F.leaky_relu(self.norm(self.enlarge(self.aspp(channels_last(maps)))), LEAK, inplace=True)
+        parts = as_parts(channels_last(features) if isinstance(features, Tensor) else features)
+        if prior is not None:
+            parts.append(Part(channels_last(prior.to(parts[0].maps.dtype))))
+        maps = F.leaky_relu(self.norm(self.enlarge(self.aspp(parts))), LEAK, inplace=True)
         return self.output(maps)[:, 0]

@@ -13,6 +13,9 @@ from refseg.errors import ConfigError
 
 __all__ = ["MLP", "Attention", "FeedForward", "TransformerLayer", "attend"]
 
+LARGEST_SCORES, LARGEST_PIECE = 1 << 24, 1 << 21
+"""Scores of a batch that are computed at once on a CPU in training, and how many where it is cut."""
+
 
 class Attention(nn.Module):
     """Multi-head attention, products divided by the root of a head's width (`head_width`, or width / heads); queries,
@@ -80,6 +83,24 @@ def attend(
     """
     if not (queries.device.type == "cpu" and torch.is_grad_enabled() and queries.requires_grad):
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout, scale=scale)
+    rows = queries.shape[1] * queries.shape[2] * keys.shape[2]
+    if len(queries) * rows > LARGEST_SCORES and len(queries) > 1 and not dropout:
+        # Some rows of the batch after others, so that scores are not written to memory between one step and the next.
+        own = max(1, LARGEST_PIECE // rows)
+        masks = [None] * len(queries) if mask is None else mask.expand(len(queries), -1, -1, -1).split(own)
+        pieces = zip(queries.split(own), keys.split(own), values.split(own), masks, strict=False)
+        return torch.cat([_plain(*piece, 0.0, scale) for piece in pieces])
+    return _plain(queries, keys, values, mask, dropout, scale)
+
+
+def _plain(
+    queries: Float[Tensor, "B h Q c"],
+    keys: Float[Tensor, "B h K c"],
+    values: Float[Tensor, "B h K c"],
+    mask: Bool[Tensor, "B _ _ K"] | None,
+    dropout: float,
+    scale: float | None,
+) -> Float[Tensor, "B h Q c"]:
     scores = (queries * (queries.shape[-1] ** -0.5 if scale is None else scale)) @ keys.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.errors import ConfigError
+from refseg.nn.parts import Part, conv_enlarged, conv_parts
 
 __all__ = [
     "ConvNorm",
@@ -125,18 +127,38 @@ class ConvNorm(nn.Module):
         self.slope = slope
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D u v"]:
-        """The map at 1/stride of the size, rounded up for odd kernels."""
+    def forward(self, maps: Float[Tensor, "B C h w"] | Sequence[Part]) -> Float[Tensor, "B D u v"]:
+        """The map at 1/stride of the size, rounded up for odd kernels. Parts of a map are convolved one by one, where
+        the convolution keeps the size."""
         norm = self.norm
+        if not isinstance(maps, Tensor):
+            return self._activated(self._of_parts(maps))
         if isinstance(norm, FrozenBatchNorm) or (isinstance(norm, nn.BatchNorm2d) and not self.training):
             scale, shift = scale_and_shift(norm)
             weight = self.conv.weight * scale[:, None, None, None].to(self.conv.weight.dtype)
             conv = self.conv
-            maps = F.conv2d(maps, weight, shift.to(weight.dtype), conv.stride, conv.padding, conv.dilation)
+            result = F.conv2d(maps, weight, shift.to(weight.dtype), conv.stride, conv.padding, conv.dilation)
         elif self.conv.kernel_size == (1, 1):
-            maps = norm(pointwise(self.conv, maps))
+            result = norm(pointwise(self.conv, maps))
         else:
-            maps = norm(self.conv(maps))
+            result = norm(self.conv(maps))
+        return self._activated(result)
+
+    def enlarged(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D u v"]:
+        """The same of the map enlarged by 2 (the nearest place); of a 3x3 convolution that keeps the size."""
+        return self._activated(self.norm(conv_enlarged(self.conv, maps)))
+
+    def _of_parts(self, parts: Sequence[Part]) -> Tensor:
+        conv, norm = self.conv, self.norm
+        assert conv.stride == (1, 1)
+        assert isinstance(conv.padding, tuple)
+        if isinstance(norm, FrozenBatchNorm) or (isinstance(norm, nn.BatchNorm2d) and not self.training):
+            scale, shift = scale_and_shift(norm)
+            weight = conv.weight * scale[:, None, None, None].to(conv.weight.dtype)
+            return conv_parts(parts, weight, shift.to(weight.dtype), conv.padding, conv.dilation)
+        return norm(conv_parts(parts, conv.weight, None, conv.padding, conv.dilation))
+
+    def _activated(self, maps: Float[Tensor, "B D u v"]) -> Float[Tensor, "B D u v"]:
         if not self.relu:
             return maps
         return F.leaky_relu(maps, self.slope, inplace=True) if self.slope else F.relu(maps, inplace=True)

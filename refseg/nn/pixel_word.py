@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.types import TextFeatures
+from refseg.types import TextFeatures, VisualFeatures
 
 __all__ = ["AfterStage", "LanguageGate", "LanguageStages", "PixelWordAttention"]
 
@@ -42,11 +43,16 @@ class PixelWordAttention(nn.Module):
         self.output = nn.Linear(channels, channels)
 
     def forward(
-        self, pixels: Float[Tensor, "B T C"], words: Float[Tensor, "B L D"], mask: Bool[Tensor, "B L"]
+        self,
+        pixels: Float[Tensor, "N T C"],
+        words: Float[Tensor, "B L D"],
+        mask: Bool[Tensor, "B L"],
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """The fused pixels r (LAVT, equations 1 to 5)."""
+        """The fused pixels r (LAVT, equations 1 to 5); `image_index[b]` is the image that expression b reads, None
+        means one to one."""
         real = mask.float()[..., None]
-        queries = _instance_norm(self.query(pixels))
+        queries = _chosen(_instance_norm(self.query(pixels)), image_index)
         keys = self.key(words) * real
         # A pixel's weights sum to 1, so the linear layer may come first: on a few words instead of all pixels.
         values = self.gathered(self.value(words) * real)
@@ -55,7 +61,7 @@ class PixelWordAttention(nn.Module):
             scores = queries @ keys.float().transpose(1, 2) / math.sqrt(queries.shape[-1])
             scores = scores + (FAR_AWAY * real - FAR_AWAY).transpose(1, 2)
             gathered = _instance_norm(scores.softmax(dim=-1) @ values.float())
-        return F.gelu(self.output(F.gelu(self.vision(pixels)) * gathered))
+        return F.gelu(self.output(_chosen(F.gelu(self.vision(pixels)), image_index) * gathered))
 
 
 class LanguageGate(nn.Module):
@@ -82,14 +88,36 @@ class LanguageStages(nn.Module):
         self.fusions = nn.ModuleList(PixelWordAttention(width, text_width) for width in widths)
         self.gates = nn.ModuleList(LanguageGate(width) for width in widths[:-1])
 
-    def after_stage(self, text: TextFeatures) -> AfterStage:
-        """What `Swin.forward` calls after each stage: the fused map goes out, the gated sum goes on."""
+    def encode(
+        self,
+        vision: nn.Module,
+        images: Float[Tensor, "N 3 H W"],
+        text: TextFeatures,
+        image_index: Int[Tensor, " B"] | None,
+    ) -> VisualFeatures:
+        """The maps of a Swin transformer whose stages read B expressions; `image_index[b]` is the image of expression
+        b. What comes before the first words is computed once an image."""
+        config: Any = vision.config
+        if image_index is not None and vision.training and config.drop_path:
+            # Each expression's row is left out, or not, on its own.
+            images, image_index = images[image_index], None
+        return vision(images, self.after_stage(text, image_index))
+
+    def after_stage(self, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> AfterStage:
+        """What `Swin.forward` calls after each stage: the fused map goes out, the gated sum goes on. With
+        `image_index` the first stage has a row an image, and the others one an expression."""
 
         def fuse(stage: int, pixels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-            fused = self.fusions[stage](pixels, text.words, text.mask)
+            rows = image_index if stage == 0 else None
+            fused = self.fusions[stage](pixels, text.words, text.mask, rows)
+            pixels = _chosen(pixels, rows)
             return fused, pixels + self.gates[stage](fused) if stage < len(self.gates) else pixels
 
         return fuse
+
+
+def _chosen(pixels: Float[Tensor, "N T C"], image_index: Int[Tensor, " B"] | None) -> Float[Tensor, "B T C"]:
+    return pixels if image_index is None else pixels.index_select(0, image_index)
 
 
 def _instance_norm(pixels: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:

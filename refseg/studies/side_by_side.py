@@ -37,8 +37,8 @@ __all__ = ["Stopped", "build_recipe", "collect", "prepare", "read_rows", "run_al
 SETTINGS, RESULT, VOCABULARY, ROWS, ENCODER = "settings.json", "result.json", "vocabulary.txt", "rows.jsonl", "encoder"
 ERROR = "error.json"
 CURVE_PICTURES = 25
-_NO_SETTINGS = ("workers", "seeds")
-"""Settings that change no number of a run."""
+_NO_SETTINGS = ("workers", "seeds", "budget", "claim_budget")
+"""Settings that change no number of a run; budgets stand in the runs' names."""
 METRICS = ("gIoU", "cIoU", "mIoU_target", "Pr@0.7", "N_acc", "T_acc", "Acc@0.5")
 """What is kept of a score; Acc@0.5 is of boxes, where a system gives them."""
 

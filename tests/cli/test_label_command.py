@@ -70,3 +70,35 @@ def test_nothing_is_written_where_nothing_can_be(
     assert run(pictures, model_folder) == 2
     assert "no phrase in it" in capsys.readouterr().err
     assert run(pictures, model_folder, "--template", "all") == 2
+
+
+def test_maps_are_scored_by_a_coco_file(pictures: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (50, 40)).save(pictures / "photos" / "two" / "b.png")
+    (pictures / "photos" / "one" / "a.png").unlink()
+    outline = [[10, 10, 30, 10, 30, 30, 10, 30]]
+    content = {
+        "images": [{"id": 3, "file_name": "a.png", "width": 50, "height": 40}],
+        "categories": [{"id": 2, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": 3, "category_id": 2, "segmentation": outline, "bbox": [10, 10, 20, 20]}],
+    }
+    coco = pictures / "instances.json"
+    coco.write_text(json.dumps(content))
+    words = ["label", str(pictures / "photos"), "--model", str(model_folder), "--device", "cpu"]
+    words += ["-o", str(pictures / "out"), "--no-target-threshold", "1"]
+    assert main([*words, "--coco", str(coco)]) == 0
+    said = capsys.readouterr()
+    assert "1 of 2 pictures have no record" in said.err
+    score = json.loads((pictures / "out" / "iou.json").read_text())
+    labelled = np.asarray(Image.open(pictures / "out" / "semantic" / "a.png")) == 1
+    target = np.zeros((40, 50), dtype=bool)
+    target[10:30, 10:30] = True
+    assert score["iou"] == {"dog": (labelled & target).sum() / (labelled | target).sum()}
+    assert f"mean IoU {score['mean_iou']:.3f}" in said.out
+    assert not (pictures / "out" / "semantic" / "b.png").exists()
+
+    content["images"][0]["file_name"] = "c.png"
+    coco.write_text(json.dumps(content))
+    assert main([*words, "--coco", str(coco)]) == 2
+    assert "no record of a.png" in capsys.readouterr().err
+    assert main(words) == 2
+    assert "--phrases FILE or by --coco FILE" in capsys.readouterr().err

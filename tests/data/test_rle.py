@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco
 
 from refseg.data import rle
 from refseg.errors import DataError
@@ -17,6 +18,24 @@ def test_round_trip(mask: np.ndarray) -> None:
     encoded = rle.encode(mask)
     assert rle.validate(encoded, mask.shape) == mask.shape
     assert (rle.decode(encoded) == mask).all()
+
+
+@given(MASKS)
+def test_is_what_pycocotools_decodes(mask: np.ndarray) -> None:
+    encoded = rle.encode(mask)
+    np.testing.assert_array_equal(rle.decode(encoded), coco.decode(rle.compressed(encoded)).astype(bool))
+    runs = coco.decode(coco.frPyObjects({"size": list(mask.shape), "counts": _runs(mask)}, *mask.shape)).astype(bool)
+    np.testing.assert_array_equal(rle.decode({"size": list(mask.shape), "counts": _runs(mask)}), runs)
+
+
+def _runs(mask: np.ndarray) -> list[int]:
+    runs, colour = [0], False
+    for value in mask.T.reshape(-1):
+        if value != colour:
+            runs.append(0)
+            colour = value
+        runs[-1] += 1
+    return runs
 
 
 @given(MASKS, st.integers(0, 10**6), st.integers(0, 127))

@@ -209,9 +209,9 @@ def trained(prepared: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def test_a_folder_keeps_its_settings(prepared: Path) -> None:
-    prepare(prepared, replace(SETTINGS, workers=1, seeds=2), RECIPES)
-    with pytest.raises(ConfigError, match=r"begun with budget = 8 \(now 16\)"):
-        prepare(prepared, replace(SETTINGS, budget=16), RECIPES)
+    prepare(prepared, replace(SETTINGS, workers=1, seeds=2, budget=16, claim_budget=4), RECIPES)
+    with pytest.raises(ConfigError, match=r"begun with sentences = \d+ \(now 16\)"):
+        prepare(prepared, replace(SETTINGS, sentences=16), RECIPES)
 
 
 def test_a_run_is_trained_and_measured(trained: tuple[Path, dict[str, Any]]) -> None:

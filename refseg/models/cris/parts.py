@@ -11,6 +11,7 @@ from refseg.encoders.text.glove_transformer import sinusoidal_positions
 from refseg.models.cris.config import CRISConfig
 from refseg.nn.attention import Attention
 from refseg.nn.conv import ConvNorm
+from refseg.nn.parts import Part, rows_of
 from refseg.types import VisualFeatures
 
 __all__ = ["Neck", "Projector", "VLDecoder", "corner_coordinates"]
@@ -64,16 +65,14 @@ class Neck(nn.Module):
         self, maps: VisualFeatures, sentence: Float[Tensor, "B S"], image_index: Int[Tensor, " B"] | None
     ) -> Float[Tensor, "B C h w"]:
         """F_v, the fused map at stride 16, with coordinates. `maps` are those of `pictures`."""
-        if image_index is not None:
-            maps = {stride: each[image_index] for stride, each in maps.items()}
         scale = F.relu(self.sentence_norm(self.sentence(sentence)))
-        fused_5 = F.relu(self.fused_norm(maps[32] * scale[:, :, None, None]))
-        fused_4 = self.join_4(torch.cat([maps[16], _twice(fused_5)], dim=1))
-        fused_3 = self.join_3(torch.cat([maps[8], fused_4], dim=1))
+        fused_5 = F.relu(self.fused_norm(rows_of(maps[32], image_index) * scale[:, :, None, None]))
+        fused_4 = self.join_4([Part(maps[16], image_index), Part(_twice(fused_5))])
+        fused_3 = self.join_3([Part(maps[8], image_index), Part(fused_4)])
         levels = [self.out_3(fused_3), self.out_4(fused_4), _twice(self.out_5(fused_5))]
-        fused = self.aggregate(torch.cat(levels, dim=1))
+        fused = self.aggregate([Part(level) for level in levels])
         grid = corner_coordinates(fused)
-        return self.smooth(self.locate(torch.cat([fused, grid], dim=1)))
+        return self.smooth(self.locate([Part(fused), Part(grid)]))
 
 
 class VLDecoderLayer(nn.Module):

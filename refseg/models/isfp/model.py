@@ -34,6 +34,7 @@ from refseg.nn.conv import KERAS_EPS, LEAK, channels_last, conv_leaky
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import dice_loss, no_target_loss, resize_logits, resize_masks, tag_losses
 from refseg.nn.maps import pixel_map
+from refseg.nn.parts import Part, conv_enlarged, rows_of
 from refseg.nn.positions import with_coordinates
 from refseg.types import Batch, NamedMap, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
@@ -143,15 +144,18 @@ class Refinement(nn.Module):
         self.third = nn.Conv2d(config.width, 1, kernel_size=3, padding=1)
 
     def forward(
-        self, image: Float[Tensor, "B 3 u v"], coarse: Float[Tensor, "B h w"], size: tuple[int, int]
+        self,
+        image: Float[Tensor, "N 3 u v"],
+        coarse: Float[Tensor, "B h w"],
+        size: tuple[int, int],
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B p q"]:
-        """Mask logits at `output_stride` of an input of `size`; `coarse` are logits."""
+        """Mask logits at `output_stride` of an input of `size`; `coarse` are logits, `image_index[b]` is the image of
+        row b."""
         probability = resize_logits(coarse.sigmoid(), (image.shape[2], image.shape[3]))
-        maps = self.first(torch.cat([image, probability[:, None].to(image.dtype)], dim=1))
-        for index, layer in enumerate((self.second, self.third)):
-            if index < self.config.enlargements:
-                maps = F.interpolate(maps, scale_factor=2, mode="nearest")
-            maps = layer(maps)
+        maps = self.first([Part(image, image_index), Part(probability[:, None].to(image.dtype))])
+        maps = self.second.enlarged(maps) if self.config.enlargements > 0 else self.second(maps)
+        maps = conv_enlarged(self.third, maps) if self.config.enlargements > 1 else self.third(maps)
         out = (-(-size[0] // self.config.output_stride), -(-size[1] // self.config.output_stride))
         return maps[:, 0, : out[0], : out[1]] + resize_logits(coarse, out)
 
@@ -224,8 +228,7 @@ class ISFP(nn.Module):
             raise RefsegError("this ISFP has no identification branch: there are no cells to choose")
         visual, small = state.visual, state.image
         if image_index is not None:
-            visual = tuple(channels_last(maps[image_index]) for maps in visual)
-            small = None if small is None else small[image_index]
+            visual = tuple(rows_of(channels_last(maps), image_index) for maps in visual)
         deep, fine = self.cross_scale(self.fusion(visual, text.sentence))
         channels, judged = self.segmentation(fine), fine
         auxiliary: dict[str, Any] = {}
@@ -244,7 +247,7 @@ class ISFP(nn.Module):
             auxiliary = {"identify_logits": identify, "cells": cells, "channel_logits": channels}
             maps = _branch_maps(identify, channels)
         auxiliary["coarse_logits"] = coarse
-        logits = coarse if self.refinement is None else self.refinement(small, coarse, state.size)
+        logits = coarse if self.refinement is None else self.refinement(small, coarse, state.size, image_index)
         no_target = None if self.no_target is None else self.no_target(judged.flatten(2).transpose(1, 2))
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits

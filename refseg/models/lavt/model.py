@@ -84,9 +84,9 @@ class LAVT(nn.Module):
         """Mask logits at stride 4, and `auxiliary`: `mask_pairs` (B, 2, h, w) background's and foreground's logit, and
         where they exist `tag_logits` (N, t, h, w), the mean over an image's expressions."""
         text = self.encode_text(batch.tokens)
-        single = batch.expanded()
-        maps = self.vision(single.images, self.language_stages.after_stage(text))
-        output = self.decode(LAVTState(maps, single.pixel_mask), text)
+        maps = self.language_stages.encode(self.vision, batch.images, text, batch.image_index)
+        masks = batch.pixel_mask if batch.image_index is None else batch.pixel_mask[batch.image_index]
+        output = self.decode(LAVTState(maps, masks), text)
         if self.tags is not None and batch.image_index is not None:
             tags = _of_images(output.auxiliary["tag_logits"], batch.image_index, len(batch.images))
             output.auxiliary["tag_logits"] = tags

@@ -14,6 +14,7 @@ Ours <-> the paper: `width` d_k, `visual` g(F_v W_v), `features` F_m3, `response
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,11 +26,12 @@ from refseg.encoders.build import build_text, build_vision
 from refseg.errors import ConfigError
 from refseg.models.lts.config import LocatorConfig, LTSConfig
 from refseg.nn.aspp import SegmentationModule
-from refseg.nn.conv import KERAS_EPS, LEAK, channels_last, pointwise
+from refseg.nn.conv import KERAS_EPS, LEAK, channels_last, masks_of, pointwise
 from refseg.nn.detr import DetrDecoderLayer
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import resize_masks, shared_losses
 from refseg.nn.maps import pixel_map
+from refseg.nn.parts import Part, as_parts, conv_parts, joined, mean_of, rows_of
 from refseg.nn.positions import PixelPositions, with_coordinates
 from refseg.types import Batch, Output, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
@@ -57,9 +59,12 @@ class Activated(nn.Module):
         self.linear = nn.Conv2d(inputs, outputs, kernel_size=1, bias=not normalise)
         self.norm = nn.BatchNorm2d(outputs, eps=KERAS_EPS) if normalise else None
 
-    def forward(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D h w"]:
+    def forward(self, maps: Float[Tensor, "B C h w"] | Sequence[Part]) -> Float[Tensor, "B D h w"]:
         """A map of the same size."""
-        maps = pointwise(self.linear, maps)
+        if isinstance(maps, Tensor):
+            maps = pointwise(self.linear, maps)
+        else:
+            maps = conv_parts(maps, self.linear.weight, self.linear.bias)
         return F.leaky_relu(maps if self.norm is None else self.norm(maps), LEAK)
 
 
@@ -72,14 +77,27 @@ class FilterResponse(nn.Module):
         self.kernel = nn.Linear(text_width, width, bias=False)
         self.combine = None if max_words is None else nn.Linear(max_words, 1)
 
-    def forward(self, features: Float[Tensor, "B C h w"], text: TextFeatures) -> Float[Tensor, "B h w"]:
+    def forward(
+        self, features: Float[Tensor, "B C h w"] | Sequence[Part], text: TextFeatures
+    ) -> Float[Tensor, "B h w"]:
         """Response logits."""
+        features = as_parts(features)
         if self.combine is None:
-            return torch.einsum("bc,bchw->bhw", self.kernel(text.sentence), features)
-        maps = torch.einsum("blc,bchw->blhw", self.kernel(text.words), features)
+            return self._products(self.kernel(text.sentence)[:, None], features)[:, 0]
+        maps = self._products(self.kernel(text.words), features)
         maps = maps * text.mask[..., None, None].to(maps.dtype)
         length = maps.shape[1]
         return torch.einsum("blhw,l->bhw", maps, self.combine.weight[0, :length]) + self.combine.bias
+
+    @staticmethod
+    def _products(kernels: Float[Tensor, "B K C"], features: Sequence[Part]) -> Float[Tensor, "B K h w"]:
+        """Inner products of each expression's kernels with its places."""
+        own = kernels.split([part.maps.shape[1] for part in features], dim=2)
+        maps = [
+            Part(masks_of(kernel, part.maps, part.image_index), None, part.times).whole()
+            for kernel, part in zip(own, features, strict=True)
+        ]
+        return torch.stack(maps).sum(dim=0) if len(maps) > 1 else maps[0]
 
 
 class TransformerResponse(nn.Module):
@@ -93,8 +111,11 @@ class TransformerResponse(nn.Module):
         self.layer = DetrDecoderLayer(width, config.heads, config.feedforward, config.dropout)
         self.output = nn.Linear(width, 1)
 
-    def forward(self, features: Float[Tensor, "B C h w"], text: TextFeatures) -> Float[Tensor, "B h w"]:
+    def forward(
+        self, features: Float[Tensor, "B C h w"] | Sequence[Part], text: TextFeatures
+    ) -> Float[Tensor, "B h w"]:
         """Response logits."""
+        features = joined(as_parts(features))
         count, _, height, width = features.shape
         places = torch.ones(count, height, width, dtype=torch.bool, device=features.device)
         positions = self.positions(places).flatten(2).transpose(1, 2).to(features.dtype)
@@ -125,13 +146,16 @@ class Locator(nn.Module):
         again = config.times - 1 if self.recurrent else 0
         self.feedback = nn.ModuleList(Activated(width + 1, width, normalise) for _ in range(again))
 
-    def forward(self, features: Float[Tensor, "B C h w"], text: TextFeatures) -> Float[Tensor, "B n h w"]:
+    def forward(
+        self, features: Float[Tensor, "B C h w"] | Sequence[Part], text: TextFeatures
+    ) -> Float[Tensor, "B n h w"]:
         """The response logits of every time, the last one last."""
+        features = as_parts(features)
         logits = [self.responses[0](features, text)]
         for index, response in enumerate(self.responses[1:]):
             if self.recurrent:
-                prior = logits[-1].sigmoid()[:, None].to(features.dtype)
-                features = self.feedback[index](torch.cat([features, prior], dim=1))
+                prior = logits[-1].sigmoid()[:, None].to(features[0].maps.dtype)
+                features = [Part(self.feedback[index]([*features, Part(channels_last(prior))]))]
             logits.append(response(features, text))
         return torch.stack(logits, dim=1)
 
@@ -189,21 +213,27 @@ class LTS(nn.Module):
 
     def fuse(self, visual: tuple[Float[Tensor, "B _ _ _"], ...], text: TextFeatures) -> Float[Tensor, "B D h w"]:
         """F_m3 (equations 5 to 7)."""
-        maps = visual[0]
+        return joined(self._fused(visual, text, None))
+
+    def _fused(
+        self,
+        visual: tuple[Float[Tensor, "N _ _ _"], ...],
+        text: TextFeatures,
+        image_index: Int[Tensor, " B"] | None,
+    ) -> list[Part]:
+        """F_m3 as its parts: the one that reads the expression, and the image's own."""
+        maps = rows_of(visual[0], image_index)
         if self.sentence is not None:
             maps = maps * self.sentence(text.sentence[..., None, None])
+        parts = [Part(maps)]
         for finer, layer in zip(visual[1:], self.raise_coarse, strict=True):
             # The same as enlarging first: a linear map of each place's channels does not see its neighbours.
-            raised = F.interpolate(layer(maps), size=finer.shape[2:], mode="nearest")
-            maps = torch.cat([raised, finer], dim=1)
-        return maps
+            parts = [Part.of(layer(parts), finer.shape[2:]), Part(finer, image_index)]
+        return parts
 
     def decode(self, state: LTSState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
         """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
-        visual = state.visual
-        if image_index is not None:
-            visual = tuple(channels_last(maps[image_index]) for maps in visual)
-        features = self.fuse(visual, text)
+        features = self._fused(state.visual, text, image_index)
         auxiliary: dict[str, Any] = {}
         responses = None
         if self.locator is not None:
@@ -220,8 +250,9 @@ class LTS(nn.Module):
             logits = responses[:, -1]
         else:
             assert self.output is not None
-            logits = self.output(features)[:, 0]
-        no_target = None if self.no_target is None else self.no_target(features.flatten(2).transpose(1, 2))
+            logits = self.output(joined(features))[:, 0]
+        # The head takes the mean over all places, which is the mean of the parts'.
+        no_target = None if self.no_target is None else self.no_target(mean_of(features).flatten(2).transpose(1, 2))
         if state.tag_logits is not None:
             auxiliary["tag_logits"] = state.tag_logits
         if responses is None:

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.errors import ConfigError
 from refseg.nn.attention import MLP
-from refseg.nn.conv import group_norm
+from refseg.nn.conv import channels_last, group_norm
+from refseg.nn.parts import Part, as_parts, conv_enlarged, conv_parts, rows_of
 
 __all__ = ["AttentionMaps", "BoxHead", "MaskHead", "boxes_of_masks", "content_of", "corners", "filled_boxes"]
 
@@ -152,14 +153,37 @@ class MaskHead(nn.Module):
         return [skip(maps[stride]) for skip, stride in zip(self.skips, SKIPS, strict=True)]
 
     def forward(
-        self, inputs: Float[Tensor, "K D h w"], skips: Sequence[Float[Tensor, "K _ _ _"]]
+        self,
+        inputs: Float[Tensor, "K D h w"] | Sequence[Part],
+        skips: Sequence[Float[Tensor, "N _ _ _"]],
+        image_index: Int[Tensor, " K"] | None = None,
     ) -> tuple[Float[Tensor, "K u v"], Float[Tensor, "K E u v"]]:
-        """Mask logits at stride 4, and the features (width/16 channels) that they come from."""
-        if inputs.device.type == "cpu":
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        """Mask logits at stride 4, and the features (width/16 channels) that they come from; `image_index[k]` is the
+        image of row k, whose skips it reads, None means one to one."""
+        parts = [part._replace(maps=channels_last(part.maps)) for part in as_parts(inputs)]
+        first = self.convs[0]
+        assert isinstance(first, nn.Conv2d)
+        maps = F.relu(self.norms[0](conv_parts(parts, first.weight, first.bias, (1, 1))))
         for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            if index > 1:
-                skip = skips[index - 2]
-                inputs = skip + F.interpolate(inputs, size=skip.shape[-2:], mode="nearest")
-            inputs = F.relu(norm(conv(inputs)))
-        return self.logits(inputs)[:, 0], inputs
+            assert isinstance(conv, nn.Conv2d)
+            if index == 0:
+                continue
+            if index == 1:
+                maps = conv(maps)
+            else:
+                maps = _conv_with_skip(conv, maps, skips[index - 2], image_index)
+            maps = F.relu(norm(maps))
+        return self.logits(maps)[:, 0], maps
+
+
+def _conv_with_skip(
+    conv: nn.Conv2d,
+    maps: Float[Tensor, "K D h w"],
+    skip: Float[Tensor, "N D u v"],
+    image_index: Int[Tensor, " K"] | None,
+) -> Float[Tensor, "K E u v"]:
+    """The convolution of the enlarged map and its image's skip, added: of each alone, which is the same."""
+    if (2 * maps.shape[2], 2 * maps.shape[3]) != (skip.shape[2], skip.shape[3]):
+        return conv(rows_of(skip, image_index) + F.interpolate(maps, size=skip.shape[-2:], mode="nearest"))
+    of_image = F.conv2d(channels_last(skip), conv.weight, padding=conv.padding)
+    return conv_enlarged(conv, maps) + rows_of(of_image, image_index)

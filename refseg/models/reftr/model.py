@@ -57,6 +57,7 @@ from refseg.nn.losses import (
     resize_masks,
     tag_losses,
 )
+from refseg.nn.parts import Part
 from refseg.nn.positions import PixelPositions
 from refseg.types import Batch, NamedMap, Output, Panels, Phrases, Targets, TextFeatures, Tokens
 
@@ -221,9 +222,8 @@ class RefTR(nn.Module):
         self, state: RefTRState, text: TextFeatures, phrases: PhraseFeatures | None, image_index: Tensor | None
     ) -> Output:
         words, word_mask, phrases = self._tokens(text, phrases)
-        maps, places, mask, skips, content = (
-            _of_image(part, image_index)
-            for part in (state.maps, state.positions, state.mask, state.skips, state.content)
+        maps, places, mask, content = (
+            _of_image(part, image_index) for part in (state.maps, state.positions, state.mask, state.content)
         )
         length, size = words.shape[1], maps.shape[-2:]
         memory = torch.cat([words, maps.flatten(2).transpose(1, 2)], dim=1)
@@ -253,10 +253,11 @@ class RefTR(nn.Module):
             fused = memory[:, length:].transpose(1, 2).unflatten(2, size)
             attended = self.pixel_attention(answering[:, :, 0], fused, mask)
             attention_maps["pixels"] = attended
-            both = torch.cat([maps, fused], dim=1)[:, None].expand(-1, counts[0], -1, -1, -1)
-            inputs = torch.cat([both, attended], dim=2)
-            repeated = [skip.repeat_interleave(counts[0], dim=0) for skip in skips]
-            logits, features = self.mask_head(inputs.flatten(0, 1), repeated)
+            # A row for each phrase: which expression, and which image, it belongs to.
+            own = torch.arange(len(maps), device=maps.device).repeat_interleave(counts[0])
+            image = own if image_index is None else image_index[own]
+            parts = [Part(state.maps, image), Part(fused, own), Part(attended.flatten(0, 1))]
+            logits, features = self.mask_head(parts, state.skips, image)
             if self.consistency is not None:
                 auxiliary["consistency"] = self.consistency(answering.flatten(0, 1), features).unflatten(
                     0, (-1, counts[0])
@@ -349,11 +350,9 @@ def _maps(
     return maps
 
 
-def _of_image(part: Any, image_index: Tensor | None) -> Any:
+def _of_image(part: Tensor, image_index: Tensor | None) -> Tensor:
     """Entries of the images that the expressions belong to."""
-    if image_index is None:
-        return part
-    return [each[image_index] for each in part] if isinstance(part, list) else part[image_index]
+    return part if image_index is None else part[image_index]
 
 
 def _instances_of_phrases(output: Output, targets: Targets) -> Bool[Tensor, "K H W"] | None:

@@ -99,8 +99,7 @@ class ReLA(nn.Module):
         text = self.encode_text(batch.tokens)
         if self.late_fusion:
             return self.decode(self.encode_image(batch.images, batch.pixel_mask), text, batch.image_index)
-        batch = batch.expanded()
-        return self.decode(self._encode(batch.images, batch.pixel_mask, text), text)
+        return self.decode(self._encode(batch.images, batch.pixel_mask, text, batch.image_index), text)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """F_t: one vector a word."""
@@ -123,11 +122,15 @@ class ReLA(nn.Module):
         """`region_losses`."""
         return region_losses(output, targets, self.config.losses, self.config.regions)
 
-    def _encode(self, images: Tensor, pixel_mask: Tensor, text: TextFeatures | None) -> ReLAState:
+    def _encode(
+        self, images: Tensor, pixel_mask: Tensor, text: TextFeatures | None, image_index: Tensor | None = None
+    ) -> ReLAState:
         if self.split_input:
             maps = self._encode_patches(images)
         elif text is not None and self.language_stages is not None:
-            maps = self.vision(images, self.language_stages.after_stage(text))  # type: ignore[call-arg]
+            assert isinstance(self.vision, nn.Module)
+            maps = self.language_stages.encode(self.vision, images, text, image_index)
+            pixel_mask = pixel_mask if image_index is None else pixel_mask[image_index]
         else:
             maps = self.vision(images)
         pyramid = self.pixel_decoder(maps)

@@ -199,12 +199,15 @@ class RegionDecoder(nn.Module):
 
         Every layer of RLA that gives an F_r answers; the paper has one.
         """
-        regions = state.regions if image_index is None else state.regions[image_index]
         mask = text.mask if self.config.mask_padding else torch.ones_like(text.mask)
-        layers, attention = self.rla(regions, self.words(text.words), mask)  # F_r (equation 3, and figure 4)
+        layers, attention = self.rla(state.regions, self.words(text.words), mask, image_index)  # F_r (equation 3)
         # F_f and x_r of every region; the mask M = sum_n x_r^n <F_f^n, F_m> (equation 1) is <sum_n x_r^n F_f^n, F_m>,
         # one inner product a pixel.
-        filters = [self.filter(regions if self.config.filter_from == "ria" else related) for related in layers]
+        if self.config.filter_from == "rla":
+            filters = [self.filter(related) for related in layers]
+        else:
+            own = self.filter(state.regions)
+            filters = [own if image_index is None else own.index_select(0, image_index)] * len(layers)
         minimaps = [self.minimap(related)[..., 0] for related in layers]
         kernels = torch.stack([self._sum(*pair) for pair in zip(minimaps, filters, strict=True)], dim=1)
         masks = masks_of(kernels * self.config.mask_scale, state.mask_features, image_index)

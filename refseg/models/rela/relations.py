@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,13 +81,21 @@ class ParallelRLA(nn.Module):
         self.mlp = FeedForward(width, width, "gelu")
 
     def forward(
-        self, regions: Float[Tensor, "B R C"], words: Float[Tensor, "B L C"], mask: Bool[Tensor, "B L"]
+        self,
+        regions: Float[Tensor, "N R C"],
+        words: Float[Tensor, "B L C"],
+        mask: Bool[Tensor, "B L"],
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> tuple[list[Float[Tensor, "B R C"]], Float[Tensor, "B R L"] | None]:
-        """F_r (a list of one), and the attention map of regions over words, if there is one."""
-        attention = None
-        fused = regions * mean_word(words, mask)[:, None] if self.config.product else regions
+        """F_r (a list of one), and the attention map of regions over words, if there is one; `image_index[b]` is the
+        image of expression b, None means one to one."""
+        attention = related = None
         if self.regions is not None:
-            fused = fused + self.regions(regions, regions, None)[0]
+            related = _chosen(self.regions(regions, regions, None)[0], image_index)
+        regions = _chosen(regions, image_index)
+        fused = regions * mean_word(words, mask)[:, None] if self.config.product else regions
+        if related is not None:
+            fused = fused + related
         if self.language is not None:
             gathered, attention = self.language(regions, words, mask)
             fused = fused + gathered
@@ -107,16 +115,23 @@ class RLALayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, regions: Float[Tensor, "B R C"], words: Float[Tensor, "B L C"], mask: Bool[Tensor, "B L"]
+        self,
+        regions: Float[Tensor, "N R C"],
+        words: Float[Tensor, "B L C"],
+        mask: Bool[Tensor, "B L"],
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B R C"]:
-        """The regions after one layer."""
+        """The regions after one layer. What comes before the words is computed once an image."""
         real = mask[:, None]
+        if self.training and self.dropout.p:
+            # What is dropped is each expression's own.
+            regions, image_index = _chosen(regions, image_index), None
         if self.pre:
             normal = self.norms[0](regions)
-            regions = regions + self.dropout(self.regions(normal, normal, normal))
+            regions = _chosen(regions + self.dropout(self.regions(normal, normal, normal)), image_index)
             regions = regions + self.dropout(self.language(self.norms[1](regions), words, words, real))
             return regions + self.dropout(self.feed_forward(self.norms[2](regions)))
-        regions = self.norms[0](regions + self.dropout(self.regions(regions, regions, regions)))
+        regions = _chosen(self.norms[0](regions + self.dropout(self.regions(regions, regions, regions))), image_index)
         regions = self.norms[1](regions + self.dropout(self.language(regions, words, words, real)))
         return self.norms[2](regions + self.dropout(self.feed_forward(regions)))
 
@@ -135,17 +150,28 @@ class StackedRLA(nn.Module):
             nn.init.zeros_(product.bias)  # type: ignore[arg-type]
 
     def forward(
-        self, regions: Float[Tensor, "B R C"], words: Float[Tensor, "B L C"], mask: Bool[Tensor, "B L"]
+        self,
+        regions: Float[Tensor, "N R C"],
+        words: Float[Tensor, "B L C"],
+        mask: Bool[Tensor, "B L"],
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> tuple[list[Float[Tensor, "B R C"]], None]:
-        """The regions after every layer that answers, the last one at the end; there is no single attention map."""
+        """The regions after every layer that answers, the last one at the end; there is no single attention map.
+        `image_index[b]` is the image of expression b, None means one to one."""
         answers = []
         for index, layer in enumerate(self.layers):
             if self.products:
+                regions, image_index = _chosen(regions, image_index), None
                 regions = regions + regions * self.products[index](mean_word(words, mask))[:, None]
-            regions = layer(regions, words, mask)
+            regions = layer(regions, words, mask, image_index)
+            image_index = None
             if self.config.deep_supervision or index == len(self.layers) - 1:
                 answers.append(self.norm(regions))
         return answers, None
+
+
+def _chosen(regions: Float[Tensor, "N R C"], image_index: Int[Tensor, " B"] | None) -> Float[Tensor, "B R C"]:
+    return regions if image_index is None else regions.index_select(0, image_index)
 
 
 def build_rla(config: ParallelRLAConfig | StackedRLAConfig, width: int) -> ParallelRLA | StackedRLA:

@@ -22,6 +22,7 @@ from refseg.models.rela.relations import StackedRLAConfig
 from refseg.models.vlt.config import ConvolutionsConfig, MaskDecoderConfig, TransformerConfig
 from refseg.models.vlt.fusion import ConvSettings
 from refseg.nn.attention import Attention, FeedForward
+from refseg.nn.conv import ConvNorm
 from refseg.nn.pyramid import PyramidFeatures
 from refseg.types import TextFeatures
 
@@ -165,9 +166,8 @@ class MaskDecoder(nn.Module):
         """Logits at 2^ups times the size."""
         first_up = 3 if self.layout == "code" else 3 - self.ups
         for index, conv in enumerate(self.convs):
-            if self.layout == "code" and index >= first_up:
-                maps = F.interpolate(maps, scale_factor=2, mode="nearest")
-            maps = conv(maps)
+            assert isinstance(conv, ConvNorm)
+            maps = conv.enlarged(maps) if self.layout == "code" and index >= first_up else conv(maps)
             if self.layout == "text" and index >= first_up:
                 maps = F.interpolate(maps, scale_factor=2, mode="nearest")
         return self.output(maps)[:, 0]

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.config import Config
 from refseg.nn.conv import ConvNorm
+from refseg.nn.parts import Part, rows_of
 
 __all__ = ["ConvSettings", "FusionConfig", "ProductFusion", "RawVision", "SpatialDynamicFusion", "TileFusion"]
 
@@ -101,13 +102,15 @@ class SpatialDynamicFusion(nn.Module):
 
     def decode(
         self,
-        visual: tuple[Float[Tensor, "B C h w"], ...],
+        visual: tuple[Float[Tensor, "N C h w"], ...],
         words: Float[Tensor, "B L C"],
         sentence: Float[Tensor, "B C"],
         mask: Bool[Tensor, "B L"],
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> Fused:
-        """F_fused of each expression; `mask` is True on language vectors that may be looked at."""
-        raw, queries = visual
+        """F_fused of each expression; `mask` is True on language vectors that may be looked at, `image_index[b]` the
+        image of expression b."""
+        raw, queries = visual[0], rows_of(visual[1], image_index)
         if self.sentence:
             # In front, so that its neighbour is a word however much padding follows.
             words = torch.cat([sentence[:, None], words], dim=1)
@@ -116,7 +119,7 @@ class SpatialDynamicFusion(nn.Module):
         scores = queries.flatten(2).transpose(1, 2) @ self.key(words).transpose(1, 2) * words.shape[-1] ** -0.5
         attention = scores.masked_fill(~mask[:, None], float("-inf")).softmax(dim=-1)
         language = (attention @ self.value(words)).transpose(1, 2).unflatten(2, raw.shape[2:])
-        fused = self.output(torch.cat([language.to(raw.dtype), raw], dim=1))
+        fused = self.output([Part(language.to(raw.dtype)), Part(raw, image_index)])
         return Fused(fused, fused, attention[..., int(self.sentence) :].mean(dim=1))
 
 
@@ -153,15 +156,16 @@ class TileFusion(nn.Module):
 
     def decode(
         self,
-        visual: tuple[Float[Tensor, "B C h w"], ...],
+        visual: tuple[Float[Tensor, "N C h w"], ...],
         words: Float[Tensor, "B L C"],
         sentence: Float[Tensor, "B C"],
         mask: Bool[Tensor, "B L"],
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> Fused:
         """F_fused of each expression."""
         (raw,) = visual
         tiled = sentence[..., None, None].expand(-1, -1, *raw.shape[2:]).to(raw.dtype)
-        fused = self.layers(torch.cat([tiled, raw], dim=1))
+        fused = self.layers(torch.cat([tiled, rows_of(raw, image_index)], dim=1))
         return Fused(fused, fused, None)
 
 
@@ -196,20 +200,22 @@ class ProductFusion(nn.Module):
 
     def decode(
         self,
-        visual: tuple[Float[Tensor, "B _ _ _"], ...],
+        visual: tuple[Float[Tensor, "N _ _ _"], ...],
         words: Float[Tensor, "B L C"],
         sentence: Float[Tensor, "B D"],
         mask: Bool[Tensor, "B L"],
+        image_index: Int[Tensor, " B"] | None = None,
     ) -> Fused:
         """F_fused of each expression, and the map that the code generates queries from."""
-        coarse, middle, fine = visual
+        coarse, middle, fine = rows_of(visual[0], image_index), visual[1], visual[2]
         language = F.leaky_relu(self.sentence_norm(self.sentence(sentence)), self.slope)
         product = F.leaky_relu(self.product_norm(coarse * language[..., None, None].to(coarse.dtype)), self.slope)
-        product = F.interpolate(product, size=middle.shape[2:], mode="nearest")
-        mixed = self.join_middle(torch.cat([product, middle], dim=1))
-        source = self.join_fine(torch.cat([mixed, fine], dim=1))
-        top = self.reduce(torch.cat([self.narrow(source), mixed], dim=1))
-        return Fused(self.output(torch.cat([product, top], dim=1)), source, None)
+        enlarged = Part.of(product, middle.shape[2:])
+        mixed = self.join_middle([enlarged, Part(middle, image_index)])
+        source = self.join_fine([Part(mixed), Part(fine, image_index)])
+        top = self.reduce([Part(self.narrow(source)), Part(mixed)])
+        first, second = self.output
+        return Fused(second(first([enlarged, Part(top)])), source, None)
 
 
 def halved(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C u v"]:

@@ -43,6 +43,7 @@ from refseg.models.vlt.queries import Queries, QueryBalance, QueryGeneration, qu
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import minimap_targets, resize_masks, shared_losses
 from refseg.nn.maps import word_map
+from refseg.nn.parts import rows_of
 from refseg.nn.positions import PixelPositions
 from refseg.types import Batch, NamedMap, Output, Panels, Targets, TextEncoder, TextFeatures, Tokens, VisionEncoder
 
@@ -148,7 +149,7 @@ class VLT(nn.Module):
             return self.decode(state, self.encode_text(tokens), batch.image_index)
         text = self.encode_text(Tokens(tokens.ids[::frames], tokens.mask[::frames]))
         rows = torch.arange(len(text.words), device=text.words.device).repeat_interleave(frames)
-        return self._decode(_chosen(state, batch.image_index), text.select(rows), frames)
+        return self._decode(_chosen(state, batch.image_index), text.select(rows), frames, batch.image_index)
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """One vector a word, and the expression's."""
@@ -185,7 +186,7 @@ class VLT(nn.Module):
 
     def decode(self, state: VLTState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
         """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
-        return self._decode(_chosen(state, image_index), text, frames=1)
+        return self._decode(_chosen(state, image_index), text, 1, image_index)
 
     def decode_clip(self, state: VLTState, text: TextFeatures) -> Output:
         """The answer to one expression in each of F frames of a clip, which `state` holds (section 4.3.5).
@@ -200,14 +201,18 @@ class VLT(nn.Module):
         )
         return self._decode(state, TextFeatures(words, sentence, mask), frames)
 
-    def _decode(self, state: VLTState, text: TextFeatures, frames: int) -> Output:
-        """`frames` successive rows are frames of one clip."""
+    def _decode(
+        self, state: VLTState, text: TextFeatures, frames: int, image_index: Int[Tensor, " B"] | None = None
+    ) -> Output:
+        """`frames` successive rows are frames of one clip. `state` is `_chosen` by `image_index`."""
         mask = text.mask if self.config.mask_padding else torch.ones_like(text.mask)
         words, sentence = text.words, text.sentence
         if self.project_text is not None:
             words, sentence = self.project_text(words), self.project_text(sentence)
         plain = isinstance(self.fusion, ProductFusion)
-        fused, source, attention = self.fusion.decode(state.visual, words, text.sentence if plain else sentence, mask)
+        fused, source, attention = self.fusion.decode(
+            state.visual, words, text.sentence if plain else sentence, mask, image_index
+        )
         auxiliary: dict[str, Any] = {}
         maps = {} if attention is None else {"words": attention}
         shown: dict[str, NamedMap] = {}
@@ -396,12 +401,12 @@ class VLT(nn.Module):
 
 
 def _chosen(state: VLTState, image_index: Int[Tensor, " B"] | None) -> VLTState:
-    """The state of each expression's image."""
+    """The state of each expression's image, but for what the fusion keeps, which chooses for itself."""
     if image_index is None:
         return state
     return VLTState(
-        tuple(level[image_index] for level in state.visual),
-        None if state.raw is None else state.raw[image_index],
+        state.visual,
+        None if state.raw is None else rows_of(state.raw, image_index),
         None if state.visual_queries is None else state.visual_queries[image_index],
         None if state.mask is None else state.mask[image_index],
         state.size,

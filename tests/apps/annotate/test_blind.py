@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from refseg.apps.annotate.database.tables import GameSample, Seen
 from refseg.apps.annotate.game import Game, clean, hidden_letters
-from refseg.apps.annotate.services.sentences import count_warning, is_page_name, same_key
+from refseg.apps.annotate.services.page_names import is_page_name
+from refseg.apps.annotate.services.sentences import count_warning, same_key
 from tests.support.small_games import Browser
 
 Enter = Callable[..., Browser]

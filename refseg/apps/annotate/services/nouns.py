@@ -69,6 +69,11 @@ class Nouns:
                 place += 1
         return names
 
+    def names(self, categories: Collection[str]) -> set[str]:
+        """All words that mean one of these categories."""
+        wanted = present_names(categories)
+        return {word for word, meant in self._meaning.items() if not wanted.isdisjoint(meant)}
+
     def _add(self, word: str, name: str) -> None:
         self._meaning.setdefault(word, set()).add(name)
 

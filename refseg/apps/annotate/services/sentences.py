@@ -13,10 +13,11 @@ import unicodedata
 from collections.abc import Sequence
 
 from refseg.apps.annotate.game import clean
+from refseg.apps.annotate.services.letters import shapes_of
 from refseg.data.stats import words_of
-from refseg.generation.language.lexicon import number_word, ordinal, plural
+from refseg.generation.language.lexicon import number_word, ordinal
 
-__all__ = ["KINDS", "are_near", "count_warning", "kind_of", "same_key", "word_set"]
+__all__ = ["FILLING", "KINDS", "are_near", "count_warning", "kind_of", "plain", "same_key", "word_set"]
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -35,7 +36,7 @@ _NUMBERS = {number_word(count): count for count in range(2, 11)} | {
 }  # fmt: skip
 _ORDINALS = {ordinal(rank) for rank in range(1, 11)} | {ordinal(rank, digits=True) for rank in range(1, 31)} | {"last"}
 # Without these a sentence says the same.
-_FILLING = word_set("a an the that this these those is are was were there please some of")
+FILLING = word_set("a an the that this these those is are was were there please some of")
 # Words that give those around them an order: with one of them, the same words in another order may mean another thing.
 # "left" and "right" are none: "man left" and "left man" are the same.
 _ORDERING = word_set(
@@ -45,15 +46,6 @@ _ORDERING = word_set(
     """
 )
 _AFTER_PRONOUN = word_set("is are was were that this to s of wears looks most farthest closest nearest")
-# What pages call objects, beside their categories.
-_PAGE_WORDS = word_set(
-    "number numbers no nr num object objects item items mask masks outline outlines shape shapes label region regions "
-    "segment segments instance instances obj id"
-)
-_SIGNS = re.compile(
-    "[#\N{FULLWIDTH NUMBER SIGN}\N{NUMERO SIGN}]|\\b[nN][\N{DEGREE SIGN}\N{MASCULINE ORDINAL INDICATOR}]"
-)
-_DASHES = re.compile("[-\N{HYPHEN}-\N{HORIZONTAL BAR}\N{MINUS SIGN}_:]")  # "number-1", "dogs 1-3"
 _EXCLUDING = re.compile(r"\b(except|excluding|without|besides|other than|apart from|but not|not the|all but|not)\b")
 _RELATING = re.compile(
     r"\b(with|behind|beside|between|near|next to|in front of|on|under|above|below|over|holding|wearing|riding|carrying|"
@@ -79,8 +71,8 @@ _JOINING = re.compile(r"\b(and|or|as well as|plus|along with)\b|,|&|\+")
 
 def same_key(text: str) -> tuple[str, ...]:
     """Equal for sentences that differ in case, punctuation, articles and the way numbers are written."""
-    words = words_of(_plain(text))
-    return tuple(_as_digits(word) for word in words if word not in _FILLING) or tuple(words)
+    words = words_of(plain(text))
+    return tuple(_as_digits(word) for word in words if word not in FILLING) or tuple(words)
 
 
 def are_near(one: str, other: str) -> bool:
@@ -126,19 +118,6 @@ def count_warning(text: str, targets: int) -> str | None:
     )
 
 
-def is_page_name(text: str, categories: Sequence[str]) -> bool:
-    """Whether a sentence is nothing but what a page calls its objects: "number 3", "dog 2", "objects 1 and 4".
-
-    `categories` has the category of each object of the picture: numbers beyond theirs are no page's ("bus 42").
-    """
-    spaced = _DASHES.sub(" ", _plain(_SIGNS.sub(" number ", text)))
-    words = [word for word in words_of(spaced) if word not in _FILLING | {"and", "or", "to"}]
-    names = {word for category in categories for word in words_of(f"{category} {plural(category)}")} | _PAGE_WORDS
-    numbers = [place for place, word in enumerate(words) if _is_number(word, len(categories))]
-    rest = [word for place, word in enumerate(words) if place not in numbers]
-    return bool(numbers) and numbers[0] > 0 and all(word in names for word in rest)
-
-
 def kind_of(text: str, nouns: frozenset[str] = frozenset()) -> str:
     """The first of `KINDS` that fits; `nouns` are the category words in the sentence, as it has them."""
     lower = " ".join(text.lower().split())
@@ -159,19 +138,15 @@ def kind_of(text: str, nouns: frozenset[str] = frozenset()) -> str:
     if _PLACE.search(lower):
         return "location"
     if nouns:
-        rest = set(words) - {word for noun in nouns for word in noun.split()} - _FILLING
+        rest = set(words) - {word for noun in nouns for word in noun.split()} - FILLING
         return "attribute" if rest else "category"
     return "other"
 
 
-def _plain(text: str) -> str:
-    """The sentence with ordinary letters for those that mean the same (NFKC): wide ones, digits in circles."""
-    return clean(unicodedata.normalize("NFKC", text))
-
-
-def _is_number(word: str, most: int) -> bool:
-    number = 1 if word == "one" else _NUMBERS.get(word) or (int(word) if word.isdecimal() and len(word) < 5 else None)
-    return number is not None and 0 < number <= most
+def plain(text: str) -> str:
+    """The sentence with ordinary letters for those that mean the same (NFKC: wide ones, digits in circles), or look the
+    same in a whole word."""
+    return shapes_of(clean(unicodedata.normalize("NFKC", text)))
 
 
 def _single(words: Sequence[str], place: int) -> int | None:

@@ -17,10 +17,12 @@ from refseg.apps.annotate.game import Game, clean, hidden_letters
 from refseg.apps.annotate.limits import check as check_rate
 from refseg.apps.annotate.services.drafts import drop
 from refseg.apps.annotate.services.leases import Lease, free, held_lease, lock_held
+from refseg.apps.annotate.services.letters import mixed_words
 from refseg.apps.annotate.services.moves import fingerprint, replayed
 from refseg.apps.annotate.services.nouns import Nouns, no_target_remarks, nouns_of
+from refseg.apps.annotate.services.page_names import is_page_name
 from refseg.apps.annotate.services.scoring import count
-from refseg.apps.annotate.services.sentences import are_near, count_warning, is_page_name, kind_of, same_key
+from refseg.apps.annotate.services.sentences import are_near, count_warning, kind_of, same_key
 from refseg.apps.annotate.services.suggesting import suggested_text
 from refseg.apps.annotate.states import LIVE, MOVES
 
@@ -100,11 +102,11 @@ def examine(session: Session, game: Game, picture: Picture, text: str, targets: 
     """
     there = select(Object.id, Object.category).where(Object.picture_id == picture.id, Object.active)
     categories = session.execute(there).all()
-    if is_page_name(text, [category for _, category in categories]):
+    nouns = all_nouns(session, game)
+    if is_page_name(text, [category for _, category in categories], nouns.names({name for _, name in categories})):
         raise GameError(
             "invalid", "numbers and names of this page mean nothing to others: say what the objects are", "text"
         )
-    nouns = all_nouns(session, game)
     kind = kind_of(text, frozenset(nouns.find(text)))
     warnings: list[dict[str, Any]] = []
     if targets:
@@ -125,6 +127,9 @@ def checked_text(game: Game, text: str) -> str:
             "invalid", f"the sentence holds letters that nobody sees ({', '.join(hidden)}): write it anew", "text"
         )
     cleaned = clean(text)
+    mixed = mixed_words(cleaned)
+    if mixed:
+        raise GameError("invalid", f"{mixed[0]!r} mixes letters of two scripts that look alike: write it anew", "text")
     if not any(sign.isalpha() for sign in cleaned):
         raise GameError("invalid", "write a sentence first", "text")
     if len(cleaned) > game.settings.max_text:

@@ -67,6 +67,104 @@ def test_digits_before_a_written_sentence_belong_to_it(play, server):
     assert anna.selected == set()
 
 
+def answers(page) -> list[dict]:
+    """What the page sends from now on about samples, as it comes."""
+    sent: list[dict] = []
+
+    def note(request) -> None:
+        if request.method == "POST" and (request.url.endswith("/verdict") or request.url.endswith("/api/v1/samples")):
+            sent.append(request.post_data_json)
+
+    page.on("request", note)
+    return sent
+
+
+def written(player, *texts: str) -> None:
+    for text in texts:
+        player.write(text, player.objects[:1]).submit(anyway=True)
+        player.ready()
+
+
+def test_a_key_that_is_held_down_answers_once(play, server):
+    anna, viktor = play("anna", "/write").ready(), play("viktor")
+    written(anna, "the first thing", "the second thing", "the third thing")
+    viktor.go("/validate").asked("the first thing")
+    viktor.page.locator(".stage").focus()
+    sent = answers(viktor.page)
+    for _ in range(20):  # without a release between them: the browser says that they are repeats
+        viktor.page.keyboard.down("o")
+        viktor.page.wait_for_timeout(50)
+    viktor.page.keyboard.up("o")
+    viktor.asked("the second thing")
+    assert len(sent) == 1
+    for _ in range(20):
+        viktor.page.keyboard.down("k")
+        viktor.page.wait_for_timeout(50)
+    viktor.page.keyboard.up("k")
+    viktor.asked("the third thing")
+
+
+def test_a_double_click_answers_once(play, server):
+    anna, viktor = play("anna", "/write").ready(), play("viktor")
+    written(anna, "the first thing", "the second thing", "the third thing")
+    viktor.go("/validate").asked("the first thing")
+    sent = answers(viktor.page)
+    viktor.page.get_by_role("button", name="Nothing is meant").dblclick(delay=150)
+    viktor.asked("the second thing")
+    viktor.page.wait_for_timeout(LATER)
+    assert len(sent) == 1
+    viktor.page.locator("#skip").dblclick(delay=150)
+    viktor.asked("the third thing")
+    viktor.page.wait_for_timeout(LATER)
+    viktor.asked("the third thing")
+
+
+def test_a_key_that_is_held_down_does_not_overrule_a_warning(play, server):
+    anna = play("anna", "/write").ready()
+    sent = answers(anna.page)
+    anna.write("two of them", anna.objects[:1])
+    anna.page.keyboard.down("Control")
+    for _ in range(20):
+        anna.page.keyboard.down("Enter")
+        anna.page.wait_for_timeout(50)
+    anna.page.keyboard.up("Enter")
+    anna.page.keyboard.up("Control")
+    expect(anna.page.locator("#submit")).to_have_text("Submit anyway")
+    assert sent == []
+    anna.page.locator("#submit").dblclick(delay=100)
+    anna.noted("It waits for a validator")
+    assert len(sent) == 1
+
+
+def test_what_is_done_while_the_next_one_is_on_its_way_is_not_kept_for_it(play, server):
+    anna, viktor = play("anna", "/write").ready(), play("viktor")
+    written(anna, "the first thing", "the second thing")
+    viktor.go("/validate").asked("the first thing")
+    for player, path in ((viktor, "validate"), (anna, "write")):
+        player.page.route(
+            f"**/api/v1/{path}/next", lambda route: (server.turn(0), player.page.wait_for_timeout(1500), route.continue_())
+        )
+    with viktor.page.expect_request("**/validate/next"):
+        viktor.page.get_by_role("button", name="Nothing is meant").click()
+    viktor.page.locator(".stage").focus()
+    viktor.page.keyboard.press("3")
+    viktor.asked("the second thing")
+    viktor.page.wait_for_timeout(LATER)
+    assert viktor.selected == set()
+    names = "() => Object.keys(localStorage).filter((name) => name.includes('draft.'))"
+    assert viktor.page.evaluate(names) == []
+    anna.write("the third thing", anna.objects[:1])
+    with anna.page.expect_request("**/write/next"):
+        anna.page.locator("#submit").click()
+    anna.page.locator(".stage").focus()
+    anna.page.keyboard.press("3")
+    anna.noted("It waits for a validator")
+    anna.page.wait_for_timeout(2000 + LATER)
+    assert anna.selected == set()
+    assert anna.page.get_by_role("textbox", name="Sentence").input_value() == ""
+    assert anna.page.evaluate(names) == []
+
+
 def test_a_number_of_two_digits_is_one(play, server):
     anna = play("anna", "/write").ready()
     shown = numbers(anna)
