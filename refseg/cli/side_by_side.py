@@ -20,9 +20,11 @@ from refseg.errors import RefsegError
 from refseg.files import write_text
 
 if TYPE_CHECKING:
+    from refseg.studies.photographs import Photographs
     from refseg.studies.settings import Run, Settings
 
 TIMES = "times.json"
+PHOTOGRAPHS = "on photographs too"
 WORKER = "REFSEG_STUDY_WORKER"
 """Set in the processes that `--processes` starts: they train, and leave the page to the first."""
 _LOOK = 5.0
@@ -62,6 +64,20 @@ def side_by_side(
     curve: Annotated[int, _setting("evaluations during a training")] = 6,
     seed: Annotated[int, _setting("of the scenes that are learnt from")] = 0,
     workers: Annotated[int, _setting("processes that prepare batches of a training")] = 0,
+    photographs: Annotated[
+        Path | None, opt("DIR", "data set of photographs (split train) that systems learn from too", group=PHOTOGRAPHS)
+    ] = None,
+    photograph_test: Annotated[
+        list[str] | None,
+        opt("SET", "what is scored: NAME=DIR,dataset=NAME,split_by=WHO,split=NAME; again for more", group=PHOTOGRAPHS),
+    ] = None,
+    photograph_budget: Annotated[
+        int, opt("N", "expressions of photographs for each system", group=PHOTOGRAPHS)
+    ] = 30_000,
+    photograph_size: Annotated[int, opt("N", "side of a photograph as the systems see it", group=PHOTOGRAPHS)] = 192,
+    photograph_encoder: Annotated[
+        str, opt("NAME", "weights whose picture encoder the systems take, frozen", group=PHOTOGRAPHS)
+    ] = "rela-photo",
     processes: Annotated[int, opt("N", "trainings at once, a process each")] = 1,
     calibrate: Annotated[bool, flag("--calibrate", "choose thresholds on further scenes")] = False,
     no_timing: Annotated[bool, flag("--no-timing", "leave milliseconds out")] = False,
@@ -106,6 +122,9 @@ def side_by_side(
         seed=seed,
         thresholds="calibrated" if calibrate else "plain",
         workers=workers,
+        photographs=_photographs(
+            photographs, photograph_test or [], photograph_budget, photograph_size, photograph_encoder
+        ),
     )
     _use_threads(threads or (1 if processes > 1 or WORKER in os.environ else None))
     runs = runs_of(chosen, claims, settings)
@@ -130,6 +149,16 @@ def side_by_side(
     return 1 if failed else 0
 
 
+def _photographs(root: Path | None, tests: Sequence[str], budget: int, size: int, encoder: str) -> Photographs | None:
+    from refseg.studies.photographs import Photographs, ScoredSet
+
+    if root is None:
+        if tests:
+            raise RefsegError("--photograph-test: systems that have learnt nothing of photographs; give --photographs")
+        return None
+    return Photographs(str(root), tuple(ScoredSet.parse(test) for test in tests), budget, size, encoder)
+
+
 def _write(
     page: Path,
     numbers: Path,
@@ -142,10 +171,12 @@ def _write(
     command: str,
 ) -> None:
     """The page, its numbers, and the plot beside the page."""
+    from refseg.inference import DEFAULT_MODEL
+    from refseg.studies import photographs
     from refseg.studies.report import curves_svg, to_dict, to_markdown
     from refseg.studies.settings import Run, runs_of
     from refseg.studies.shared_encoder import ABOUT
-    from refseg.studies.side_by_side import ENCODER, read_rows
+    from refseg.studies.side_by_side import ENCODER, METRICS, read_rows
 
     done = [run for run in runs_of(chosen, claims, settings) if "metrics" in results[run.name]]
     rows = {run.name: read_rows(folder, run) for run in done}
@@ -153,7 +184,11 @@ def _write(
     about = folder / ENCODER / ABOUT
     encoder = json_format.loads(about.read_text(encoding="utf-8")) if about.exists() else None
     times = _times(folder, [] if no_timing else systems)
-    document = to_dict(settings, chosen, claims, results, rows, times, encoder)
+    packaged = {}
+    if settings.photographs is not None:
+        place = folder / photographs.FOLDER
+        packaged[DEFAULT_MODEL] = photographs.packaged_row(DEFAULT_MODEL, place, settings.photographs, METRICS, _say)
+    document = to_dict(settings, chosen, claims, results, rows, times, encoder, packaged)
     write_text(numbers, json_format.dumps(document, indent=1) + "\n")
     plot = page.with_suffix(".svg")
     write_text(plot, curves_svg(document))

@@ -66,7 +66,7 @@ VISION: dict[type, Encoder] = {
     ),
     darknet.DarkNetConfig: Encoder(darknet.DarkNet, darknet_weights.read_darknet),
     shufflenet.ShuffleNetConfig: Encoder(
-        shufflenet.ShuffleNet, lambda path, encoder: shufflenet.from_nanodet(read_state(path), encoder.config)
+        shufflenet.ShuffleNet, lambda path, encoder: shufflenet.from_state(read_state(path), encoder)
     ),
     mobilenet.MobileNetConfig: Encoder(
         mobilenet.MobileNet, lambda path, encoder: mobilenet.from_execution_order(read_state(path), encoder.config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -44,10 +44,12 @@ def to_dict(
     rows: Mapping[str, Sequence[Row]],
     times: Mapping[str, Mapping[str, Any]],
     encoder: Mapping[str, Any] | None = None,
+    packaged: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Everything that the page says, ready for JSON: `systems` in percent, `claims` with their sentences, `runs`.
 
-    `results` and `rows` are by the run's name, `times` by the system's; `encoder` is what is known of the shared one.
+    `results` and `rows` are by the run's name, `times` by the system's; `encoder` is what is known of the shared one;
+    `packaged` is name -> test set -> score on photographs of weights that ship.
     """
     runs = {entry.name: Run(entry, settings.budget) for entry in chosen}
     done = {name: results[run.name] for name, run in runs.items() if "metrics" in results.get(run.name, {})}
@@ -65,9 +67,25 @@ def to_dict(
         "equal_time_seconds": round(seconds, 1),
         "systems": systems,
         "claims": [_claim(claim, settings, results, rows) for claim in claims],
+        "photographs": _on_photographs(results.values(), packaged or {}),
         "runs": {name: dict(result) for name, result in results.items()},
         "order": [entry.name for entry in chosen],
         "times": {name: dict(entry) for name, entry in times.items()},
+    }
+
+
+def _on_photographs(
+    results: Iterable[Mapping[str, Any]], packaged: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, dict[str, float | int | None]]]:
+    """System -> test set -> metrics in percent and `expressions`."""
+    sets = {result["name"]: result["sets"] for result in results if "sets" in result} | dict(packaged)
+    return {
+        name: {
+            test: {key: None if value is None else round(100 * value, 2) for key, value in score["metrics"].items()}
+            | {"expressions": score["counts"]["sentences"]}
+            for test, score in tests.items()
+        }
+        for name, tests in sets.items()
     }
 
 
@@ -113,7 +131,10 @@ def _claim(
 def to_markdown(document: Mapping[str, Any], command: str, plot: str | None = None) -> str:
     """A page of what `to_dict` gives; `command` makes it again, `plot` is the address of the learning curves."""
     names = [name for name in document["order"] if name in document["systems"]]
-    runs = {result["name"]: result for result in document["runs"].values() if "metrics" in result}
+    runs: dict[str, Mapping[str, Any]] = {}
+    for result in document["runs"].values():
+        if "metrics" in result and "sets" not in result:
+            runs.setdefault(result["name"], result)  # systems stand before the further seeds of claims
     parts = [_head(document, command)]
     if names:
         parts += ["## The systems", _systems(names, document, runs)]
@@ -128,6 +149,8 @@ def to_markdown(document: Mapping[str, Any], command: str, plot: str | None = No
         parts += [f"## {claim['title']}", source, _claim_table(claim), claim["sentence"]]
     if costs:
         parts += ["## What the no-target head costs on expressions with one target", _cost_table(costs)]
+    if document.get("photographs"):
+        parts += ["## On photographs", _photographs(document)]
     failed = {name: result["error"] for name, result in document["runs"].items() if "error" in result}
     if failed:
         parts += ["## Without a number", "\n".join(f"- {name}: {message}" for name, message in failed.items())]
@@ -200,6 +223,23 @@ def _systems(names: Sequence[str], document: Mapping[str, Any], runs: Mapping[st
         else ""
     )
     return _table(head, lines) + note
+
+
+def _photographs(document: Mapping[str, Any]) -> str:
+    settings, found = document["settings"]["photographs"], document["photographs"]
+    text = (
+        f"The same systems over the maps of the picture encoder of `{settings['encoder']}`, which stays as it is, at "
+        f"{settings['size']} pixels: {settings['budget']:,} expressions of photographs each, one seed. Systems without "
+        "a place for it are left out. Weights that ship with the package stand beside them; they have learnt "
+        "more, from more, and in their own way."
+    )
+    tables = []
+    for test in dict.fromkeys(test for tests in found.values() for test in tests):
+        rows = {name: tests[test] for name, tests in found.items() if test in tests}
+        count = next(iter(rows.values()))["expressions"]
+        lines = [[name, *(_number(row.get(key)) for key in _PERCENT)] for name, row in rows.items()]
+        tables.append(f"{test}, {count:,} expressions:\n\n{_table(['', *_PERCENT.values()], lines)}")
+    return "\n\n".join([text, *tables])
 
 
 def _kinds(names: Sequence[str], runs: Mapping[str, Mapping[str, Any]]) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from refseg.errors import ConfigError
 from refseg.studies.claims import Claim, Entry
+from refseg.studies.photographs import Photographs
 
-__all__ = ["Run", "Settings", "runs_of"]
+__all__ = ["Run", "Settings", "runs_of", "takes_encoders"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Settings:
     `refseg calibrate` does, never on those that are scored."""
     workers: int = 0
     """Processes that prepare batches beside the training process."""
+    photographs: Photographs | None = None
+    """With them every system that takes their encoder is also trained on photographs."""
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -75,18 +79,21 @@ class Run:
     entry: Entry
     budget: int
     seed: int = 0
+    photographs: bool = False
 
     @property
     def name(self) -> str:
         """Entry, expressions and seed in one word for folders."""
-        return f"{_slug(self.entry.name)}-{self.budget}-{self.seed}"
+        what = "-photographs" if self.photographs else ""
+        return f"{_slug(self.entry.name)}{what}-{self.budget}-{self.seed}"
 
     def __str__(self) -> str:
-        return f"{self.entry.name}, {self.budget:,} expressions, seed {self.seed}"
+        what = " of photographs" if self.photographs else ""
+        return f"{self.entry.name}, {self.budget:,} expressions{what}, seed {self.seed}"
 
 
 def runs_of(chosen: Sequence[Entry], claims: Sequence[Claim], settings: Settings) -> list[Run]:
-    """All trainings of some systems and claims, each once: systems first, then seed after seed of the claims."""
+    """All trainings of some systems and claims, each once: systems, seed after seed of the claims, photographs."""
     budget = settings.claim_budget or settings.budget
     runs = {run.name: run for run in (Run(entry, settings.budget) for entry in chosen)}
     for seed in range(settings.seeds):
@@ -94,7 +101,21 @@ def runs_of(chosen: Sequence[Entry], claims: Sequence[Claim], settings: Settings
             for entry in claim.entries():
                 run = Run(entry, budget, seed)
                 runs.setdefault(run.name, run)
+    if settings.photographs is not None:
+        for entry in filter(takes_encoders, chosen):
+            run = Run(entry, settings.photographs.budget, photographs=True)
+            runs[run.name] = run
     return list(runs.values())
+
+
+def takes_encoders(entry: Entry) -> bool:
+    """Whether the system may see photographs through an encoder of another kind than its own: not where words enter
+    between the encoder's stages, nor where regions alone are seen."""
+    from refseg.models import preset
+
+    config = preset(entry.preset or entry.recipe.removesuffix("-scenes.toml"))
+    hint = typing.get_type_hints(type(config)).get("vision")
+    return any(kind.__name__ == "ShuffleNetConfig" for kind in typing.get_args(hint))
 
 
 def _slug(name: str) -> str:

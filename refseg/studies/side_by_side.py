@@ -27,6 +27,7 @@ from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import CheckpointError, ConfigError, RefsegError
 from refseg.files import locked, write_text
 from refseg.metrics.counts import Row
+from refseg.studies import photographs
 from refseg.studies.claims import recipe_of
 from refseg.studies.settings import Run, Settings
 from refseg.training.optimizer import GroupRule
@@ -37,8 +38,8 @@ __all__ = ["Stopped", "build_recipe", "collect", "prepare", "read_rows", "run_al
 SETTINGS, RESULT, VOCABULARY, ROWS, ENCODER = "settings.json", "result.json", "vocabulary.txt", "rows.jsonl", "encoder"
 ERROR = "error.json"
 CURVE_PICTURES = 25
-_NO_SETTINGS = ("workers", "seeds", "budget", "claim_budget")
-"""Settings that change no number of a run; budgets stand in the runs' names."""
+_NO_SETTINGS = ("workers", "seeds", "budget", "claim_budget", "photographs")
+"""Settings that change no number of a run; budgets stand in the runs' names, photographs have a folder of their own."""
 METRICS = ("gIoU", "cIoU", "mIoU_target", "Pr@0.7", "N_acc", "T_acc", "Acc@0.5")
 """What is kept of a score; Acc@0.5 is of boxes, where a system gives them."""
 
@@ -92,6 +93,8 @@ def prepare(folder: Path, settings: Settings, recipes: Path, say: Callable[[str]
             )
         except shared_encoder.Stopped as stopped:
             raise Stopped(f"{stopped}; the same command goes on from there") from stopped
+    if settings.photographs is not None:
+        photographs.prepare(folder / photographs.FOLDER, settings.photographs, say)
 
 
 def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> Recipe:
@@ -102,7 +105,8 @@ def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> R
     entry = run.entry
     recipe = read_recipe(recipes / entry.recipe, preset=entry.preset)
     values = recipe_to_dict(recipe)
-    size = {"input": {"size": settings.size}}
+    pictures = settings.photographs if run.photographs else None
+    size = {"input": {"size": pictures.size if pictures else settings.size}}
     values["model"]["overrides"] = _merged(_merged(recipe.model.overrides, size), entry.overrides)
     data = replace(
         _data(folder, settings, "train"),
@@ -118,7 +122,7 @@ def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> R
     if recipe.schedule.milestones:
         shrunk = {round(milestone * steps / recipe.training.steps) for milestone in recipe.schedule.milestones}
         values["schedule"]["milestones"] = sorted(shrunk)
-    curve = settings.curve and run.seed == 0
+    curve = settings.curve and run.seed == 0 and not pictures
     values["evaluation"] |= {
         "every": -(-steps // settings.curve) if curve else 0,
         "pictures": CURVE_PICTURES,
@@ -132,6 +136,8 @@ def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> R
         "tensorboard": False,
     }
     whole = parse_recipe(values)
+    if pictures:
+        return photographs.on_photographs(whole, folder / photographs.FOLDER, pictures)
     return _with_encoder(whole, folder, settings) if shares_encoder(whole) and settings.encoder != "own" else whole
 
 
@@ -247,7 +253,7 @@ def read_rows(folder: Path, run: Run) -> list[Row]:
 
 
 def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
-    from refseg.evaluation.evaluate import evaluate_model, native_protocol
+    from refseg.evaluation.evaluate import native_protocol
     from refseg.inference.checkpoint import load_model
     from refseg.inference.predictor import choose_device
     from refseg.studies.operation_counts import count_cost
@@ -268,12 +274,15 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
         store(final, calibrate(model, tokenizer, _held_out(folder, settings)), "drawn scenes, val")
         model, tokenizer, info = load_model(final, device)
     protocol = native_protocol(info)
-    rows: list[dict[str, Any]] = []
-    score = evaluate_model(model, tokenizer, test_set(folder, settings), protocol, batch_size=64, on_row=rows.append)
-    say("  " + "  ".join(f"{name} {score[name]:.4f}" for name in METRICS[:6] if name in score))
+    tests = {"scenes": test_set(folder, settings)}
+    if run.photographs and settings.photographs is not None:
+        tests = photographs.open_test_sets(settings.photographs)
+    scores, rows = photographs.score_all(model, tokenizer, tests, protocol)
+    for name, each in scores.items():
+        say(f"  {name}  " + "  ".join(f"{key} {each[key]:.4f}" for key in METRICS[:6] if key in each))
     config: Any = model.config
     cost = count_cost(config)
-    document, curve = score.to_dict(), _curve(own / "run" / "log.jsonl")
+    document, curve = next(iter(scores.values())).to_dict(), _curve(own / "run" / "log.jsonl")
     training = {name: info["training"][name] for name in ("step", "sentences", "seconds")}
     if curve:
         training["seconds"] = curve[-1]["seconds"]
@@ -285,7 +294,7 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
         "recipe": run.entry.recipe,
         "overrides": dict(run.entry.overrides),
         "model": _model_of(recipe),
-        "encoder": settings.encoder if shares_encoder(recipe) else "own",
+        "encoder": "photographs" if run.photographs else settings.encoder if shares_encoder(recipe) else "own",
         "parameters": cost.parameters,
         "macs": cost.macs,
         "macs_of_a_further_sentence": cost.further_sentence,
@@ -296,7 +305,10 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
         "kinds": {kind: {name: row[name] for name in ("sentences", "gIoU")} for kind, row in kinds.items()},
         "curve": curve,
     }
-    write_text(own / ROWS, "".join(json.dumps(row) + "\n" for row in rows))
+    if run.photographs:
+        result["sets"] = {name: photographs.kept(each, METRICS) for name, each in scores.items()}
+    first = next(iter(rows.values()))
+    write_text(own / ROWS, "".join(json.dumps(row) + "\n" for row in first))
     write_text(own / RESULT, json.dumps(result, indent=1) + "\n")
     return result
 

@@ -274,7 +274,11 @@ class Recipe(Config):
             base = {"system": document["system"], **document["config"]}
         else:
             base = config_to_dict(preset(self.model_name))
-        return config_from_dict(_merge(base, self.model.overrides))
+        overrides = dict(self.model.overrides)
+        for part in ("vision", "text"):
+            if isinstance(overrides.get(part), dict) and "encoder" in overrides[part]:
+                base[part], overrides[part] = _other_encoder(part, overrides[part])
+        return config_from_dict(_merge(base, overrides))
 
 
 def parse_recipe(values: dict[str, Any]) -> Recipe:
@@ -353,6 +357,23 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         result |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return result
+
+
+def _other_encoder(part: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of fields with `encoder = NAME`: the defaults of that kind of encoder, and the other fields.
+
+    Raises `ConfigError` for a name that is none.
+    """
+    from refseg.encoders.build import TEXT, VISION
+
+    kinds: dict[str, type] = {
+        kind.__name__.removesuffix("Config").removesuffix("Text").lower(): kind
+        for kind in (VISION if part == "vision" else TEXT)
+    }
+    name = values["encoder"]
+    if name not in kinds:
+        raise ConfigError(f"model.{part}.encoder: {name!r} is none; {did_you_mean(str(name), list(kinds))}")
+    return to_dict(kinds[name]()), {key: value for key, value in values.items() if key != "encoder"}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from refseg.cli.main import main
 from refseg.config import Config, to_toml
 from refseg.encoders.text.tokenizer import WordTokenizer
+from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.errors import CheckpointError, ConfigError
 from refseg.inference.checkpoint import save_model
 from refseg.models import preset, preset_names
@@ -178,3 +179,13 @@ def test_a_former_name_ends_the_command_with_its_error(tmp_path, capsys):
     path = written(tmp_path, {**recipe_values(tmp_path), "optimizer": {"rate": 0.1}})
     assert main(["train", str(path)]) == 2
     assert f"{path}: optimizer.rate is now optimizer.lr" in capsys.readouterr().err
+
+
+def test_another_kind_of_encoder_takes_the_place_of_the_presets() -> None:
+    values = {"model": {"preset": "lts-mini", "vision": {"encoder": "shufflenet", "head": None}}}
+    config = parse_recipe(values).model_config()
+    assert config.vision == ShuffleNetConfig(head=None)
+    with pytest.raises(ConfigError, match="did you mean 'shufflenet'"):
+        parse_recipe({"model": {"preset": "lts-mini", "vision": {"encoder": "shuffelnet"}}})
+    with pytest.raises(ConfigError):  # LAVT's words enter a Swin's stages
+        parse_recipe({"model": {"preset": "lavt-mini", "vision": {"encoder": "shufflenet"}}})

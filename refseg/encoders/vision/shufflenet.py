@@ -28,7 +28,7 @@ from refseg.errors import CheckpointError, ConfigError
 from refseg.nn.conv import FoldedConv
 from refseg.types import VisualFeatures
 
-__all__ = ["ShuffleNet", "ShuffleNetConfig", "from_nanodet"]
+__all__ = ["ShuffleNet", "ShuffleNetConfig", "from_nanodet", "from_state"]
 
 EvenInt = Annotated[int, Ge(2), MultipleOf(2)]
 
@@ -211,6 +211,11 @@ def _execution_order(config: ShuffleNetConfig) -> Iterator[str | None]:
     yield from [None] * 5
     for level in (2, 1, 0):
         yield from (f"heads.{level}.{part}" for part in ("steps.2", "steps.3", "output"))
+
+
+def from_state(state: dict[str, Tensor], encoder: ShuffleNet) -> dict[str, Tensor]:
+    """Tensors under our names already, as they are; NanoDet-Plus's through `from_nanodet`, with its errors."""
+    return state if state.keys() == encoder.state_dict().keys() else from_nanodet(state, encoder.config)
 
 
 def from_nanodet(state: dict[str, Tensor], config: ShuffleNetConfig | None = None) -> dict[str, Tensor]:

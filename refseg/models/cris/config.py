@@ -13,6 +13,7 @@ from refseg.encoders.text.clip import ClipTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.clip_resnet import CLIP_R50, CLIP_R101, ClipResNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
+from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SWIN_B, SwinConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
@@ -57,7 +58,7 @@ class CRISConfig(Config):
     """A whole CRIS; the defaults are the published code with CLIP's RN50."""
 
     input: InputConfig = _INPUT
-    vision: ClipResNetConfig | ResNetConfig | SwinConfig = field(default_factory=ClipResNetConfig)
+    vision: ClipResNetConfig | ResNetConfig | SwinConfig | ShuffleNetConfig = field(default_factory=ClipResNetConfig)
     """Any encoder with maps at strides 8, 16 and 32. GRES puts its Swin-B here."""
     text: ClipTextConfig | BertTextConfig | WordTransformerConfig = field(default_factory=ClipTextConfig)
     """Where a word has another width than `width`, a linear map that the paper has no need of leads from one to the

@@ -17,6 +17,7 @@ from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
+from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
@@ -74,7 +75,7 @@ class LTSConfig(Config):
     """A whole LTS; the defaults are the paper's (sections 3 and 4.1)."""
 
     input: InputConfig = DARKNET_INPUT
-    vision: DarkNetConfig | SwinConfig | ResNetConfig = field(default_factory=DarkNetConfig)
+    vision: DarkNetConfig | SwinConfig | ResNetConfig | ShuffleNetConfig = field(default_factory=DarkNetConfig)
     text: RecurrentTextConfig | BertTextConfig | WordTransformerConfig = field(default_factory=lambda: _TEXT)
     width: Annotated[int, Ge(4), MultipleOf(4)] = 1024
     """d_k: channels of the multimodal features; the finer two are made of two halves."""

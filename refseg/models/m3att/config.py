@@ -18,6 +18,7 @@ from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
+from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
@@ -100,7 +101,7 @@ class M3AttConfig(Config):
     """
 
     input: InputConfig = DARKNET_INPUT
-    vision: DarkNetConfig | SwinConfig | ResNetConfig = field(default_factory=DarkNetConfig)
+    vision: DarkNetConfig | SwinConfig | ResNetConfig | ShuffleNetConfig = field(default_factory=DarkNetConfig)
     text: RecurrentTextConfig | BertTextConfig | WordTransformerConfig = field(
         default_factory=lambda: RecurrentTextConfig(train_embedding=False, pool="last")
     )

@@ -14,6 +14,7 @@ from refseg.config import Config, DropRate, NonNegativeFloat, NonNegativeInt, Po
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.resnet import RESNET101, SMALL_RESNET, ResNetConfig
+from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
@@ -57,7 +58,7 @@ class RefTRConfig(Config):
     """A whole RefTR; the defaults are the paper's (sections 3 and 4.2)."""
 
     input: InputConfig = _INPUT
-    vision: ResNetConfig | SwinConfig = field(default_factory=ResNetConfig)
+    vision: ResNetConfig | SwinConfig | ShuffleNetConfig = field(default_factory=ResNetConfig)
     text: BertTextConfig | WordTransformerConfig = _BERT
     tasks: Literal["both", "rec", "res"] = "both"
     """rec: boxes alone; the mask is then the inside of the box. res: masks alone. both: joint training."""

@@ -31,6 +31,7 @@ from refseg.encoders.build import build_text, build_vision
 from refseg.encoders.text.bert import Bert, BertTextConfig
 from refseg.encoders.text.transformer import WordTransformer
 from refseg.encoders.vision.resnet import ResNet
+from refseg.encoders.vision.shufflenet import ShuffleNet
 from refseg.encoders.vision.swin import Swin
 from refseg.errors import RefsegError
 from refseg.models.reftr.config import RefTRConfig
@@ -91,7 +92,9 @@ class RefTR(nn.Module):
 
     late_fusion = True
 
-    def __init__(self, config: RefTRConfig, vision: ResNet | Swin, text: Bert | WordTransformer, special: bool) -> None:
+    def __init__(
+        self, config: RefTRConfig, vision: ResNet | Swin | ShuffleNet, text: Bert | WordTransformer, special: bool
+    ) -> None:
         super().__init__()
         width, heads = config.width, config.heads
         self.config, self.needs, self.vision, self.text, self.special = config, config.needs, vision, text, special
@@ -385,6 +388,6 @@ def _target_boxes(output: Output, targets: Targets, instances: Tensor | None) ->
 def build_reftr(config: RefTRConfig) -> RefTR:
     """The model of a configuration, with fresh weights; nothing is downloaded."""
     vision, text = build_vision(config.vision), build_text(config.text)
-    assert isinstance(vision, (ResNet, Swin))
+    assert isinstance(vision, (ResNet, Swin, ShuffleNet))
     assert isinstance(text, (Bert, WordTransformer))
     return RefTR(config, vision, text, special=isinstance(config.text, BertTextConfig))

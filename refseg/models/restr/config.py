@@ -10,6 +10,7 @@ from refseg.config import Config, DropRate, NonNegativeFloat, PositiveInt, Power
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.glove_transformer import GloveTransformerConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
+from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.vit import ViTConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
@@ -97,7 +98,7 @@ class ReSTRConfig(Config):
     """A whole ReSTR; the defaults are the paper's (section 4.1)."""
 
     input: InputConfig = field(default_factory=lambda: _INPUT)
-    vision: ViTConfig | ResNetConfig = field(default_factory=ViTConfig)
+    vision: ViTConfig | ResNetConfig | ShuffleNetConfig = field(default_factory=ViTConfig)
     patch: int = 16
     """P: pixels along a patch; with a ResNet the stride of the map that is taken, later stages are left out."""
     text: GloveTransformerConfig | BertTextConfig = field(default_factory=GloveTransformerConfig)

@@ -28,6 +28,7 @@ from refseg.encoders.build import build_text, build_vision
 from refseg.encoders.text.bert import Bert
 from refseg.encoders.text.glove_transformer import GloveTransformer
 from refseg.encoders.vision.resnet import ResNet
+from refseg.encoders.vision.shufflenet import ShuffleNet
 from refseg.encoders.vision.vit import ViT, patch_mask
 from refseg.models.restr.config import FusionConfig, ReSTRConfig
 from refseg.nn.block import Block, drop_path_rates
@@ -174,7 +175,7 @@ class ReSTR(nn.Module):
     late_fusion = True
 
     def __init__(
-        self, config: ReSTRConfig, vision: ViT | ResNet, text: GloveTransformer | Bert, fusion: Fusion
+        self, config: ReSTRConfig, vision: ViT | ResNet | ShuffleNet, text: GloveTransformer | Bert, fusion: Fusion
     ) -> None:
         super().__init__()
         self.config, self.needs = config, config.needs
@@ -318,6 +319,6 @@ def build_restr(config: ReSTRConfig) -> ReSTR:
         vision.channels = {stride: width for stride, width in vision.channels.items() if stride <= config.patch}
         vision.stages = vision.stages[: len(vision.channels)]
     text = build_text(config.text)
-    assert isinstance(vision, (ViT, ResNet))
+    assert isinstance(vision, (ViT, ResNet, ShuffleNet))
     assert isinstance(text, (GloveTransformer, Bert))
     return ReSTR(config, vision, text, Fusion(config.fusion))
