@@ -185,14 +185,19 @@ def _describe(index: Index, json: str | None) -> None:
     if not write_json(json, document):
         print(f"{index!r}; rows keep {index.keeps}")
         for path, error in bad:
-            print(f"bad: {path}: {error}")
+            print(f"bad: {_told(path, error)}")
 
 
 def _list_bad(bad: Sequence[tuple[str, str]]) -> None:
     for path, error in bad[:SHOWN_BAD]:
-        print(f"note: not indexed: {error if path in error else f'{path}: {error}'}", file=sys.stderr)
+        print(f"note: not indexed: {_told(path, error)}", file=sys.stderr)
     if len(bad) > SHOWN_BAD:
         print(f"note: and {len(bad) - SHOWN_BAD} more; `refseg index -o INDEX` lists them", file=sys.stderr)
+
+
+def _told(path: str, error: str) -> str:
+    """A reason with its path, which most have already."""
+    return error if path in error else f"{path}: {error}"
 
 
 def _print(found: SearchResult) -> None:

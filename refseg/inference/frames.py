@@ -189,8 +189,27 @@ def _decoded(path: Path, container: InputContainer, stream: VideoStream, start: 
     stated = stream.duration * base if stream.duration else (container.duration or 0) / 1e6
     if not damage and index >= 0 and stated - time > SHORT + 2 / rate:
         damage = f"its header states {stated:.2f} s"
+    if not damage and "mp4" in container.format.name.split(",") and _cut_box(path):
+        damage = "its last box goes on behind the end of the file"
     if damage:
         raise _cut(path, index + 1, time, damage)
+
+
+def _cut_box(path: Path) -> bool:
+    """Whether the last top-level box of an MP4 file (ISO/IEC 14496-12, section 4.2) is longer than what is left of the
+    file: recordings in fragments state no duration, and FFmpeg ends at what is missing without a word."""
+    end, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place + 8 <= end:
+            file.seek(place)
+            head = file.read(16)
+            size = int.from_bytes(head[:4], "big")
+            if size == 1:  # a length of 64 bits follows
+                size = int.from_bytes(head[8:16], "big")
+            if size < 8:  # 0 is "to the end of the file"; else no box, but what somebody appended
+                return False
+            place += size
+    return place > end
 
 
 def _seekable(container: InputContainer, stream: VideoStream, seconds: float) -> bool:

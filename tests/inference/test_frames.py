@@ -106,6 +106,25 @@ def test_mp4_without_its_index_cannot_be_read(tmp_path: Path) -> None:
         list(read_frames(path))
 
 
+def test_recording_in_fragments_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    with av.open(str(whole), "w", options={"movflags": "frag_keyframe+empty_moov"}) as output:
+        stream = output.add_stream("libx264", rate=10, options={"g": "2"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in moving(10):
+            output.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        output.mux(stream.encode(None))
+    content = whole.read_bytes()
+    assert len(list(read_frames(whole))) == 10
+    # In the middle of the last fragment's frames: no header states how many there should be.
+    cut.write_bytes(content[: content.rindex(b"mdat") + 6])
+    read: list[object] = []
+    with pytest.raises(VideoError, match=r"cut\.mp4: damaged or cut short after \d+ frames"):
+        read_frames_into(read, cut)
+    assert 5 <= len(read) < 10
+
+
 def test_gif_that_is_cut_short_is_told(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     first, *rest = [Image.fromarray(noise.integers(0, 255, (48, 64, 3), dtype=np.uint8)) for _ in range(6)]

@@ -2,7 +2,8 @@
 
 Each phrase is asked for by itself, as a set ("all dogs"), so that any phrase is possible. What several phrases claim is
 resolved in three steps:
-1. of instances that are one thing (IoU of the masks above `same`) the one of the highest score stays;
+1. of instances that are one thing (IoU of the masks above `same`) the one of the highest score stays, of equal ones
+   that whose phrase more surely means something ("dog" finds a hot dog with the detection's own score, too);
 2. a part lies on what it is a part of: an instance mostly inside a larger one is drawn over it; else the higher score
    takes a pixel;
 3. what is left of an instance must be at least half of it, as in Panoptic FPN (Kirillov et al., CVPR 2019, section
@@ -68,6 +69,8 @@ class LabelledInstance:
 
     instance: Instance
     phrase: int
+    no_target_score: float = 0.0
+    """The probability that the phrase means nothing in the picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +151,7 @@ def label(
         asked = [config.template.format(phrase) for phrase in cleaned[start : start + config.at_once]]
         answers = encoded.ask(asked, threshold=threshold, no_target_threshold=no_target_threshold)
         found += [
-            LabelledInstance(replace(instance, label=cleaned[start + place]), start + place)
+            LabelledInstance(replace(instance, label=cleaned[start + place]), start + place, answer.no_target_score)
             for place, answer in enumerate(answers)
             for instance in answer.instances
             if instance.region.any() and instance.score >= config.least_score
@@ -159,7 +162,7 @@ def label(
 def resolve(found: Sequence[LabelledInstance], config: LabelConfig | None = None) -> list[LabelledInstance]:
     """The instances with overlaps resolved (see the top of this file), the best first; masks are cut accordingly."""
     config = config or LabelConfig()
-    kept = sorted(found, key=lambda entry: -entry.instance.score)
+    kept = sorted(found, key=lambda entry: (-entry.instance.score, entry.no_target_score))
     shared = _intersections(kept)
     areas = np.array([float(entry.instance.region.sum()) for entry in kept])
     union = areas[:, None] + areas[None] - shared

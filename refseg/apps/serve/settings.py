@@ -100,7 +100,8 @@ class Settings:
         try:
             lines = Path(self.api_key_file).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.api_key_file}: the keys cannot be read ({error})") from error
+            reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
+            raise ConfigError(f"{self.api_key_file}: the keys cannot be read ({reason})") from error
         keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not keys:
             raise ConfigError(f"{self.api_key_file}: it holds no key; write one a line")

@@ -25,7 +25,7 @@ from refseg.apps.annotate.settings import Settings
 from refseg.cli.main import main
 from refseg.errors import DataError
 from tests.support.replay import contradictions
-from tests.support.small_games import open_game, play
+from tests.support.small_games import add_people, make_game, open_game, play
 
 
 def rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
@@ -213,6 +213,36 @@ def test_a_backup_with_its_pictures(sqlite_game: Game, tmp_path: Path) -> None:
     other.database.close()
     with pytest.raises(DataError, match="name the folder"):
         backup(sqlite_game.database, copy)
+
+
+@pytest.mark.parametrize("kind", ["zip", "jsonl.gz"])
+def test_a_changed_or_shortened_copy_changes_nothing(sqlite_game: Game, tmp_path: Path, kind: str) -> None:
+    play(sqlite_game, 3)
+    whole = tmp_path / f"whole.{kind}"
+    backup(sqlite_game.database, whole, sqlite_game.settings.pictures)
+    data = whole.read_bytes()
+    other = make_game(tmp_path / "other")
+    add_people(other, "zoe")
+    for path in other.settings.pictures.iterdir():
+        path.write_bytes(path.read_bytes() + b"another")
+
+    def state() -> tuple[object, object]:
+        return rows(other.database), {path.name: path.read_bytes() for path in other.settings.data.rglob("*.png")}
+
+    before = state()
+    for step in range(1, 24):
+        place = len(data) * step // 24
+        flipped = bytearray(data)
+        flipped[place] ^= 0x55
+        for content in (data[:place], bytes(flipped)):
+            damaged = tmp_path / f"damaged.{kind}"
+            damaged.write_bytes(content)
+            with pytest.raises(DataError):
+                restore(other.database, damaged, pictures=other.settings.pictures, replace=True)
+            assert state() == before
+    restore(other.database, whole, pictures=other.settings.pictures, replace=True)
+    assert rows(other.database) == rows(sqlite_game.database)
+    other.database.close()
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "pictures/../evil.png", "pictures/a/b.png", "evil.png"])

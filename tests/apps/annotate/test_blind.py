@@ -220,3 +220,25 @@ def test_the_leaderboard_moves_by_the_hour(enter: Enter, sqlite_game: Game) -> N
     assert points(viktor) == {"anna": 10, "viktor": 5}
     with sqlite_game.database.read() as session:
         assert session.scalar(select(GameSample.state)) == "accepted"
+
+
+@pytest.mark.parametrize("hidden", ["another period", "the end of an hour"])
+def test_two_looks_at_the_leaderboard_are_an_hour_apart(enter: Enter, sqlite_game: Game, hidden: str) -> None:
+    anna, viktor = enter("anna"), enter("viktor")
+    clock = sqlite_game.clock
+    clock.now += 3590 - clock.now % 3600  # type: ignore[attr-defined]
+    first, second = ("all", "week") if hidden == "another period" else ("week", "week")
+
+    def points(period: str) -> dict[str, int]:
+        rows = viktor.get(f"/api/v1/leaderboard?period={period}").json()["items"]
+        return {row["name"]: row["points"] for row in rows}
+
+    assert points(first) == {}
+    target = anna.next_write()["objects"][0]["id"]
+    anna.write("something", [target])
+    viktor.judge([target])
+    if hidden == "the end of an hour":
+        clock.now += 20  # type: ignore[attr-defined]
+    assert points(second) == {}, "who looks before and behind an answer learns whose sentence it was"
+    clock.now += 3600  # type: ignore[attr-defined]
+    assert points(second) == {"anna": 10, "viktor": 5}

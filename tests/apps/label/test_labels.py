@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,13 @@ def drawn(entries: list[LabelledInstance]) -> np.ndarray:
 def test_one_thing_found_by_two_phrases_is_labelled_once_by_the_better() -> None:
     kept = resolve([found(0.6, 0, (0, 0, 10, 10)), found(0.9, 1, (0, 0, 10, 9))])
     assert [entry.phrase for entry in kept] == [1]
+
+
+def test_of_equal_scores_the_phrase_that_more_surely_means_something_counts() -> None:
+    dog, hot_dog = found(0.6, 0, (0, 0, 10, 10)), found(0.6, 1, (0, 0, 10, 10))
+    for entries in ([dog, hot_dog], [hot_dog, dog]):
+        told = [replace(entry, no_target_score=0.2 - 0.1 * entry.phrase) for entry in entries]
+        assert [entry.phrase for entry in resolve(told)] == [1]
 
 
 def test_higher_score_takes_the_pixels_of_a_partial_overlap() -> None:

@@ -122,7 +122,8 @@ class SampleSummary(models.SampleOut):
 class SampleRow(SampleSummary):
     """A line of the list of samples; `targets` and `verdicts` are numbers of them.
 
-    What a sample means is None, and `flags` are empty, as long as whoever asks may be given it to validate.
+    What a sample means is None, and `flags` and `reason` are empty, as long as whoever asks may be given it to
+    validate.
     """
 
     targets: Annotated[int | None, Field(validation_alias="target_count")]
@@ -194,14 +195,16 @@ def samples(
     page: models.Page = 1,
     per_page: models.PerPage = 50,
 ) -> models.PageOf[SampleRow]:
-    """Samples, filtered. Filters by what a sample means leave out those that whoever asks may still validate."""
+    """Samples, filtered. Filters by what a sample means leave out those that whoever asks may still validate; of the
+    others, what is shown here is known, and they are not given to whoever asks when they are reopened."""
     wanted = browsing.Filter(state, split, kind, author, validator, picture, flag, no_target, q, order == "oldest")
     with game.database.read() as session:
         found, hidden = browsing.list_samples(session, wanted, page, per_page, person)
         shown = respond(game, models.PageOf[SampleRow], found)
     for row in shown.items:
         if row.id in hidden:
-            row.targets, row.no_target, row.flags = None, None, []
+            row.targets, row.no_target, row.flags, row.reason = None, None, [], ""
+    note_seen(game, person.id, [row.id for row in shown.items if row.id not in hidden], page=True)
     return shown
 
 
@@ -341,9 +344,15 @@ def audit(
     page: models.Page = 1,
     per_page: models.PerPage = 50,
 ) -> models.PageOf[HistoryRow]:
-    """Every change of state, the latest first."""
+    """Every change of state, the latest first; reasons and details are left out of samples that whoever asks may still
+    validate."""
     with game.database.read() as session:
-        return respond(game, models.PageOf[HistoryRow], browsing.audit_log(session, entity, move, page, per_page))
+        found, hidden = browsing.audit_log(session, entity, move, page, per_page, person)
+        shown = respond(game, models.PageOf[HistoryRow], found)
+    for row in shown.items:
+        if row.id in hidden:
+            row.reason, row.details = "", {}
+    return shown
 
 
 class SecurityRow(ResponseModel):

@@ -10,16 +10,19 @@ from typing import Annotated, Any, Literal, no_type_check
 
 from fastapi import File, Form, Query, Request, UploadFile
 from fastapi.responses import FileResponse
+from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
 from refseg.apps.annotate.api import api_router, models, responses
 from refseg.apps.annotate.api.models import ResponseModel, respond
 from refseg.apps.annotate.auth.access import Administrator, GameDep, refuse
 from refseg.apps.annotate.auth.audit import record
+from refseg.apps.annotate.database.tables import GameSample
 from refseg.apps.annotate.services.card import card_markdown, make_card
 from refseg.apps.annotate.services.disk import check_room, refusal_of
-from refseg.apps.annotate.services.exporting import export_archive
+from refseg.apps.annotate.services.exporting import CLOSED, export_archive
 from refseg.apps.annotate.services.importing import ImportResult, import_source
+from refseg.apps.annotate.services.seen import note_all_seen
 from refseg.apps.annotate.services.uploads import save_annotations, unpack_pictures
 from refseg.errors import RefsegError
 
@@ -97,8 +100,10 @@ def download(
     split: models.SplitQuery = None,
     verdicts: Annotated[bool, Query()] = False,
 ) -> FileResponse:
-    """The accepted samples as a .zip file; with `verdicts` also the others that are closed, and all answers."""
+    """The accepted samples as a .zip file; with `verdicts` also the others that are closed, and all answers. Whoever
+    asks is not given them to validate when they are reopened."""
     check_room(game.settings)
+    known = GameSample.state.in_(CLOSED if verdicts else ("accepted",))
     folder = Path(tempfile.mkdtemp(dir=game.settings.data, prefix="export-"))
     try:
         count = export_archive(game, folder / "export.zip", form, split, verdicts)
@@ -109,7 +114,12 @@ def download(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     details = {"form": form, "split": split, "sentences": count}
-    game.database.write(lambda session: record(session, game, person.id, "data", None, "export", details=details))
+
+    def keep(session: Session) -> None:
+        record(session, game, person.id, "data", None, "export", details=details)
+        note_all_seen(session, game, person.id, known)
+
+    game.database.write(keep)
     return FileResponse(
         folder / "export.zip",
         media_type="application/zip",

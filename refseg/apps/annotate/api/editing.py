@@ -14,6 +14,7 @@ from refseg.apps.annotate.auth.access import Editor, GameDep, refuse
 from refseg.apps.annotate.database.tables import Picture
 from refseg.apps.annotate.errors import GameError, not_found
 from refseg.apps.annotate.services import editing, proposing
+from refseg.apps.annotate.services.seen import note_seen
 
 router = api_router("editing")
 
@@ -97,7 +98,15 @@ def next_masks(given: NextMasks, game: GameDep, person: Editor) -> EditNext:
         lease = editing.take(session, game, person.id, given.split, given.picture_id)
         return {"task": None if lease is None else editing.task_of(session, game, lease)}
 
-    return respond(game, EditNext, game.database.write(work))
+    content = game.database.write(work)
+    if content["task"] is not None:
+        _reported(game, person.id, content["task"])
+    return respond(game, EditNext, content)
+
+
+def _reported(game: GameDep, person_id: int, task: dict[str, Any]) -> None:
+    """Who reads what is wrong with a mask knows something of what its sentence means; the numbers are not shown."""
+    note_seen(game, person_id, [report.pop("id") for report in task["reports"]], page=True)
 
 
 class HeldMasks(RequestModel):
@@ -146,7 +155,9 @@ def propose(picture_id: models.IdPath, given: HeldMasks, game: GameDep, person: 
         lease = editing.renew(session, game, person.id, picture_id, given.lease_id)
         return editing.task_of(session, game, lease)
 
-    return respond(game, Proposed, {"added": added, "task": game.database.write(work)})
+    task = game.database.write(work)
+    _reported(game, person.id, task)
+    return respond(game, Proposed, {"added": added, "task": task})
 
 
 class SegmentRequest(HeldMasks):
@@ -224,6 +235,11 @@ def save(picture_id: models.IdPath, given: SaveRequest, request: Request, game: 
         )
         for item in given.objects
     ]
+
+    if given.removed:  # the refusal tells which objects are meant, and by which sentences
+        with game.database.read() as session:
+            known = [sample.id for sample in editing.meaning(session, given.removed)]
+        note_seen(game, person.id, known, page=True)
 
     def work(session: Session) -> dict[str, Any]:
         kept, numbers = editing.save(

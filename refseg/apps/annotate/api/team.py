@@ -12,6 +12,7 @@ from refseg.apps.annotate.api.administration import RoleList, SampleRow
 from refseg.apps.annotate.api.models import RequestModel, ResponseModel, respond
 from refseg.apps.annotate.auth.access import Administrator, GameDep
 from refseg.apps.annotate.services import inviting, projects, rehearsing, reviewing
+from refseg.apps.annotate.services.seen import note_seen
 
 router = api_router("team")
 
@@ -151,7 +152,11 @@ def review(game: GameDep, person: Administrator, page: models.Page = 1, per_page
     with game.database.read() as session:
         found = reviewing.flagged(session, page, per_page, person)
         content = {**found, "broken": reviewing.broken(session), "open_pictures": reviewing.open_pictures(session)}
-        return respond(game, Review, content)
+        shown = respond(game, Review, content)
+    read = [row.id for row in shown.items]
+    read += [report.sample_id for row in shown.broken for report in row.reports]
+    note_seen(game, person.id, read, page=True)
+    return shown
 
 
 class GoldRequest(RequestModel):

@@ -18,6 +18,7 @@ import shutil
 import sqlite3
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -133,13 +134,21 @@ def restore(database: Database, source: Path, *, pictures: Path | None = None, r
                 _make_room(connection, replace)
                 counts = _load(connection, source, lines, {table.name: table for table in _tables()})
                 if given is not source:
-                    _unpack_pictures(source, pictures)
+                    _restore_pictures(source, pictures)
                 if not database.is_sqlite:
                     continue_numbers(connection)
             return counts
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, sqlite3.DatabaseError, DatabaseError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        sqlite3.DatabaseError,
+        DatabaseError,
+        zipfile.BadZipFile,
+    ) as error:
         reason = error.orig if isinstance(error, DatabaseError) else error
         raise DataError(f"{source}: damaged or cut short ({reason}); nothing was restored") from error
 
@@ -231,18 +240,27 @@ def _unpack(source: Path, folder: Path) -> Path:
     return folder / GAME
 
 
-def _unpack_pictures(source: Path, pictures: Path | None) -> None:
+def _restore_pictures(source: Path, pictures: Path | None) -> None:
+    """Put the pictures of an archive into the game's folder, once all of them are whole."""
     if pictures is None:
         raise DataError(f"{source}: holds pictures; name the folder that they go into")
+    pictures.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(source) as archive:
-        for entry in archive.infolist():
+        entries = [entry for entry in archive.infolist() if entry.filename != GAME]
+        for entry in entries:
             name = entry.filename.removeprefix(PICTURES)
-            if entry.filename == GAME:
-                continue
             if not entry.filename.startswith(PICTURES) or not name or name != Path(name).name or name.startswith("."):
                 raise DataError(f"{source}: {entry.filename!r} is no picture of a backup")
-            with replacing(pictures / name) as temporary, archive.open(entry) as packed, temporary.open("wb") as place:
-                shutil.copyfileobj(packed, place, 1 << 20)
+        # Beside the folder, so that moving them is renaming: no damaged archive changes a picture that is there.
+        with tempfile.TemporaryDirectory(dir=pictures.parent, prefix=".restore-") as folder:
+            for entry in entries:
+                with archive.open(entry) as packed, (Path(folder) / Path(entry.filename).name).open("wb") as place:
+                    shutil.copyfileobj(packed, place, 1 << 20)
+            pictures.mkdir(exist_ok=True)
+            for path in sorted(Path(folder).iterdir()):
+                copied = pictures / path.name
+                with replacing(copied) as temporary:
+                    path.replace(temporary)
 
 
 def _make_room(connection: Connection, replace: bool) -> None:

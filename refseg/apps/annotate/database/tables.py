@@ -477,7 +477,8 @@ class Attempt(Base):
 
 
 class Board(Base):
-    """The leaderboard of a period as it stood when it was first asked for in an hour (hours since 1970)."""
+    """The leaderboard of a period as it was last read off. `hour` is when, in minutes since 1970 (games of earlier
+    versions counted hours there, which read as long ago)."""
 
     __tablename__ = "boards"
 

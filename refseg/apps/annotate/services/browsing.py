@@ -71,6 +71,8 @@ def list_samples(
         statement = statement.where(not_(may_validate(reader)))
     loaded = (joinedload(GameSample.picture), joinedload(GameSample.author), selectinload(GameSample.verdicts))
     found = page_of(session, statement, page, per_page, *loaded)
+    if not found["items"]:
+        found["total"] = 0  # a number alone would tell what the samples behind it mean
     numbers = [sample.id for sample in found["items"]]
     hidden = select(GameSample.id).where(GameSample.id.in_(numbers), may_validate(reader))
     return found, set(session.scalars(hidden))
@@ -84,14 +86,21 @@ def one_sample(session: Session, sample_id: int) -> GameSample:
     return sample
 
 
-def audit_log(session: Session, entity: str | None, move: str | None, page: int, per_page: int) -> dict[str, Any]:
-    """A page of the audit log, the latest first; None leaves entity or move open."""
+def audit_log(
+    session: Session, entity: str | None, move: str | None, page: int, per_page: int, reader: Person
+) -> tuple[dict[str, Any], set[int]]:
+    """A page of the audit log, the latest first, and those of its rows whose words may tell the reader what a sample
+    means that they may still be given to validate; None leaves entity or move open."""
     statement = select(Audit).order_by(Audit.id.desc())
     if entity is not None:
         statement = statement.where(Audit.entity == entity)
     if move is not None:
         statement = statement.where(Audit.move == move)
-    return page_of(session, statement, page, per_page, joinedload(Audit.actor))
+    found = page_of(session, statement, page, per_page, joinedload(Audit.actor))
+    rows = {row.id: row.entity_id for row in found["items"] if row.entity in ("sample", "review", "gold")}
+    hidden = select(GameSample.id).where(GameSample.id.in_(set(rows.values())), may_validate(reader))
+    unknown = set(session.scalars(hidden))
+    return found, {row for row, number in rows.items() if number in unknown}
 
 
 def security_log(session: Session, page: int, per_page: int) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def task_of(session: Session, game: Game, lease: EditLease) -> dict[str, Any]:
     picture = session.get_one(Picture, lease.picture_id, populate_existing=True)
     size = (picture.height, picture.width)
     said = (
-        select(GameSample.text, Verdict.note, Verdict.created_at)
+        select(GameSample.text, Verdict.note, Verdict.created_at, GameSample.id)
         .join(Verdict, Verdict.sample_id == GameSample.id)
         .where(GameSample.picture_id == picture.id, GameSample.state == "mending", Verdict.reason == "broken_mask")
         .order_by(Verdict.id)
@@ -142,7 +142,7 @@ def task_of(session: Session, game: Game, lease: EditLease) -> dict[str, Any]:
             }
             for row in picture.outlines
         ],
-        "reports": [{"text": text, "note": note, "at": at} for text, note, at in session.execute(said)],
+        "reports": [{"text": row[0], "note": row[1], "at": row[2], "id": row[3]} for row in session.execute(said)],
         "names": list(names),
     }  # fmt: skip
 
@@ -282,17 +282,22 @@ def _count(session: Session, picture_id: int) -> int:
     return session.scalar(wanted) or 0
 
 
-def _let_go(session: Session, game: Game, person_id: int, removed: Sequence[int], discard: bool) -> None:
-    """Discard the living sentences that mean an object which is removed, if that was agreed to."""
-    if not removed:
-        return
+def meaning(session: Session, objects: Sequence[int]) -> list[GameSample]:
+    """The living sentences that mean one of these objects."""
+    if not objects:
+        return []
     wanted = (
         select(GameSample)
         .join(SampleTarget, SampleTarget.sample_id == GameSample.id)
-        .where(SampleTarget.object_id.in_(removed), GameSample.state.in_(LIVE))
+        .where(SampleTarget.object_id.in_(objects), GameSample.state.in_(LIVE))
         .distinct()
     )
-    meant = session.scalars(wanted).all()
+    return list(session.scalars(wanted))
+
+
+def _let_go(session: Session, game: Game, person_id: int, removed: Sequence[int], discard: bool) -> None:
+    """Discard the living sentences that mean an object which is removed, if that was agreed to."""
+    meant = meaning(session, removed)
     if meant and not discard:
         texts = [sample.text for sample in meant[:5]]
         raise GameError("not_allowed", f"{len(meant)} sentences mean an object that is removed", "removed", texts=texts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from refseg.apps.annotate.database.tables import GameSample, Seen, Verdict, VerdictTarget
+from refseg.apps.annotate.database.tables import GameSample, Verdict, VerdictTarget
 from refseg.apps.annotate.errors import GameError
 from refseg.apps.annotate.game import Game, clean
 from refseg.apps.annotate.limits import check as check_rate
@@ -17,6 +17,7 @@ from refseg.apps.annotate.services.editing import report_broken
 from refseg.apps.annotate.services.leases import free, lock_held
 from refseg.apps.annotate.services.moves import fingerprint, make_move, replayed
 from refseg.apps.annotate.services.scoring import award, count
+from refseg.apps.annotate.services.seen import has_seen
 from refseg.apps.annotate.services.submitting import checked_targets
 from refseg.apps.annotate.states import OPEN, REASONS
 
@@ -90,7 +91,7 @@ def _guard(session: Session, sample: GameSample, person_id: int) -> None:
     wanted = select(Verdict.id).where(Verdict.sample_id == sample.id, Verdict.validator_id == person_id)
     if session.scalar(wanted) is not None:
         raise GameError("not_allowed", "nobody validates a sentence twice", state=sample.state)
-    if session.scalar(select(Seen.at).where(Seen.sample_id == sample.id, Seen.person_id == person_id)) is not None:
+    if session.scalar(select(GameSample.id).where(GameSample.id == sample.id, has_seen(person_id))) is not None:
         raise GameError("not_allowed", "you have seen elsewhere what this sentence means", state=sample.state)
 
 

@@ -20,6 +20,9 @@ _COUNTS = (
     "judge_compared",
 )  # fmt: skip
 
+PERIODS = ("day", "week", "all")
+_STILL = 60  # minutes for which the leaderboard does not move
+
 
 def count(session: Session, game: Game, person_id: int, **more: int) -> None:
     """Add to the counters of a person's day; names are columns of `Day`."""
@@ -67,24 +70,28 @@ def everybody(session: Session) -> dict[int, dict[str, Any]]:
 def leaderboard(game: Game, period: str, person_id: int, most: int = 50) -> dict[str, Any]:
     """People by points of a "day", "week" (the last seven days) or "all" time; ties by name.
 
-    As it stood when it was first asked for in this hour: points that move at once would tell a validator whose
-    sentence it was.
+    As it stood when it was last read off, at least an hour ago for the next time: points that move at once would tell a
+    validator whose sentence it was. All periods are read off together, so that none shows what another does not yet.
     """
-    hour = int(game.clock() // 3600)
+    now = int(game.clock() // 60)
 
     def work(session: Session) -> list[dict[str, Any]]:
-        kept = session.get(Board, period, with_for_update=True)
-        if kept is None:
-            kept = Board(period=period, hour=-1, content=[])
-            session.add(kept)
-        if kept.hour != hour:
-            kept.hour, kept.content = hour, _ranks(session, game, period)
+        boards = {name: session.get(Board, name, with_for_update=True) for name in PERIODS}
+        if not all(board is not None and now - board.hour < _STILL for board in boards.values()):
+            for name, board in boards.items():
+                if board is None:
+                    board = boards[name] = Board(period=name, hour=now, content=[])
+                    session.add(board)
+                board.hour, board.content = now, _ranks(session, game, name)
             session.flush()
+        kept = boards[period]
+        assert kept is not None
         return kept.content
 
     with game.database.read() as session:
         board = session.get(Board, period)
-    content = board.content if board is not None and board.hour == hour else game.database.write(work)
+    fresh = board is not None and now - board.hour < _STILL
+    content = board.content if board is not None and fresh else game.database.write(work)
     ranked = [{**entry, "me": entry["user_id"] == person_id} for entry in content]
     own = next((entry for entry in ranked if entry["me"]), None)
     return {"period": period, "items": ranked[:most], "me": own}

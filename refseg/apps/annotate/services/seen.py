@@ -1,5 +1,7 @@
 """Who has read a sentence outside of validating it: such a sample is not handed to them, and what they validate stays
-blind. An administrator who opens a sample's page sees its author's selection; an annotator sees the sentences of the
+blind. An administrator sees the author's selection on a sample's page, in the list of samples (of those that are not
+theirs to validate just then, but may be reopened) and in exports; who practises is told what it means; an editor reads
+what is wrong with its mask, and learns which objects are meant by removing them; an annotator sees the sentences of the
 picture that they write about, and earlier ones that theirs repeats.
 """
 
@@ -7,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, insert, literal, or_, select
 from sqlalchemy.orm import Session
 
-from refseg.apps.annotate.database.tables import GameSample, Person, Seen, Verdict
+from refseg.apps.annotate.database.tables import GameSample, Person, Rehearsal, Seen, Verdict
 from refseg.apps.annotate.game import Game
+from refseg.apps.annotate.services.sentences import are_near
 from refseg.apps.annotate.states import OPEN
 
 
 def has_seen(person_id: int) -> ColumnElement[bool]:
-    """The condition, on samples, that the person has read them."""
-    return select(Seen.at).where(Seen.person_id == person_id, Seen.sample_id == GameSample.id).exists()
+    """The condition, on samples, that the person has read them, or practised with them."""
+    practised = select(Rehearsal.id).where(Rehearsal.person_id == person_id, Rehearsal.sample_id == GameSample.id)
+    read = select(Seen.at).where(Seen.person_id == person_id, Seen.sample_id == GameSample.id)
+    return or_(read.exists(), practised.exists())
 
 
 def note_seen(game: Game, person_id: int, samples: Iterable[int], *, page: bool = False) -> None:
@@ -44,6 +49,25 @@ def note_seen(game: Game, person_id: int, samples: Iterable[int], *, page: bool 
 
     if found:
         game.database.write(work)
+
+
+def note_all_seen(session: Session, game: Game, person_id: int, *conditions: ColumnElement[bool]) -> None:
+    """Keep that the person has read all samples for which the conditions hold, and what they mean: an export."""
+    rows = select(literal(person_id), GameSample.id, literal(game.clock())).where(
+        *conditions, GameSample.author_id != person_id, ~has_seen(person_id)
+    )
+    session.execute(insert(Seen).from_select(["person_id", "sample_id", "at"], rows))
+
+
+def pass_on(session: Session, sample: GameSample) -> None:
+    """Keep that those who have read an earlier sample of the picture that says the same, or nearly, know a new one."""
+    earlier = select(GameSample.id, GameSample.text).where(
+        GameSample.picture_id == sample.picture_id, GameSample.id != sample.id
+    )
+    same = [number for number, text in session.execute(earlier) if are_near(text, sample.text)]
+    readers = select(Seen.person_id, Seen.at).where(Seen.sample_id.in_(same), Seen.person_id != sample.author_id)
+    for person_id, at in dict(session.execute(readers).tuples().all()).items() if same else ():
+        session.add(Seen(person_id=person_id, sample_id=sample.id, at=at))
 
 
 def may_validate(person: Person) -> ColumnElement[bool]:

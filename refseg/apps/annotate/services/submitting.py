@@ -22,6 +22,7 @@ from refseg.apps.annotate.services.moves import fingerprint, replayed
 from refseg.apps.annotate.services.nouns import Nouns, no_target_remarks, nouns_of
 from refseg.apps.annotate.services.page_names import is_page_name
 from refseg.apps.annotate.services.scoring import count
+from refseg.apps.annotate.services.seen import pass_on
 from refseg.apps.annotate.services.sentences import are_near, count_warning, kind_of, same_key
 from refseg.apps.annotate.services.suggesting import suggested_text
 from refseg.apps.annotate.states import LIVE, MOVES
@@ -81,6 +82,7 @@ def submit(session: Session, game: Game, person_id: int, given: Submission) -> t
     session.add(sample)
     session.flush()
     session.add_all(SampleTarget(sample_id=sample.id, object_id=target) for target in targets)
+    pass_on(session, sample)
     picture.samples = Picture.samples + 1  # type: ignore[assignment]
     record(session, game, person_id, "sample", sample.id, "submit", None, sample.state)
     count(session, game, person_id, written=1)

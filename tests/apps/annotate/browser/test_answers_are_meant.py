@@ -140,10 +140,13 @@ def test_what_is_done_while_the_next_one_is_on_its_way_is_not_kept_for_it(play, 
     anna, viktor = play("anna", "/write").ready(), play("viktor")
     written(anna, "the first thing", "the second thing")
     viktor.go("/validate").asked("the first thing")
+
+    def late(route) -> None:
+        viktor.page.wait_for_timeout(1500)
+        route.continue_()
+
     for player, path in ((viktor, "validate"), (anna, "write")):
-        player.page.route(
-            f"**/api/v1/{path}/next", lambda route: (server.turn(0), player.page.wait_for_timeout(1500), route.continue_())
-        )
+        player.page.route(f"**/api/v1/{path}/next", late)
     with viktor.page.expect_request("**/validate/next"):
         viktor.page.get_by_role("button", name="Nothing is meant").click()
     viktor.page.locator(".stage").focus()

@@ -53,6 +53,7 @@ export class DraftKeeper {
   }
 
   change(content) {
+    if (this.closed) return;
     this.content = structuredClone(content);
     this.remember();
     if (same(this.content, this.saved)) return;

@@ -542,8 +542,8 @@ onKey({
     else setTool("select");
   },
 });
-onKey({ keys: ["Ctrl+Enter"], says: t("Done with this picture"), group, typing: true, run: done });
-onKey({ keys: ["k"], says: t("Skip the picture"), group, run: skip });
+onKey({ keys: ["Ctrl+Enter"], says: t("Done with this picture"), group, typing: true, once: true, run: done });
+onKey({ keys: ["k"], says: t("Skip the picture"), group, once: true, run: skip });
 const picture = t("Picture");
 onKey({ keys: ["+", "="], shown: ["+"], says: t("Zoom in"), group: picture, run: views.in });
 onKey({ keys: ["-"], says: t("Zoom out"), group: picture, run: views.out });

@@ -13,7 +13,8 @@ const commands = [];
 let single = read("single-keys", true);
 
 /**
- * Adds a command: {keys: ["u", "Ctrl+z"], says: t("Undo"), group: t("Selection"), run(event), typing: works inside text fields}.
+ * Adds a command: {keys: ["u", "Ctrl+z"], says: t("Undo"), group: t("Selection"), run(event), typing: works inside text
+ * fields, once: not again while the key is held down}.
  * `run` may return false to let the browser have the key.
  */
 export function onKey(command) {
@@ -62,6 +63,10 @@ function pressed(event) {
   if (event.isComposing || event.defaultPrevented || find("dialog[open]")) return;
   const typing = event.target.matches?.(TYPING) ?? false;
   const name = nameOf(event);
+  if (event.repeat && ["Space", "Enter"].includes(name) && event.target.matches?.("[data-once], input")) {
+    event.preventDefault(); // held down, it would press the button or send the form again and again
+    return;
+  }
   if (!/^\d$/.test(name) && !["Control", "Shift", "Alt", "Meta"].includes(event.key)) flushDigits();
   if (!single && name.length === 1 && name !== "?") return;
   for (const command of commands) {
@@ -70,7 +75,7 @@ function pressed(event) {
     if (command.digits && !/^\d$/.test(name)) continue;
     // Space and Enter belong to the button or link that has the focus.
     if (["Space", "Enter"].includes(name) && event.target.matches?.("button, a, summary, label, input")) continue;
-    if (command.run(event) === false) continue;
+    if (!(event.repeat && (command.once || command.digits)) && command.run(event) === false) continue;
     event.preventDefault();
     return;
   }
@@ -124,8 +129,16 @@ export async function showKeys() {
   await ask(dialog);
 }
 
+/** The second click of a double click: what it hits may be another item's by now. */
+function pressedAgain(event) {
+  if (event.detail < 2 || !event.target.closest?.("[data-once]")) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}
+
 export function listen() {
   document.addEventListener("keydown", pressed);
+  document.addEventListener("click", pressedAgain, true);
   for (const type of ["pointerdown", "click", "submit"]) document.addEventListener(type, flushDigits, true);
   onKey({ keys: ["?"], says: t("This sheet"), group: t("Everywhere"), run: showKeys });
 }

@@ -71,8 +71,8 @@ find("#composer").addEventListener("submit", (event) => {
 find("#nothing").addEventListener("click", nothing);
 find("#onward").addEventListener("click", next);
 const group = t("Verdict");
-onKey({ keys: ["Ctrl+Enter"], says: t("Submit the selection"), group, typing: true, run: submit });
-onKey({ keys: ["o"], says: t("Nothing is meant"), group, run: nothing });
+onKey({ keys: ["Ctrl+Enter"], says: t("Submit the selection"), group, typing: true, once: true, run: submit });
+onKey({ keys: ["o"], says: t("Nothing is meant"), group, once: true, run: nothing });
 
 await settled;
 await next();

@@ -69,6 +69,7 @@ async function open(answer) {
   keeper?.close();
   lease?.end();
   waiting.hide();
+  busy(false);
   keeper = new DraftKeeper("validate", task.sample.id, status);
   lease = new LeaseKeeper(task.lease, lost);
   const { content: draft } = keeper.open(task.draft);
@@ -155,18 +156,17 @@ async function send(decision, fields) {
     const [words, tone] = results[broken ? "broken" : answer.result];
     const action = broken ? mending(sent.picture) : modelAction(answer.help_url, sent.sample.text, sent.picture);
     notify(`${words} ${answer.points === 1 ? t("1 point") : t("{points} points", answer)}.`, { tone, action, seconds: action ? 12 : 4 });
-    busy(false);
     await next();
     board.stage.frame.focus();
   } catch (problem) {
     if (!(problem instanceof ApiError)) throw problem;
     showSaved("");
-    busy(false);
     if (problem.code === "key_reused") clientKey = newKey();
     notify(problem.message, { tone: "bad" });
     if (["lease_lost", "not_allowed", "not_found"].includes(problem.code)) await next();
   } finally {
     sending = false;
+    busy(false);
   }
 }
 
@@ -198,8 +198,15 @@ async function reject() {
 
 async function skip() {
   if (!task || sending) return;
-  await skipItem(keeper, release);
-  await next();
+  sending = true;
+  busy(true);
+  try {
+    await skipItem(keeper, release);
+    await next();
+  } finally {
+    sending = false;
+    busy(false);
+  }
 }
 
 for (const radio of reasons) radio.addEventListener("change", () => (find("#reject-confirm").disabled = false));
@@ -220,10 +227,10 @@ find("#reject").addEventListener("click", reject);
 find("#skip").addEventListener("click", skip);
 
 const group = t("Verdict");
-onKey({ keys: ["Ctrl+Enter"], says: t("Submit the selection"), group, typing: true, run: submit });
-onKey({ keys: ["o"], says: t("Nothing is meant"), group, run: nothing });
-onKey({ keys: ["r"], says: t("Reject, with a reason"), group, run: reject });
-onKey({ keys: ["k"], says: t("Skip the sentence"), group, run: skip });
+onKey({ keys: ["Ctrl+Enter"], says: t("Submit the selection"), group, typing: true, once: true, run: submit });
+onKey({ keys: ["o"], says: t("Nothing is meant"), group, once: true, run: nothing });
+onKey({ keys: ["r"], says: t("Reject, with a reason"), group, once: true, run: reject });
+onKey({ keys: ["k"], says: t("Skip the sentence"), group, once: true, run: skip });
 
 await settled;
 await next();

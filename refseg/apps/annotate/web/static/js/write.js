@@ -83,6 +83,7 @@ async function open(answer) {
   keeper?.close();
   lease?.end();
   waiting.hide();
+  busy(false);
   const { picture } = task;
   keeper = new DraftKeeper("write", picture.id, status);
   lease = new LeaseKeeper(task.lease, lost);
@@ -184,7 +185,6 @@ async function send(body, keep) {
       seconds: action ? 12 : 4,
     });
     announce(t("Sent."));
-    busy(false);
     if (answer.lease) await open({ ...task, lease: answer.lease, draft: null, sentences: task.sentences + 1 });
     else await next();
     board.stage.frame.focus();
@@ -209,8 +209,15 @@ async function refused(problem) {
 async function skip() {
   if (!task || sending) return;
   if (text.value.trim() && (await ask(find("#skip-dialog"))) !== "skip") return;
-  await skipItem(keeper, release);
-  await next();
+  sending = true;
+  busy(true);
+  try {
+    await skipItem(keeper, release);
+    await next();
+  } finally {
+    sending = false;
+    busy(false);
+  }
 }
 
 function useSuggestion(item) {
@@ -242,12 +249,13 @@ text.addEventListener("keydown", (event) => {
 find("#skip").addEventListener("click", skip);
 
 const group = t("Sentence");
-onKey({ keys: ["Ctrl+Enter"], says: t("Submit"), group, typing: true, run: () => submit(find("#keep").checked) });
+onKey({ keys: ["Ctrl+Enter"], says: t("Submit"), group, typing: true, once: true, run: () => submit(find("#keep").checked) });
 onKey({
   keys: ["Ctrl+Shift+Enter"],
   says: t("Submit and stay on this picture"),
   group,
   typing: true,
+  once: true,
   run: () => submit(true),
 });
 onKey({ keys: ["t", "/"], says: t("To the sentence"), group, run: () => text.focus() });
@@ -260,6 +268,7 @@ onKey({
 });
 onKey({
   keys: ["o"],
+  once: true,
   says: t("No target, or these objects"),
   group,
   run: () => {
@@ -274,7 +283,7 @@ onKey({
   run: () => noTarget() && references.load(),
 });
 onKey({ keys: ["e"], says: t("Sentences of this picture"), group, run: () => references.toggleSentences() });
-onKey({ keys: ["k"], says: t("Skip the picture"), group, run: skip });
+onKey({ keys: ["k"], says: t("Skip the picture"), group, once: true, run: skip });
 
 await settled;
 await next();
