@@ -49,6 +49,8 @@ __all__ = ["AskedFeatures", "ProposedInstances", "ProposedState"]
 
 SIZE = 1344
 """Pictures of a longer side are made smaller before masks are pasted; a proposer sees them as they are."""
+LEAST_COVERED = 0.05
+"""Share of a box from which the mask head's mask of it counts."""
 
 
 @dataclass(frozen=True)
@@ -241,15 +243,19 @@ class ProposedInstances(nn.Module):
         return torch.from_numpy(image.made[key])
 
     def _made(self, image: ProposedState, boxes: Float[Tensor, "k 4"]) -> Float[np.ndarray, "k h w"]:
-        """Mask logits of boxes: the mask head's, cut at the box, or the box itself."""
+        """Mask logits of boxes: the mask head's, cut at the box; the box itself without `make_masks`, or where the head
+        finds nothing in it, since what was detected is there."""
         height, width = image.image.shape[:2]
         rows = (torch.arange(height) + 0.5) / height
         columns = (torch.arange(width) + 0.5) / width
         x0, y0, x1, y1 = (side[:, None] for side in boxes.unbind(1))
         inside = ((rows >= y0) & (rows <= y1))[:, :, None] & ((columns >= x0) & (columns <= x1))[:, None, :]
+        whole = np.where(inside.numpy(), -OUTSIDE, OUTSIDE).astype(np.float32)
         if not self.make_masks:
-            return np.where(inside.numpy(), -OUTSIDE, OUTSIDE).astype(np.float32)
-        return np.where(inside.numpy(), self.proposer.mask_logits(image.image, boxes), OUTSIDE).astype(np.float32)
+            return whole
+        logits = np.where(inside.numpy(), self.proposer.mask_logits(image.image, boxes), OUTSIDE).astype(np.float32)
+        covered = (logits > 0).sum((1, 2)) / np.maximum(inside.numpy().sum((1, 2)), 1)
+        return np.where((covered < LEAST_COVERED)[:, None, None], whole, logits)
 
     def _colours(self, image: ProposedState, asked: Asked, gathered: Gathered) -> Float[Tensor, "K 11"]:
         """Shares of colours; zeros where no colour is said."""

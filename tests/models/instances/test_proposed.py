@@ -129,6 +129,22 @@ def test_boxes_get_a_mask_inside_them_or_are_it(base: Any) -> None:
             np.testing.assert_array_equal(answer.mask, box)
 
 
+def test_a_box_in_which_the_mask_head_finds_nothing_is_the_mask(base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(masks=False)
+    segmenter = over(base, shelf)
+
+    def nothing(pixels: np.ndarray, boxes: torch.Tensor) -> np.ndarray:
+        return np.full((len(boxes), *pixels.shape[:2]), -5.0, np.float32)
+
+    monkeypatch.setattr(segmenter.model.proposer, "mask_logits", nothing)
+    answer = segmenter(picture(), "the second crate from the left")
+    x0, y0, x1, y1 = (int(value) for value in shelf.crates.boxes[1].tolist())
+    box = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    box[y0:y1, x0:x1] = True
+    assert not answer.no_target
+    np.testing.assert_array_equal(answer.mask, box)
+
+
 def test_a_large_picture_is_proposed_in_its_own_pixels(base: Any) -> None:
     shelf = Shelf(masks=False)
     shelf.crates = Detections(shelf.crates.boxes * 10, shelf.crates.scores)
