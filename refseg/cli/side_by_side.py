@@ -274,5 +274,6 @@ def _command(context: typer.Context) -> str:
         value = context.params.get(param.name or "")
         if param.name in ("threads", "list", "processes") or value in (None, False) or value == param.default:
             continue
-        words.append(param.opts[-1] if value is True else f"{param.opts[-1]} {value}")
+        values = value if isinstance(value, (list, tuple)) else [value]
+        words += [param.opts[-1] if each is True else f"{param.opts[-1]} {each}" for each in values]
     return " ".join(words)

@@ -109,7 +109,7 @@ def test_defaults_of_the_study_are_its_settings() -> None:
     from refseg.studies.settings import Settings
 
     values = {name: value for name, value in parse(["studies", "side-by-side"]).items() if hasattr(Settings(), name)}
-    assert len(values) == 14
+    assert len(values) == 15
     assert values == {name: getattr(Settings(), name) for name in values}
 
 
@@ -261,3 +261,7 @@ def test_the_command_of_the_study_names_what_differs() -> None:
     command = load_verb("studies").commands["side-by-side"]
     context = command.make_context("side-by-side", ["-o", "x", "--budget", "4", "--pool", "6250", "--no-timing"])
     assert _command(context) == "refseg studies side-by-side --output x --budget 4 --no-timing"
+    words = ["--photographs", "p", "--photograph-test", "a=p", "--photograph-test", "b=q"]
+    assert _command(command.make_context("side-by-side", list(words))) == " ".join(
+        ["refseg studies side-by-side", *words]
+    )
