@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refseg.errors import ConfigError
-from refseg.nn.conv import ConvNorm, FrozenBatchNorm
+from refseg.nn.conv import LARGE, ConvNorm, FrozenBatchNorm, LargeConv
 
 
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
@@ -39,3 +39,41 @@ def test_batch_statistics_move_in_training():
 def test_groups_must_divide():
     with pytest.raises(ConfigError, match="groups=3"):
         ConvNorm(3, 8, 1, "group", groups=3)
+
+
+@pytest.mark.parametrize("size", [(60, 60), (61, 73)])
+def test_gradients_of_a_large_convolution(size, monkeypatch):
+    torch.manual_seed(0)
+    layer = ConvNorm(6, 8, 3, "group", groups=4).train()
+    maps = torch.randn(2, 6, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    used = []
+    monkeypatch.setattr(LargeConv, "apply", lambda *given, apply=LargeConv.apply: used.append(1) or apply(*given))
+    found = layer(maps)
+    weights = torch.randn(found.shape)
+    gradients = torch.autograd.grad((found * weights).sum(), (maps, layer.conv.weight))
+    assert used
+    # The same in 64 bits, by PyTorch's own convolution.
+    exact = ConvNorm(6, 8, 3, "group", groups=4).train().double()
+    exact.load_state_dict(layer.state_dict())
+    wide = maps.detach().double().requires_grad_()
+    expected = exact(wide)
+    wanted = torch.autograd.grad((expected * weights.double()).sum(), (wide, exact.conv.weight))
+    assert len(used) == 1
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=float(1e-4 * other.abs().max()))
+
+
+def test_small_maps_frozen_weights_and_answers_take_the_usual_convolution(monkeypatch):
+    monkeypatch.setattr(LargeConv, "apply", None)
+    layer = ConvNorm(4, 4, 3, "group", groups=2).train()
+    side = int(LARGE**0.5)
+    large = torch.randn(1, 4, side, side).contiguous(memory_format=torch.channels_last)
+    layer(large[..., :-1].contiguous(memory_format=torch.channels_last))
+    layer(large.contiguous())
+    with torch.no_grad():
+        layer(large)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(large)
+    layer.requires_grad_(False)
+    layer(large)
