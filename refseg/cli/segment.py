@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -368,11 +368,12 @@ def _print(rows: Sequence[Row], folder: Folder) -> None:
     from rich.text import Text
 
     shown = rows[:SHOWN]
+    names = short_names(row["picture"] for row in shown)
     print_table(
         ("picture", "expression", "answer", "p(none)", "score"),
         [
             (
-                Path(row["picture"]).name,
+                names[row["picture"]],
                 shorten(row["expression"], 200, placeholder=" ..."),
                 Text(_summary(row), style="red" if row["no_target"] == "true" else "green"),
                 f"{float(row['no_target_score']):.2f}",
@@ -388,6 +389,17 @@ def _print(rows: Sequence[Row], folder: Folder) -> None:
             print(files[0] if len(files) == 1 else folder.path / f"{row['name']}.*")
     more = f"{len(rows) - SHOWN:,} more answers are in " if len(rows) > SHOWN else ""
     print(f"{more}{folder.path / RESULTS}")
+
+
+def short_names(pictures: Iterable[str]) -> dict[str, str]:
+    """Picture -> its file's name, with as many folders before it as tell it from the others."""
+    names = {}
+    parts = {picture: Path(picture).parts for picture in pictures}
+    for picture, own in parts.items():
+        others = [other for name, other in parts.items() if name != picture]
+        count = next((n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others)), len(own))
+        names[picture] = str(Path(*own[-count:]))
+    return names
 
 
 def _summary(row: Row) -> str:

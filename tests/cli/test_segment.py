@@ -418,3 +418,17 @@ def test_phrases_of_a_caption(model_folder: Path, tmp_path: Path, capsys: pytest
     assert main([*command, "another", *asked]) == 2
     assert "parts of one caption" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_folders() -> None:
+    from refseg.cli.segment import short_names
+
+    names = short_names(["a/d1/img.jpg", "a/d2/img.jpg", "b/d2/img.jpg", "b/other.jpg", "img.jpg"])
+    assert names == {
+        "a/d1/img.jpg": str(Path("d1/img.jpg")),
+        "a/d2/img.jpg": str(Path("a/d2/img.jpg")),
+        "b/d2/img.jpg": str(Path("b/d2/img.jpg")),
+        "b/other.jpg": "other.jpg",
+        "img.jpg": "img.jpg",
+    }
+    assert short_names(["a/x.png", "a/x.png"]) == {"a/x.png": "x.png"}
