@@ -236,7 +236,9 @@ def import_av() -> Any:
         import av
     except ImportError as error:
         raise RefsegError("video files need PyAV: pip install 'refseg[video]'") from error
-    av.logging.set_level(av.logging.PANIC)  # errors are raised; the library's own lines would stand beside ours
+    # Errors are raised, and lines of the library's own would stand beside ours. With any level its callback wants
+    # Python's lock in a decoder's thread, for which a codec that is being freed waits with that lock.
+    av.logging.set_level(None)
     return av
 
 

@@ -183,3 +183,14 @@ def test_without_pyav_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(RefsegError, match=r"pip install 'refseg\[video\]'"):
         list(read_frames(path))
     assert len(list(read_frames(write_folder(tmp_path / "clip", moving(2))))) == 2
+
+
+def test_no_callback_of_python_waits_in_decoder_threads(tmp_path: Path) -> None:
+    """With any level PyAV's callback takes Python's lock in a decoder's thread; a codec that is freed meanwhile, by who
+    has the lock, waits for that thread: a damaged clip was waited for without end."""
+    import av
+
+    av.logging.set_level(av.logging.PANIC)
+    clip = write_video(tmp_path / "clip.mp4", moving(3))
+    assert len(list(read_frames(clip))) == 3
+    assert av.logging.get_level() is None

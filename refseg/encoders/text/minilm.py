@@ -13,7 +13,6 @@ Ours <-> BERT's names: `layers.i.query` encoder.layer.i.attention.self.query, `l
 from __future__ import annotations
 
 import json
-import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -347,8 +346,3 @@ def _renamed(state: Mapping[str, Tensor], config: MiniLMConfig, kept: Int[Tensor
     except KeyError as error:
         raise CheckpointError(f"a BERT without {error.args[0]}") from error
     return result
-
-
-def stored_bytes(model: nn.Module) -> int:
-    """Bytes that a module's state takes in a file."""
-    return sum(math.prod(value.shape) * value.element_size() for value in model.state_dict().values())
