@@ -335,8 +335,9 @@ def _readable_errors(folder: Path) -> Iterator[None]:
             )
         raise DataError(f"{folder}: Lance cannot do that ({text[:200]})") from error
     except BaseException as error:
-        # What Rust calls a panic is no Exception: a damaged file ends in some.
-        if type(error).__name__ != "PanicException":
+        # A damaged file ends in what Rust calls a panic, on the calling thread or another: no Exception, and one of a
+        # module that cannot be imported.
+        if type(error).__name__ not in ("PanicException", "RustPanic"):
             raise
         text = " ".join(str(error).split())
         raise DataError(f"{folder}: Lance cannot read that ({text[:200]}); make it again with --rebuild") from error

@@ -15,7 +15,7 @@ from PIL import Image
 import refseg.search
 from refseg.apps.search import Elsewhere, Index, build
 from refseg.apps.search import index as index_module
-from refseg.apps.search.table import PictureTable, locked
+from refseg.apps.search.table import PictureTable, _readable_errors, locked
 from refseg.errors import DataError, ImageError, RefsegError
 from refseg.inference.predictor import Segmenter, load
 from tests.support.painted_things import paint, paint_segmenter
@@ -417,6 +417,15 @@ def test_a_changed_byte_is_found_and_not_answered_from(index: Index, segmenter: 
     assert Index.open(folder, segmenter=segmenter).search("the dog", reject=0.0, exhaustive=True) == right
     assert len(said) > 20
     assert not [text for text in said if "\n" in text]
+
+
+@pytest.mark.parametrize(("name", "base"), [("PanicException", BaseException), ("RustPanic", Exception)])
+def test_a_panic_of_lance_is_one_line(name: str, base: type[BaseException], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--rebuild") as caught, _readable_errors(tmp_path):
+        raise type(name, (base,), {})("rust future panicked:\n unknown error")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(KeyboardInterrupt), _readable_errors(tmp_path):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("column", ["path", "hash", "width", "presence", "proposals", "masks"])
