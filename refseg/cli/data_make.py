@@ -34,6 +34,7 @@ def scenes(
     seed: Annotated[int, SEED] = 0,
     sentences: Annotated[int, _count("at most N expressions a scene")] = 16,
     plus: Plus = False,
+    close_up: Annotated[bool, flag("--close-up", "fewer and larger things, for small pictures")] = False,
     png: Annotated[bool, flag("--png", "lossless pictures, three times as large")] = False,
     workers: options.Cores = options.CORES,
 ) -> None:
@@ -44,7 +45,13 @@ def scenes(
 
     counts = {"train": train, "val": val, "testA": test, "testB": test, "testC": test}
     settings = SceneSettings(
-        seed=seed, counts=counts, size=size, sentences=sentences, plus=plus, picture="png" if png else "jpg"
+        seed=seed,
+        counts=counts,
+        size=size,
+        sentences=sentences,
+        plus=plus,
+        picture="png" if png else "jpg",
+        close_up=close_up,
     )
     total = sum(counts.values())
     started = time.perf_counter()

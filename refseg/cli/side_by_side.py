@@ -54,7 +54,8 @@ def side_by_side(
     pictures_per_batch: Annotated[int, _setting("pictures in a batch")] = 4,
     sentences_per_picture: Annotated[int, _setting("expressions on each of them")] = 6,
     pool: Annotated[int, _setting("different scenes to learn from")] = 6250,
-    size: Annotated[int, _setting("side of a scene in pixels")] = 128,
+    size: Annotated[int, _setting("side of a scene in pixels")] = 96,
+    far: Annotated[bool, flag("--far", "scenes with more and smaller things, which want a larger size")] = False,
     encoder: Annotated[
         Literal["frozen", "tuned", "own"], _setting("the shared picture encoder, or each system its own", "KIND")
     ] = "frozen",
@@ -114,6 +115,7 @@ def side_by_side(
         sentences_per_picture=sentences_per_picture,
         pool=pool,
         size=size,
+        close_up=not far,
         encoder=encoder,
         encoder_passes=encoder_passes,
         precision=precision,

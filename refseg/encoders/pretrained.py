@@ -13,6 +13,7 @@ from refseg.encoders.text.glove import WordVectors, read_vectors
 from refseg.encoders.text.glove_transformer import GloveTransformer
 from refseg.encoders.text.recurrent import RecurrentText
 from refseg.encoders.text.transformer import WordTransformer
+from refseg.encoders.vision.resnet import ResNet
 from refseg.errors import CheckpointError
 from refseg.state_dicts import listed
 
@@ -84,7 +85,10 @@ def _read_vectors(path: str | Path, words: Sequence[str], table: Tensor, field: 
 def _put(encoder: nn.Module, kind: Encoder, part: str, path: Path, weights: dict[str, Tensor]) -> None:
     own = encoder.state_dict()
     missing = [key for key in own if key not in weights and not key.startswith(kind.fresh)]
-    weights = {key: value for key, value in weights.items() if key in own or not key.startswith(kind.spare)}
+    spare = kind.spare
+    if isinstance(encoder, ResNet):  # a model may leave out the stages behind the map that it takes
+        spare += tuple(f"stages.{number}." for number in range(len(encoder.stages), 4))
+    weights = {key: value for key, value in weights.items() if key in own or not key.startswith(spare)}
     unexpected = [key for key in weights if key not in own]
     if missing or unexpected:
         raise CheckpointError(

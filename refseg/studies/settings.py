@@ -37,8 +37,11 @@ class Settings:
     """Of the forward pass; 16 bits are faster where the processor computes in them."""
     sentences: int = 24
     """Expressions that a scene is drawn with."""
-    size: int = 128
+    size: int = 96
     """Side of a scene in pixels."""
+    close_up: bool = True
+    """Scenes with fewer and larger things: at 96 pixels an oracle that sees at stride 4 has a mean IoU of .83 on them
+    (at stride 8 .64), and .72 (.41) on the others."""
     seed: int = 0
     """Of the scenes that are learnt from."""
     seeds: int = 3

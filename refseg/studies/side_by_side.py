@@ -371,6 +371,7 @@ def _data(folder: Path, settings: Settings, split: str) -> DataRecipe:
         split="train" if split == "train" else "val",
         size=settings.size,
         sentences=settings.sentences,
+        close_up=settings.close_up,
         pool=settings.pool if split == "train" else settings.test_pictures,
         pool_folder=str(folder / "scenes" / split),
     )

@@ -64,7 +64,7 @@ def open_evaluation(recipe: Recipe) -> ReferringDataset:
         from refseg.generation.scenes import SceneDataset, drawn_samples
 
         count, split = evaluation.pictures, evaluation.split
-        return drawn_samples(SceneDataset(data.seed, count, data.size, data.sentences, split, data.plus))
+        return drawn_samples(SceneDataset(data.seed, count, data.size, data.sentences, split, data.plus, data.close_up))
     from refseg.data import open_dataset
 
     name = evaluation.dataset if evaluation.root else evaluation.dataset or data.dataset

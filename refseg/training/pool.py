@@ -62,6 +62,8 @@ class ScenePool:
         key = {name: getattr(recipe, name) for name in ("seed", "size", "sentences", "split", "plus")} | {
             "drawing": drawing_version()
         }
+        if recipe.close_up:  # left out otherwise, so that pools of before are still good
+            key["close_up"] = True
         if recipe.pool_folder is not None:
             folder = Path(recipe.pool_folder)
         else:
@@ -179,10 +181,10 @@ class DrawSamples:
         from refseg.generation.scenes import generate, scene_samples
 
         recipe = self.recipe
-        return scene_samples(
-            generate(recipe.seed, index, recipe.size, recipe.sentences, recipe.split or "train", recipe.plus),
-            image_id=index,
+        scene = generate(
+            recipe.seed, index, recipe.size, recipe.sentences, recipe.split or "train", recipe.plus, recipe.close_up
         )
+        return scene_samples(scene, image_id=index)
 
 
 def drawing_version() -> str:

@@ -119,6 +119,8 @@ class DataRecipe(Config):
     "drawn scenes: sentences a scene is drawn with"
     plus: bool = False
     "drawn scenes: without absolute location, as in RefCOCO+"
+    close_up: bool = False
+    "drawn scenes: 2 to 6 things, twice as tall, for pictures of few pixels"
     pool: StepsOrNever = 0
     "drawn scenes: this many scenes, drawn once and kept on disk, instead of endlessly many"
     pool_folder: NonEmptyStr | None = None

@@ -75,12 +75,15 @@ def scored_otherwise(saved: Path, recipe: Recipe) -> str:
     "" where there is none."""
     stored = read_config(saved)["info"].get("training", {}).get("recipe", {})
     wanted = recipe_to_dict(recipe)
-    tables = {"evaluation": ("metric", "protocol", "root", "dataset", "split_by", "split", "pictures")}
+    tables: dict[str, tuple[str, ...]] = {
+        "evaluation": ("metric", "protocol", "root", "dataset", "split_by", "split", "pictures")
+    }
     if recipe.evaluation.root is None:
-        tables["data"] = ("root", "dataset", "split_by", "seed", "size", "sentences", "plus")
+        tables["data"] = ("root", "dataset", "split_by", "seed", "size", "sentences", "plus", "close_up")
     for table, names in tables.items():
         for name in names:
-            if stored.get(table, {}).get(name) != wanted.get(table, {}).get(name):
+            absent = False if name == "close_up" else None  # older checkpoints do not say so
+            if stored.get(table, {}).get(name, absent) != wanted.get(table, {}).get(name):
                 return f"{table}.{name}"
     return ""
 

@@ -97,7 +97,9 @@ class VisualCache:
         check_cached(recipe, count)
         assert recipe.data.feature_cache is not None
         assert count is not None
-        names = ("root", "dataset", "split_by", "split", "seed", "size", "sentences", "plus", "pool", "exclude")
+        names = ["root", "dataset", "split_by", "split", "seed", "size", "sentences", "plus", "pool", "exclude"]
+        if recipe.data.close_up:  # left out otherwise, so that maps of before are still good
+            names.append("close_up")
         of = json.loads(json.dumps({name: getattr(recipe.data, name) for name in names}))
         return cls(Path(recipe.data.feature_cache), vision, input_config, count, of)
 

@@ -70,9 +70,17 @@ class Tiny(nn.Module):
         }
 
 
-def draw_scene(seed: int, index: int, size: int = 32, sentences: int = 3, split: str = "train", plus: bool = False):
+def draw_scene(
+    seed: int,
+    index: int,
+    size: int = 32,
+    sentences: int = 3,
+    split: str = "train",
+    plus: bool = False,
+    close_up: bool = False,
+):
     """A scene as `refseg.generation.scenes.generate` makes them: one square of each of two colours, three sentences."""
-    dice = np.random.default_rng([seed, index, len(split), int(plus)])
+    dice = np.random.default_rng([seed, index, len(split), int(plus) + 2 * int(close_up)])
     image = np.full((size, size, 3), 128, dtype=np.uint8)
     names = list(dice.permutation(list(COLOURS)))
     masks = np.zeros((2, size, size), dtype=bool)

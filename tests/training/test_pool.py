@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from refseg.errors import ConfigError
 from refseg.generation.scenes import scene_samples
 from refseg.training.pool import INDEX, META, RECORDS, ScenePool
+from refseg.training.recipe import DataRecipe
 from tests.support.tiny_system import draw_scene
 
 
@@ -109,6 +111,16 @@ def test_a_folder_of_other_scenes_is_refused_by_name(tmp_path):
     (tmp_path / META).write_text("{")
     with pytest.raises(ConfigError, match="not a pool"):
         open_pool(tmp_path, Drawer())
+
+
+def test_close_ups_are_a_pool_of_their_own(tmp_path):
+    recipe = DataRecipe(size=64, sentences=4, pool=2, pool_folder=str(tmp_path))
+    assert "close_up" not in json.loads((ScenePool.of(recipe).folder / META).read_text())
+    near = replace(recipe, close_up=True)
+    with pytest.raises(ConfigError, match="close_up"):
+        ScenePool.of(near)
+    pool = ScenePool.of(replace(near, pool_folder=str(tmp_path / "near")))
+    same(pool[1], scene_samples(draw_scene(0, 1, 64, 4, close_up=True)))
 
 
 def test_the_file_is_sparse_and_its_key_readable(tmp_path):

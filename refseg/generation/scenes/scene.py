@@ -39,13 +39,19 @@ class Scene:
 
 
 def generate(
-    seed: int, index: int, size: int = 320, sentences: int = 16, split: str = "train", plus: bool = False
+    seed: int,
+    index: int,
+    size: int = 320,
+    sentences: int = 16,
+    split: str = "train",
+    plus: bool = False,
+    close_up: bool = False,
 ) -> Scene:
     """Scene `index` of a split: the same bytes for the same arguments, in any process and order.
 
     `size` is the side of the square image in pixels, `sentences` how many there are at most (a poor scene may carry
-    fewer), `plus` leaves out words for absolute places as RefCOCO+ does. Raises `RefsegError` for sizes below 64 and
-    unknown splits.
+    fewer), `plus` leaves out words for absolute places as RefCOCO+ does, `close_up` shows fewer and larger things, for
+    small pictures. Raises `RefsegError` for sizes below 64 and unknown splits.
     """
     if split not in SPLITS:
         raise RefsegError(f"drawn scenes have no split {split!r}; {did_you_mean(split, SPLITS)}")
@@ -54,7 +60,7 @@ def generate(
     attempt = 0
     while True:
         rng = random_for("scene", seed, split, index, attempt)
-        drawn = _draw(rng, size, split)
+        drawn = _draw(rng, size, split, close_up)
         if drawn is not None:
             layout, patches, masks = drawn
             things = _things(layout, masks)
@@ -64,7 +70,7 @@ def generate(
                 rng,
                 sentences,
                 plus=plus,
-                elsewhere=_elsewhere(seed, split, index, size),
+                elsewhere=_elsewhere(seed, split, index, size, close_up),
                 allowed=partial(_allowed, view, split),
             )
             if len(said) >= min(sentences, 4):
@@ -86,6 +92,7 @@ class SceneDataset(Sequence[Scene]):
     sentences: int = 16
     split: str = "train"
     plus: bool = False
+    close_up: bool = False
 
     def __post_init__(self) -> None:
         if self.scenes < 0:
@@ -97,7 +104,7 @@ class SceneDataset(Sequence[Scene]):
     def __getitem__(self, index: int) -> Scene:  # type: ignore[override]
         if not -self.scenes <= index < self.scenes:
             raise IndexError(f"scene {index} of {self.scenes}")
-        return generate(self.seed, index % self.scenes, self.size, self.sentences, self.split, self.plus)
+        return generate(self.seed, index % self.scenes, self.size, self.sentences, self.split, self.plus, self.close_up)
 
 
 @dataclass(frozen=True)
@@ -109,13 +116,14 @@ class SceneStream:
     sentences: int = 16
     split: str = "train"
     plus: bool = False
+    close_up: bool = False
     start: int = 0
     step: int = 1
 
     def __iter__(self) -> Iterator[Scene]:
         index = self.start
         while True:
-            yield generate(self.seed, index, self.size, self.sentences, self.split, self.plus)
+            yield generate(self.seed, index, self.size, self.sentences, self.split, self.plus, self.close_up)
             index += self.step
 
 
@@ -162,9 +170,11 @@ def _tags(thing: Thing) -> tuple[str, ...]:
     )
 
 
-def _draw(rng: random.Random, size: int, split: str) -> tuple[Layout, list[Patch], NDArray[np.bool_]] | None:
+def _draw(
+    rng: random.Random, size: int, split: str, close_up: bool
+) -> tuple[Layout, list[Patch], NDArray[np.bool_]] | None:
     """A layout whose objects are all well in sight; None if fewer than two of them are."""
-    layout = sample_layout(rng, split)
+    layout = sample_layout(rng, split, close_up)
     patches: list[Patch] = []
     kept = []
     for item in layout.objects:
@@ -207,10 +217,10 @@ def _things(layout: Layout, masks: NDArray[np.bool_]) -> tuple[Thing, ...]:
     return tuple(things)
 
 
-def _elsewhere(seed: int, split: str, index: int, size: int) -> View:
+def _elsewhere(seed: int, split: str, index: int, size: int, close_up: bool) -> View:
     """Another layout of the split, whose expressions may be borrowed; boxes as if nothing were hidden."""
     things = []
-    for item in sample_layout(random_for("elsewhere", seed, split, index), split).objects:
+    for item in sample_layout(random_for("elsewhere", seed, split, index), split, close_up).objects:
         left, top, right, bottom = (value * size for value in item.box)
         things.append(_thing(item, (left, top, right, bottom), (right - left) * (bottom - top) * 0.7, (), size))
     return View((size, size), tuple(things))

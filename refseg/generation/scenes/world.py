@@ -71,6 +71,7 @@ CATEGORIES: dict[str, Category] = {
     )
 }
 PEOPLE = tuple(name for name, item in CATEGORIES.items() if "person" in item.families)
+_CLOSE_UP = 0.5  # height of the eye over that of other scenes, in adult heights: things are drawn twice as tall
 _SITTING = 0.6  # height of a person on the floor over the height of the same person standing
 
 
@@ -124,8 +125,8 @@ def held_out() -> frozenset[tuple[str, str]]:
     return frozenset(pairs)
 
 
-def sample_layout(rng: random.Random, split: str = "train") -> Layout:
-    """A set with 2 to 10 objects that leave each other in sight.
+def sample_layout(rng: random.Random, split: str = "train", close_up: bool = False) -> Layout:
+    """A set with 2 to 10 objects that leave each other in sight; `close_up` with 2 to 6, twice as tall.
 
     Objects come in groups of one to four of a category (or of people), with colours from a small palette, so that most
     words fit several objects and an expression has to tell them apart. testA always has people, testB always something
@@ -135,7 +136,11 @@ def sample_layout(rng: random.Random, split: str = "train") -> Layout:
     horizon = rng.uniform(0.22, 0.36)
     edge = horizon + rng.uniform(0.10, 0.16) if indoors else horizon
     eye = rng.uniform(1.0, 1.3)
-    wanted = rng.choices(range(2, 11), weights=(2, 3, 5, 7, 7, 6, 4, 3, 2))[0]
+    if close_up:
+        eye *= _CLOSE_UP
+        wanted = rng.choices(range(2, 7), weights=(2, 4, 6, 4, 2))[0]
+    else:
+        wanted = rng.choices(range(2, 11), weights=(2, 3, 5, 7, 7, 6, 4, 3, 2))[0]
     palette = rng.sample(ALL, 4)
     objects: list[Placed] = []
     first = {"testA": "person", "testB": "other"}.get(split)

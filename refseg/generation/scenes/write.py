@@ -47,6 +47,7 @@ class SceneSettings:
     sentences: int = 16
     plus: bool = False
     picture: str = "jpg"
+    close_up: bool = False
 
     def __post_init__(self) -> None:
         if set(self.counts) - set(SPLITS) or any(not 0 <= count <= _SPLIT_ROOM for count in self.counts.values()):
@@ -99,7 +100,7 @@ def _written(folder: Path, settings: SceneSettings) -> dict[str, dict[str, int]]
     """The expressions by split and kind where all scenes are there. Raises `DataError` for other settings' scenes."""
     home, meta = folder / "scenes", asdict(settings)
     if (home / "settings.json").exists():
-        found = _read(home / "settings.json")
+        found = {"close_up": False, **_read(home / "settings.json")}  # older folders do not say so
         if found != meta:
             other = sorted(name for name in meta.keys() | found.keys() if found.get(name) != meta.get(name))
             raise DataError(
@@ -161,7 +162,9 @@ def _draw_chunk(folder: Path, settings: SceneSettings, chunk: _Chunk) -> None:
     """Write the images of a chunk, then its records."""
     records = []
     for index in range(chunk.start, chunk.stop):
-        scene = generate(settings.seed, index, settings.size, settings.sentences, chunk.split, settings.plus)
+        scene = generate(
+            settings.seed, index, settings.size, settings.sentences, chunk.split, settings.plus, settings.close_up
+        )
         image_id = FIRST_IMAGE_ID + SPLITS.index(chunk.split) * _SPLIT_ROOM + index
         name = f"COCO_train2014_{image_id:012d}.{settings.picture}"
         content = io.BytesIO()

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from refseg.encoders.pretrained import load_backbones
 from refseg.encoders.vision.resnet import RESNET50, RESNET101, ResNet, ResNetConfig, from_torchvision
 from refseg.errors import CheckpointError, ConfigError
+from refseg.state_dicts import write_tensors
 
 SMALL = {"block": "basic", "widths": (16, 16, 32, 32), "depths": (1, 1, 1, 1), "stem_width": 16, "norm_groups": 4}
 
@@ -87,3 +89,17 @@ def test_errors_name_the_field():
         ResNetConfig(widths=(18, 32, 64, 128))
     with pytest.raises(CheckpointError, match=r"layers\.0\.weight"):
         from_torchvision({"layers.0.weight": torch.zeros(1)})
+
+
+def test_weights_of_stages_that_a_model_leaves_out_are_left_out(tmp_path):
+    config = ResNetConfig(**SMALL, norm="group")
+    whole, short = ResNet(config), nn.Module()
+    short.vision = ResNet(config)
+    short.vision.stages = short.vision.stages[:3]
+    write_tensors(tmp_path / "whole.safetensors", whole.state_dict())
+    load_backbones(short, vision=str(tmp_path / "whole.safetensors"))
+    for name, value in short.vision.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name])
+    del short.vision.stem
+    with pytest.raises(CheckpointError, match=r"without a place: stem"):
+        load_backbones(short, vision=str(tmp_path / "whole.safetensors"))

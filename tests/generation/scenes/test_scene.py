@@ -46,6 +46,14 @@ def test_seeds_splits_and_numbers_differ():
     assert len({digest(scene) for scene in variants}) == 4
 
 
+def test_close_ups_show_fewer_and_larger_things():
+    near, far = ([generate(5, index, 96, close_up=close_up) for index in range(12)] for close_up in (True, False))
+    assert digest(near[3]) == digest(generate(5, 3, 96, close_up=True)) != digest(far[3])
+    assert all(2 <= len(scene.things) <= 6 for scene in near)
+    areas = [[mask.mean() for scene in scenes for mask in scene.masks] for scenes in (near, far)]
+    assert np.median(areas[0]) > 2 * np.median(areas[1])
+
+
 def test_every_kind_comes(scenes):
     kinds = {item.kind for own in scenes.values() for scene in own for item in scene.expressions}
     assert kinds == set(KINDS)

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,20 @@ def test_other_settings_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"other settings \(seed\)"):
         write_scenes(tmp_path, SceneSettings(**{**SMALL.__dict__, "seed": 10}))
     assert contents(tmp_path) == before
+
+
+def test_close_ups_are_other_settings_and_folders_of_before_are_none(tmp_path):
+    path = tmp_path / "scenes/settings.json"
+    write_scenes(tmp_path, SMALL)
+    settings = json.loads(path.read_text())
+    del settings["close_up"]
+    path.write_text(json.dumps(settings))
+    assert write_scenes(tmp_path, SMALL)["train"]
+    with pytest.raises(DataError, match=r"other settings \(close_up\)"):
+        write_scenes(tmp_path, replace(SMALL, close_up=True))
+    write_scenes(tmp_path / "near", replace(SMALL, close_up=True))
+    sample = open_dataset(tmp_path / "near", "scenes", "train")[0]
+    assert np.array_equal(np.asarray(sample.read_image()), generate(9, 0, 96, 6, close_up=True).image)
 
 
 @pytest.mark.parametrize(
