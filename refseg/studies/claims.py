@@ -51,17 +51,24 @@ class Claim:
 
     def entries(self) -> list[Entry]:
         """The rows as training runs."""
-        base = FURTHER.get(self.base or "", Entry(self.system, recipe_of(self.system)))
+        base = FURTHER.get(self.base or "") or _entry(self.system)
         return [_changed(base, label, dict(changes)) if changes else base for label, changes in self.rows]
 
 
 def _changed(base: Entry, label: str, changes: dict[str, Any]) -> Entry:
     preset = changes.pop("preset", base.preset)
-    return replace(base, name=f"{base.name}: {label}", overrides=changes, preset=preset)
+    return replace(base, name=f"{base.name}: {label}", overrides={**base.overrides, **changes}, preset=preset)
 
 
+def _entry(system: str) -> Entry:
+    return Entry(system, recipe_of(system), OVERRIDES.get(system, {}))
+
+
+OVERRIDES: dict[str, dict[str, Any]] = {"restr": {"patch": 8, "vision": {"patch": 8}}}
+"""What a system's small configuration wants in scenes of 96 pixels: half the stride, so that there are as many patches
+as at 192."""
 FURTHER: dict[str, Entry] = {
-    "restr-resnet": Entry("restr-resnet", "restr-mini-scenes.toml", preset="restr-mini-resnet")
+    "restr-resnet": Entry("restr-resnet", "restr-mini-scenes.toml", {"patch": 8}, preset="restr-mini-resnet")
 }
 """ReSTR has no convolutions, but a vision transformer learns little from few pictures; here the others' encoder."""
 
@@ -208,7 +215,7 @@ def systems() -> list[Entry]:
     from refseg.models import MODELS
 
     return [
-        *(Entry(name, recipe_of(name)) for name, system in MODELS.items() if "MINI" in system.presets),
+        *(_entry(name) for name, system in MODELS.items() if "MINI" in system.presets),
         *FURTHER.values(),
     ]
 

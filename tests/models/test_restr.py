@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -235,6 +236,22 @@ def test_a_resnet_is_cut_where_its_map_is_taken() -> None:
     model = build(tiny(MINI_RESNET))
     assert len(model.vision.stages) == 3
     assert max(model.vision.channels) == 16
+
+
+def test_positions_are_added_to_patches_alone() -> None:
+    torch.manual_seed(0)
+    model = build(tiny(MINI_RESNET)).eval()
+    images, real = torch.rand(2, 3, 64, 96), torch.ones(2, 64, 96, dtype=torch.bool)
+    real[1, :, 64:] = False
+    with torch.no_grad():
+        told = model.encode_image(images, real)
+        model.positions = None
+        untold = model.encode_image(images, real)
+    assert torch.equal(told.vision, untold.vision)
+    added = (told.patches - untold.patches).unflatten(1, (4, 6))
+    # The centre of the second of six columns; every second channel is a cosine, the latter half is of columns.
+    assert added[0, 0, 1, 9].item() == pytest.approx(math.cos(2 * math.pi * 1.5 / 6), abs=1e-4)
+    assert torch.allclose(added[0, 2, :, 8:], added[0, 3, :, 8:], atol=1e-5)
 
 
 # Equations

@@ -184,7 +184,6 @@ MINI = M3AttConfig(
     stride=8,
     width=128,
     heads=4,
-    positions="every_layer",
     feedforward=384,
     dropout=0.0,
     mask_decoder=MaskDecoderConfig(width=64, convs=3, output_stride=4),

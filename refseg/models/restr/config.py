@@ -101,6 +101,9 @@ class ReSTRConfig(Config):
     vision: ViTConfig | ResNetConfig | ShuffleNetConfig = field(default_factory=ViTConfig)
     patch: int = 16
     """P: pixels along a patch; with a ResNet the stride of the map that is taken, later stages are left out."""
+    positions: Literal["none", "sine"] = "none"
+    """sine: sines of row and column are added to the patches as the fusion takes them in, for encoders that do not know
+    where a cell lies. The paper's ViT has positions of its own."""
     text: GloveTransformerConfig | BertTextConfig = field(default_factory=GloveTransformerConfig)
     mask_padding: bool = True
     """Padding, of sentences and of pictures, is not looked at; the published code looks at both."""
@@ -163,8 +166,9 @@ code's patch labels: at this size many objects are smaller than a patch, which t
 MINI_RESNET = replace(
     MINI,
     vision=SMALL_RESNET,
+    positions="sine",
 )
-"""MINI with a small ResNet, which learns to see from few images much sooner than a ViT does."""
+"""MINI with a small ResNet, which learns to see from few images much sooner than a ViT does, but knows no places."""
 
 PRESETS: dict[str, ReSTRConfig] = {
     "MINI": MINI,

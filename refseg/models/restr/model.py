@@ -35,6 +35,7 @@ from refseg.nn.block import Block, drop_path_rates
 from refseg.nn.heads import NoTargetHead, tag_head
 from refseg.nn.losses import resize_masks, shared_losses
 from refseg.nn.maps import bar_map, pixel_map, word_map
+from refseg.nn.positions import PixelPositions
 from refseg.types import Batch, NamedMap, Output, Targets, TextFeatures, Tokens
 
 __all__ = ["CoarseToFine", "Encoder", "Fusion", "ReSTR", "ReSTRState", "build_restr", "patch_targets"]
@@ -184,6 +185,7 @@ class ReSTR(nn.Module):
         width, channels = config.fusion.width, vision.channels[config.patch]
         self.project_patches = nn.Linear(channels, width)
         self.project_words = nn.Linear(text.width, width)
+        self.positions = PixelPositions(width) if config.positions == "sine" else None
         self.fusion = fusion
         part = config.decoder
         self.patch_matrix = nn.Parameter(torch.randn(width, width) * width**-0.5) if part.projections else None
@@ -215,6 +217,9 @@ class ReSTR(nn.Module):
         maps = self.vision(images, mask) if isinstance(self.vision, ViT) else self.vision(images)
         vision = maps[self.config.patch]
         patches = self.project_patches(self._normalised(vision.flatten(2).transpose(1, 2)))
+        if self.positions is not None:
+            real = patch_mask(pixel_mask, self.config.patch)
+            patches = patches + self.positions(real).flatten(2).transpose(1, 2).to(patches.dtype)
         size = (images.shape[2], images.shape[3])
         tags = None if self.tags is None else self.tags(vision)
         if mask is None:
