@@ -327,7 +327,11 @@ def calibrate(
     target_accuracy: Annotated[
         float, opt("P", "least T_acc", check=options.probability, group=options.COUNTING)
     ] = 0.95,
-    slack: Annotated[float, opt("X", "gIoU given up to answer none more rarely", group=options.COUNTING)] = 0.0,
+    slack: Annotated[float, opt("X", "gIoU given up to answer none otherwise", group=options.COUNTING)] = 0.0,
+    lean: Annotated[
+        Literal["target", "none"],
+        opt("WAY", "with --slack: none more rarely (target), or more often", group=options.COUNTING),
+    ] = "target",
     device: options.Device = "auto",
     output: Annotated[Path | None, options.output("folder for a copy of the model with the thresholds")] = None,
     force: Annotated[
@@ -366,6 +370,7 @@ def calibrate(
             samples,
             target_accuracy=target_accuracy,
             slack=slack,
+            lean=lean,
             progress=update,
         )
     print_table(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -23,6 +23,7 @@ from refseg.inference.locate import CONFIG
 from refseg.metrics import get_protocol
 from refseg.metrics.counts import Row
 from refseg.metrics.referring import rescore
+from refseg.types import Tokens
 
 MASK_THRESHOLDS = tuple(round(0.25 + 0.05 * step, 2) for step in range(9))
 NO_TARGET_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -49,20 +50,23 @@ class Calibration:
 
 def calibrate(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Callable[[list[str]], Tokens],
     dataset: Sequence[Sample],
     *,
     target_accuracy: float = 0.95,
     slack: float = 0.0,
+    lean: Literal["target", "none"] = "target",
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """The thresholds with the highest gIoU under `native` among those that keep T_acc at `target_accuracy` or above.
 
     Where none keeps it, those with the highest T_acc. Of equals, the ones nearest to 0.5. With `slack`, the no-target
-    threshold is then raised as far as gIoU stays within it: for sentences that are wilder than those of `dataset`, as
-    people's are beside templates, since what is not understood looks like what is not there. Raises `DataError` for
-    data without a sentence that has a target, and `RefsegError` for an accuracy or a slack outside 0 to 1.
+    threshold is then moved as far as gIoU stays within it. Towards `target` it is raised: for sentences that are wilder
+    than those of `dataset`, as people's are beside templates, since what is not understood looks like what is not
+    there. Towards `none` it is lowered, and T_acc kept, where the few sentences without a target weigh too little in
+    gIoU. Raises `DataError` for data without a sentence that has a target, and `RefsegError` for an accuracy or a slack
+    outside 0 to 1.
     """
     for name, value in (("target accuracy", target_accuracy), ("slack", slack)):
         if not 0 <= value <= 1:
@@ -92,8 +96,8 @@ def calibrate(
     chosen = max(keeping, key=goodness)
     if slack:
         least = keeping[chosen]["gIoU"] - slack
-        raised = [pair for pair in keeping if pair[0] == chosen[0] and keeping[pair]["gIoU"] >= least]
-        chosen = max(raised, key=lambda pair: pair[1])
+        moved = [pair for pair in keeping if pair[0] == chosen[0] and keeping[pair]["gIoU"] >= least]
+        chosen = (max if lean == "target" else min)(moved, key=lambda pair: pair[1])
     return Calibration(*chosen, keeping[chosen], found[0.5, 0.5], len(scores[0].rows))
 
 

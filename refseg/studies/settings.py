@@ -52,8 +52,9 @@ class Settings:
     curve: int = 6
     """Evaluations during a training, on 25 scenes of the split val."""
     thresholds: Literal["plain", "calibrated"] = "plain"
-    """plain: .5 for masks and no-target probabilities, for all. calibrated: chosen for each on further scenes, as
-    `refseg calibrate` does, never on those that are scored."""
+    """plain: .5 for masks and no-target probabilities, for all. calibrated: chosen for each on further scenes, never on
+    those that are scored: those of the highest gIoU, and from there the no-target threshold as low as T_acc stays at
+    .92 and gIoU within .02."""
     workers: int = 0
     """Processes that prepare batches beside the training process."""
     photographs: Photographs | None = None

@@ -13,10 +13,11 @@ from refseg.evaluation.evaluate import evaluate_model
 from refseg.generation.scenes import SceneDataset, drawn_samples
 from refseg.metrics import get_protocol
 from refseg.types import Batch, Output
+from tests.support.answering import AnsweringModel
 from tests.support.tiny_model import write_model_folder
 
 
-class Guess(nn.Module):
+class Guess(AnsweringModel):
     """Foreground probability grows from left to right; the no-target probability is the sentence's length, cut."""
 
     late_fusion = False
@@ -84,6 +85,21 @@ def test_slack_says_none_more_rarely_and_gives_up_no_more_than_it_may(scenes):
     assert previous == NO_TARGET_THRESHOLDS[-1]
     with pytest.raises(RefsegError, match="slack"):
         calibrate(model, tokenizer, scenes, slack=-0.1)
+
+
+def test_slack_towards_none_says_none_more_often_and_keeps_t_acc(scenes):
+    model, tokenizer = _model(), _tokenizer(scenes)
+    for accuracy in (0.0, 0.5):
+        strict = calibrate(model, tokenizer, scenes, target_accuracy=accuracy)
+        previous = strict.no_target_threshold
+        for slack in (0.001, 0.02, 1.0):
+            found = calibrate(model, tokenizer, scenes, target_accuracy=accuracy, slack=slack, lean="none")
+            assert found.threshold == strict.threshold
+            assert found.no_target_threshold <= previous
+            assert found.chosen["gIoU"] >= strict.chosen["gIoU"] - slack
+            assert found.chosen["N_acc"] >= strict.chosen["N_acc"]
+            assert found.chosen["T_acc"] >= min(accuracy, strict.chosen["T_acc"])
+            previous = found.no_target_threshold
 
 
 def test_data_without_targets_and_wrong_accuracies_are_refused(scenes):
