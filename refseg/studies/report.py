@@ -8,7 +8,7 @@ from typing import Any
 
 from refseg.metrics.counts import Row
 from refseg.studies.claims import Claim, Entry
-from refseg.studies.settings import Run, Settings
+from refseg.studies.settings import TARGET_ACCURACY, Run, Settings
 from refseg.studies.weighing import equal_time, percent_metrics, value_of, weigh
 from refseg.training.monitor import time_text
 
@@ -169,7 +169,11 @@ def _head(document: Mapping[str, Any], command: str) -> str:
         )
     described = "a pixel counts from probability .5 on, and so does the no-target probability"
     if settings["thresholds"] == "calibrated":
-        described = "thresholds are chosen for each system on further scenes, by the rule of `refseg calibrate`"
+        described = (
+            "thresholds are chosen for each system on further scenes: those of the highest gIoU, and from there the "
+            f"no-target threshold as low as T-acc stays at {TARGET_ACCURACY:g} and gIoU within .02".replace("0.", ".")
+        )
+    near = ", close-ups (`refseg data scenes --close-up`: 2 to 6 things, twice as tall)" if settings["close_up"] else ""
     start = ""
     if encoder:
         probe = encoder["probe"]
@@ -185,7 +189,7 @@ def _head(document: Mapping[str, Any], command: str) -> str:
         "# The systems side by side, on drawn scenes\n\n"
         "The small configuration (`MINI`) of every system, trained from its recipe on the same drawn scenes: the same "
         f"pictures and expressions in the same order, {settings['budget']:,} expressions in batches of {batch}, "
-        f"scenes of {settings['size']} pixels. {start}{scored}{described[0].upper()}{described[1:]}.\n\n"
+        f"scenes of {settings['size']} pixels{near}. {start}{scored}{described[0].upper()}{described[1:]}.\n\n"
         f"```\n{command}\n```\n\n"
         "This compares wirings at a small size. It says nothing about the published weights. Brackets are 95 % "
         "intervals over pictures: whatever they say, one seed does not separate systems that lie close together. gIoU "

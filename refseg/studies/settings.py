@@ -12,7 +12,11 @@ from refseg.errors import ConfigError
 from refseg.studies.claims import Claim, Entry
 from refseg.studies.photographs import Photographs
 
-__all__ = ["Run", "Settings", "runs_of", "takes_encoders"]
+__all__ = ["TARGET_ACCURACY", "Run", "Settings", "runs_of", "takes_encoders"]
+
+
+TARGET_ACCURACY = 0.92
+"""T_acc that calibrated thresholds keep on held-out scenes."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from refseg.files import locked, write_text
 from refseg.metrics.counts import Row
 from refseg.studies import photographs
 from refseg.studies.claims import recipe_of
-from refseg.studies.settings import Run, Settings
+from refseg.studies.settings import TARGET_ACCURACY, Run, Settings
 from refseg.training.optimizer import GroupRule
 from refseg.training.recipe import DataRecipe, Recipe, parse_recipe, read_recipe, recipe_to_dict
 
@@ -40,8 +40,6 @@ ERROR = "error.json"
 CURVE_PICTURES = 25
 _NO_SETTINGS = ("workers", "seeds", "budget", "claim_budget", "photographs")
 """Settings that change no number of a run; budgets stand in the runs' names, photographs have a folder of their own."""
-TARGET_ACCURACY = 0.92
-"""T_acc that calibrated thresholds keep on held-out scenes."""
 METRICS = ("gIoU", "cIoU", "mIoU_target", "Pr@0.7", "N_acc", "T_acc", "Acc@0.5")
 """What is kept of a score; Acc@0.5 is of boxes, where a system gives them."""
 
@@ -163,7 +161,7 @@ def _with_encoder(recipe: Recipe, folder: Path, settings: Settings) -> Recipe:
     if not frozen:
         return recipe
     # Pictures that are placed alike, and encoders of one structure, have the same maps.
-    digest = hashlib.sha256(repr((config.vision, config.input)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(repr((vars(config)["vision"], config.input)).encode()).hexdigest()[:12]
     return replace(recipe, data=replace(recipe.data, feature_cache=str(folder / "maps" / digest)))
 
 
