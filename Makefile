@@ -14,7 +14,7 @@ BROWSER_TESTS := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser
 # A process each: Playwright runs once in a process.
 BROWSER_FOLDERS := tests/apps/annotate/browser tests/apps/serve/browser tests/inference/browser
 
-.PHONY: demo serve test reliability lint docs clean
+.PHONY: demo serve test test-install reliability lint docs clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py $(if $(IMAGE),"$(IMAGE)" $(if $(TEXT),"$(TEXT)"))
@@ -34,6 +34,10 @@ test: lint
 # Faults on purpose: bad input to every verb and route, kills, full disks, two processes at one folder. Seven minutes of a processor.
 reliability: $(VENV)/.installed-dev
 	$(TESTS) -m reliability tests/reliability
+
+# The wheel, built and installed with all that it needs into an environment of its own: some GB from the package index, minutes.
+test-install: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_distribution.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --quiet .

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from refseg.errors import RefsegError
     from refseg.geometry import Geometry
-    from refseg.inference.predictor import Segmenter, list_models, load
+    from refseg.inference.loading import list_models, load
     from refseg.inference.segmentation import Instance, Segmentation
+    from refseg.inference.segmenter import Segmenter
 
 __version__ = "0.1.0"
 __all__ = ["Geometry", "Instance", "RefsegError", "Segmentation", "Segmenter", "list_models", "load"]
@@ -25,9 +26,9 @@ _HOMES = {
     "Instance": "refseg.inference.segmentation",
     "Segmentation": "refseg.inference.segmentation",
     "RefsegError": "refseg.errors",
-    "Segmenter": "refseg.inference.predictor",
-    "list_models": "refseg.inference.predictor",
-    "load": "refseg.inference.predictor",
+    "Segmenter": "refseg.inference.segmenter",
+    "list_models": "refseg.inference.loading",
+    "load": "refseg.inference.loading",
 }
 
 if not TYPE_CHECKING:  # a type checker would take every other name for one of these

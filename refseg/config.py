@@ -117,12 +117,16 @@ def _describe(cls: type, owner: Any, prefix: str) -> Iterator[FieldDescription]:
             default = getattr(owner, item.name)
         elif item.default is not dataclasses.MISSING:
             default = item.default
+        elif dataclasses.is_dataclass(item.default_factory):
+            default = item.default_factory  # described without an object, whose checks may import what is slow
         elif item.default_factory is not dataclasses.MISSING:
             default = item.default_factory()
         nested = dataclasses.is_dataclass(default)
         name = f"{prefix}{item.name}"
         yield FieldDescription(name, str(item.type), None if nested else default, texts.get(item.name, ""))
-        if nested:
+        if isinstance(default, type):
+            yield from _describe(default, None, f"{name}.")
+        elif nested:
             yield from _describe(type(default), default, f"{name}.")
 
 

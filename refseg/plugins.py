@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def found(group: str, accepts: Callable[[Any], bool]) -> dict[str, Any]:
+def found(group: str, accepts: Callable[[object], bool]) -> dict[str, Any]:
     """The objects that installed packages name in an entry point group, by the entry's name; `accepts` says what is
     one."""
     objects: dict[str, Any] = {}
@@ -52,7 +52,7 @@ class Table(dict[str, T]):
     Importing it loads nothing; its own entries stand before those of other packages, and cannot be replaced by them.
     """
 
-    def __init__(self, own: Mapping[str, T], group: str, accepts: Callable[[Any], bool]) -> None:
+    def __init__(self, own: Mapping[str, T], group: str, accepts: Callable[[object], bool]) -> None:
         super().__init__(own)
         self._group, self._accepts, self._whole = group, accepts, False
 

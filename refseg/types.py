@@ -10,35 +10,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from refseg.geometry import Geometry
+from refseg.geometry import Geometry, InputConfig
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "Batch",
     "ContrastNeeds",
     "Geometry",
     "InstancePredictions",
+    "ModelConfig",
     "NamedMap",
     "Needs",
     "Output",
     "Panels",
     "Phrases",
+    "ReadsPictures",
     "ReferringModel",
     "Regions",
+    "SystemConfig",
     "Targets",
+    "TextConfig",
     "TextEncoder",
     "TextFeatures",
+    "TextModelConfig",
     "Tokens",
     "VisionEncoder",
     "VisualFeatures",
 ]
 
 M = TypeVar("M", bound="_Movable")
+State = TypeVar("State")
+"""What a model's `encode_image` makes of images and its `decode` takes."""
+State_co = TypeVar("State_co", covariant=True)
 
 VisualFeatures: TypeAlias = dict[int, Tensor]
 """Feature maps by stride: {4: "N C h w", 8: ...}."""
@@ -102,6 +113,9 @@ class Regions(_Movable):
     """Words that hold of each besides its class, where the data tell."""
     masks: list[Tensor] | None = None
     """"R H W" each, bool, at the network's input size; without, the model makes them."""
+    cells: list[Tensor] | None = None
+    """"R G C" each: what frozen maps say in G cells of each, where training has it from a cache
+    (`data.feature_cache`)."""
 
     def select(self, images: Sequence[int]) -> Regions:
         """Those of the images with these numbers, which may repeat."""
@@ -110,6 +124,7 @@ class Regions(_Movable):
             [self.labels[image] for image in images],
             None if self.attributes is None else [self.attributes[image] for image in images],
             None if self.masks is None else [self.masks[image] for image in images],
+            None if self.cells is None else [self.cells[image] for image in images],
         )
 
 
@@ -259,6 +274,8 @@ class Output(_Movable):
     """The map in which a model locates the target before it segments it (LTS); pointing accuracy takes its maximum."""
     remarks: list[list[str]] | None = None
     """B lists of sentences on an expression's words and the answer, for whoever asked; mostly empty."""
+    used_words: list[list[str]] | None = None
+    """The words that each answer rests on, in order, where a system can tell."""
     phrase_mask_logits: Float[Tensor, "B P h w"] | None = None
     """A mask for each of `Batch.phrases`, where the system reads them (`Needs.reads_phrases`); `boxes` are then theirs,
     and `mask_logits` the largest over an expression's phrases."""
@@ -300,6 +317,8 @@ class Needs:
     reads_phrases: bool = False
     """Whether answers take `Batch.phrases`, and `decode` the argument `phrases`: several phrases of an expression at
     once, each with its box and mask. Other systems are asked each phrase as an expression of its own."""
+    reads_pictures: bool = False
+    """Whether `encode_image` also takes the original pictures (`ReadsPictures`)."""
 
 
 @runtime_checkable
@@ -325,7 +344,47 @@ class TextEncoder(Protocol):
 
 
 @runtime_checkable
-class ReferringModel(Protocol):
+class ModelConfig(Protocol):
+    """What every system's frozen configuration has; the rest is the system's own."""
+
+    @property
+    def input(self) -> InputConfig:
+        """How an image becomes the network's input."""
+        ...
+
+
+@runtime_checkable
+class SystemConfig(ModelConfig, Protocol):
+    """A configuration that also says what the system's training and answering want."""
+
+    @property
+    def needs(self) -> Needs:
+        """See `Needs`."""
+        ...
+
+
+@runtime_checkable
+class TextConfig(Protocol):
+    """What the configuration of every text encoder that reads a tokenizer's words has."""
+
+    @property
+    def max_words(self) -> int:
+        """Words or pieces of an expression that are read."""
+        ...
+
+
+@runtime_checkable
+class TextModelConfig(ModelConfig, Protocol):
+    """The configuration of a system with a text encoder of its own."""
+
+    @property
+    def text(self) -> TextConfig:
+        """The text encoder's configuration."""
+        ...
+
+
+@runtime_checkable
+class ReferringModel(Protocol[State]):
     """What every system meets; it is a `torch.nn.Module` besides.
 
     Where `late_fusion` is True, `forward(batch)` equals `decode(encode_image(...), encode_text(...), image_index)`, so
@@ -336,20 +395,40 @@ class ReferringModel(Protocol):
     late_fusion: bool
 
     @property
-    def config(self) -> Any:
-        """The system's frozen configuration, with `input` (`InputConfig`), `text` and `needs`."""
+    def config(self) -> ModelConfig:
+        """The system's frozen configuration."""
+        ...
 
     def __call__(self, batch: Batch, /) -> Output:
         """The answers to the batch's B expressions."""
+        ...
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Weighted losses by name, scalars; their sum is what training descends."""
+        ...
 
-    def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> Any:
+    def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> State:
         """What no expression changes of N images: a state for `decode`."""
+        ...
 
     def encode_text(self, tokens: Tokens) -> TextFeatures:
         """Features of B expressions."""
+        ...
 
-    def decode(self, state: Any, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
+    def decode(self, state: State, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
         """The answers to B expressions; `image_index[b]` is the image of expression b, None means one to one."""
+        ...
+
+
+@runtime_checkable
+class ReadsPictures(Protocol[State_co]):
+    """What a model whose needs say `reads_pictures` meets besides."""
+
+    def encode_image(
+        self,
+        images: Float[Tensor, "N 3 H W"],
+        pixel_mask: Bool[Tensor, "N H W"],
+        pictures: Sequence[Image.Image] | None = None,
+    ) -> State_co:
+        """As `ReferringModel.encode_image`; `pictures` are the N originals that the images were made of."""
+        ...

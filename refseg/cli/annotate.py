@@ -84,16 +84,18 @@ def import_(
 
 @app.command("export")
 def export(
-    target: Annotated[Path, arg("DST", "folder to write, or a .zip file")],
     data: Data,
+    target: Annotated[Path | None, arg("DST", "folder to write, or a .zip file, here or with -o")] = None,
     database: Database = "",
     format: Annotated[Format, opt("grefcoco|refcoco|jsonl", "refcoco: single targets only")] = "grefcoco",
     split: options.Split = None,
     verdicts: Annotated[
         bool, flag("--verdicts", "also game/: every closed sample with all verdicts, people by pseudonym, agreement")
     ] = False,
+    output: Annotated[Path | None, options.output("the same as DST")] = None,
 ) -> None:
     """Write the accepted samples as a data set, with a data card."""
+    target = options.one_target(target, output, "DST")
     with _opened(data, database) as game:
         from refseg.apps.annotate.auth.audit import record
         from refseg.apps.annotate.services.card import make_card
@@ -103,7 +105,7 @@ def export(
         count = write(game, target, format, split, verdicts)
         with game.database.read() as session:
             left_out = make_card(session, game, split, single=format == "refcoco")["left_out"]
-        details = {"form": format, "split": split, "sentences": count}
+        details = {"format": format, "split": split, "sentences": count}
         game.database.write(lambda session: record(session, game, None, "data", None, "export", details=details))
     print(f"{count} expressions written to {target}; look with refseg data check {target}")
     if any(left_out.values()):

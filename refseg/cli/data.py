@@ -326,17 +326,21 @@ def speed(
 @app.command("convert")
 def convert(
     source: Annotated[Path, arg("SRC", ".jsonl, .json of COCO, Label Studio or CVAT, folder of YOLO or of a data set")],
-    target: Annotated[Path, arg("DST", "folder to write (for jsonl also a .jsonl file)")],
     to: Annotated[Target, opt("FORMAT", f"the format to write: {', '.join(get_args(Target))}")],
+    target: Annotated[
+        Path | None, arg("DST", "folder to write (for jsonl also a .jsonl file), here or with -o")
+    ] = None,
     from_: Annotated[Source | None, opt("FORMAT", "the format of SRC (default: found out)", "--from")] = None,
     images: options.Images = None,
     dataset: options.Dataset = None,
     split: options.Split = None,
     keep_going: Annotated[bool, flag("--keep-going", "leave out faulty records instead of stopping")] = False,
+    output: Annotated[Path | None, options.output("the same as DST")] = None,
 ) -> None:
     """Convert to and from JSONL, gRefCOCO, COCO, YOLO, Label Studio and CVAT; every faulty record is printed."""
     from refseg.data.convert import WRITERS, read_any
 
+    target = options.one_target(target, output, "DST")
     if to != "jsonl" or target.suffix != ".jsonl":
         options.check_folder(target)
     if target.resolve() == source.resolve():

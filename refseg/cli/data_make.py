@@ -26,7 +26,7 @@ def _count(text: str, metavar: str = "N", least: int = 0) -> Any:
 
 @app.command("scenes")
 def scenes(
-    out: Annotated[Path, arg("OUT", "folder for scenes/ and images/train2014/")],
+    out: Annotated[Path | None, arg("OUT", "folder for scenes/ and images/train2014/, here or with -o")] = None,
     train: Annotated[int, _count("scenes for training")] = 1000,
     val: Annotated[int, _count("scenes for validation")] = 100,
     test: Annotated[int, _count("scenes for each of testA (people), testB (others), testC (new combinations)")] = 100,
@@ -37,12 +37,15 @@ def scenes(
     close_up: Annotated[bool, flag("--close-up", "fewer and larger things, for small pictures")] = False,
     png: Annotated[bool, flag("--png", "lossless pictures, three times as large")] = False,
     workers: options.Cores = options.CORES,
+    output: Annotated[Path | None, options.output("the same as OUT")] = None,
 ) -> None:
     """Draw scenes with expressions and exact masks, in gRefCOCO's format."""
     from refseg.generation.language.propose import KINDS
     from refseg.generation.scenes.write import SceneSettings, write_scenes
     from refseg.progress import progress
 
+    target = options.one_target(out, output, "OUT")
+    options.check_folder(target)
     counts = {"train": train, "val": val, "testA": test, "testB": test, "testC": test}
     settings = SceneSettings(
         seed=seed,
@@ -62,13 +65,13 @@ def scenes(
             done["scenes"] += number
             update(done["scenes"], total)
 
-        written = write_scenes(out, settings, workers, advance)
+        written = write_scenes(target, settings, workers, advance)
     seconds = time.perf_counter() - started
     _print_kinds("scenes", KINDS, {split: (counts[split], kinds) for split, kinds in written.items()})
     expressions = sum(sum(kinds.values()) for kinds in written.values())
     print(
         f"{total} scenes, {expressions} expressions in {seconds:.1f} s ({expressions / seconds:.0f} a second); "
-        f"read them with --data {out} --dataset scenes"
+        f"read them with --data {target} --dataset scenes"
     )
 
 

@@ -30,16 +30,20 @@ app = App()
 
 
 def _names() -> list[str]:
-    from refseg.models import preset_names, row_names
+    from refseg.models import MODELS, preset_names, row_names
 
-    return [*preset_names(), *row_names()]
+    return [*MODELS, *preset_names(), *row_names()]
 
 
 @app.command("models")
 def models(
     name: Annotated[
         str | None,
-        arg("NAME", "preset (rela-paper), ablation (rela: table 4: 8x8 regions), or a network by id", names=_names),
+        arg(
+            "NAME",
+            "system (rela), preset (rela-paper), ablation (rela: table 4: 8x8 regions), network by id",
+            names=_names,
+        ),
     ] = None,
     fields: Annotated[bool, flag("--fields", "with a name: type, value and text of every field")] = False,
     cost: Annotated[bool, flag("--cost", "with a name: parameters and operations of its parts")] = False,
@@ -48,12 +52,19 @@ def models(
 ) -> None:
     """List systems, presets, ablations, networks of transformers and the weights that are here; with a name, its
     configuration."""
+    from refseg.models import MODELS
+
     if size is not None and not cost:
         raise RefsegError("--size belongs to --cost")
     if name is None:
         if cost or fields:
             raise RefsegError(f"{'--cost' if cost else '--fields'} wants the name of a preset, such as rela-mini")
         _print_all(json)
+    elif name.lower() in MODELS:
+        if cost or fields:
+            presets = ", ".join(_label(name.lower(), key) for key in MODELS[name.lower()].presets)
+            raise RefsegError(f"{name} is a system; {'--cost' if cost else '--fields'} wants a preset: {presets}")
+        _print_system(name.lower(), json)
     elif foundation.is_network(name):
         if not cost or size is not None:
             raise RefsegError(f"{name}: of a folder or a repository --cost alone is told, what its weights take")
@@ -71,29 +82,41 @@ def _print_all(as_json: bool) -> None:
 
     installed = options.model_names()
     if as_json:
-        systems = {
-            name: {
-                "title": system.title,
-                "presets": {_label(name, key): _summary(config) for key, config in system.presets.items()},
-                "ablations": [f"{name}: {row}" for row in system.ablations],
-            }
-            for name, system in MODELS.items()
-        }
+        systems = {name: _system_document(name) for name in MODELS}
         print(json.dumps({"systems": systems, "weights": installed, "networks": foundation.families()}, indent=1))
         return
-    for name, system in MODELS.items():
-        print(system.title)
-        width = max(len(_label(name, key)) for key in system.presets)
-        for key, config in system.presets.items():
-            label = _label(name, key)
-            here = "  [weights here]" if label in installed else ""
-            print(f"  {label:<{width}}  {_summary(config)}{here}")
-        if system.ablations:
-            print("  ablations:")
-            for row in system.ablations:
-                print(f"    {name}: {row}")
+    for name in MODELS:
+        _print_system(name, False)
     foundation.print_families()
     print(f"weights that came with refseg: {', '.join(installed) or 'none'}")
+
+
+def _system_document(name: str) -> dict[str, Any]:
+    """A system's paper, presets and rows of ablation tables as JSON values."""
+    from refseg.models import MODELS
+
+    system = MODELS[name]
+    return {
+        "title": system.title,
+        "presets": {_label(name, key): _summary(config) for key, config in system.presets.items()},
+        "ablations": [f"{name}: {row}" for row in system.ablations],
+    }
+
+
+def _print_system(name: str, as_json: bool) -> None:
+    document = _system_document(name)
+    if as_json:
+        print(json.dumps(document, indent=1))
+        return
+    print(document["title"])
+    installed = options.model_names()
+    width = max(map(len, document["presets"]))
+    for label, summary in document["presets"].items():
+        print(f"  {label:<{width}}  {summary}{'  [weights here]' if label in installed else ''}")
+    if document["ablations"]:
+        print("  ablations:")
+        for row in document["ablations"]:
+            print(f"    {row}")
 
 
 def _print_one(name: str, as_json: bool) -> None:

@@ -21,6 +21,12 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 MODEL, DATA, WRITING, COUNTING, RAY = "model", "data set", "what is written", "how it is counted", "Ray"
 """Groups of the help page."""
 
+_FILES = {
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".svg", ".pdf", ".mp4", ".mov", ".webm"),
+    *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".html", ".onnx", ".safetensors", ".pth", ".pt", ".zip"),
+}
+"""Ends of names that nobody gives to a folder."""
+
 Check = Callable[[Any], None]
 """Called with the value of an option; raises `BadValue`."""
 
@@ -225,9 +231,23 @@ DryRun = Annotated[bool, flag("--dry-run", "say what would be done and write not
 
 
 def check_folder(path: Path | None) -> None:
-    """Raises `RefsegError` where -o wants a folder and a file stands there."""
-    if path is not None and path.exists() and not path.is_dir():
+    """Raises `RefsegError` where -o wants a folder and a file stands there, or the new folder is called like a file."""
+    if path is None or path.is_dir():
+        return
+    if path.exists():
         raise RefsegError(f"{path} is a file; -o wants a folder")
+    if path.suffix.lower() in _FILES:
+        raise RefsegError(f"{path} is the name of a file; -o wants a folder, such as -o {path.with_suffix('')}")
+
+
+def one_target(word: Path | None, output: Path | None, name: str) -> Path:
+    """Where to write, given as the verb's last word (`name`) or with -o. Raises `RefsegError` for neither and both."""
+    if word is not None and output is not None:
+        raise RefsegError(f"{word} and -o {output} both say where to write; leave one of them")
+    target = output if word is None else word
+    if target is None:
+        raise RefsegError(f"nothing says where to write; add {name}, or -o {name}")
+    return target
 
 
 def check_ray(ray: str | None, actors: int | None, gpus: float) -> None:

@@ -1,4 +1,4 @@
-"""`refseg score` and `refseg compare`: saved predictions counted, and two runs side by side. No model, no torch."""
+"""`refseg score` and `refseg compare`: saved predictions counted, and two runs side by side."""
 
 from __future__ import annotations
 

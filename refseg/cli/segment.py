@@ -98,6 +98,7 @@ def segment(
     A picture that cannot be read is left out, told in errors.jsonl, and makes the exit code 1. The folder's results.csv
     has a line for each answer.
     """
+    options.check_folder(output)
     from refseg.inference.predictor import choose_device, clean_text
 
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows a question mark instead
@@ -120,7 +121,6 @@ def segment(
             raise RefsegError("--resume leaves out single answers, and phrases are read together; leave it or --phrase")
         asked = _phrases(given_texts[0], phrase)
         expressions = list(asked)
-    options.check_folder(output)
     choose_device(device)
     thresholds = {"threshold": threshold, "no_target_threshold": no_target_threshold}
     named = model if proposals is None else f"{model} over {proposals}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from refseg.cli import options
+from refseg.cli import instance_ablations, instance_report, options
 from refseg.cli.app import App
 from refseg.cli.options import flag, opt
 from refseg.errors import RefsegError
@@ -30,9 +30,9 @@ WORKER = "REFSEG_STUDY_WORKER"
 _LOOK = 5.0
 """Seconds between looks at what those processes have finished."""
 
-app = App("studies", "Experiments that compare systems.")
-# Without a callback Typer makes no group of an app with one command.
-app.callback()(lambda: None)
+app = App("studies", "Experiments that compare systems, and what `instances` is measured with.")
+app.add_typer(instance_report.app)
+app.add_typer(instance_ablations.app)
 
 
 def _setting(text: str, names: str = "N") -> Any:

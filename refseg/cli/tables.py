@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +49,7 @@ def print_table(
     console().print(table)
 
 
-def write_json(target: str | None, document: Any) -> bool:
+def write_json(target: str | None, document: object) -> bool:
     """The `--json [FILE]` of a verb: written to FILE, printed for "-"; returns whether it was printed."""
     if target is None:
         return False

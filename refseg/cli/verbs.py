@@ -19,6 +19,7 @@ VERBS: dict[str, Verb] = {
     "label": Verb("refseg.cli.label", "label pictures with every phrase of a list", "use a model"),
     "video": Verb("refseg.cli.video", "segment what expressions refer to in a clip", "use a model"),
     "explain": Verb("refseg.cli.explain", "draw how a model comes to its answer", "use a model"),
+    "gallery": Verb("refseg.cli.gallery", "a page of your pictures with the answers about them", "use a model"),
     "serve": Verb("refseg.cli.serve", "a page and an API that answer expressions about pictures", "use a model"),
     "serve-load": Verb("refseg.cli.serve", "measure how much a server carries", "use a model"),
     "index": Verb("refseg.cli.search", "encode a collection of pictures, to be searched", "use a model"),
@@ -44,7 +45,7 @@ VERBS: dict[str, Verb] = {
     "benchmark": Verb("refseg.cli.benchmark", "time the stages of models", "studies"),
     "oracle": Verb("refseg.cli.oracle", "score choosing alone, over annotated objects", "studies"),
     "attention": Verb("refseg.cli.documents", "how much ReSTR looks at pixels and at words (its table 3a)", "studies"),
-    "studies": Verb("refseg.cli.side_by_side", "train the small systems side by side and compare them", "studies"),
+    "studies": Verb("refseg.cli.side_by_side", "the small systems side by side; `instances` in numbers", "studies"),
 }
 COMPLETION = ("--install-completion", "--show-completion")
 COMPLETE_VARIABLE = "_REFSEG_COMPLETE"

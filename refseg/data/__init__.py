@@ -1,4 +1,4 @@
-"""Data sets: `open_dataset` reads what the field publishes, as a sequence of samples. Importing this needs no torch."""
+"""Data sets: `open_dataset` reads what the field publishes, as a sequence of samples."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def open_dataset(
     if not len(samples):
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind for item in problems).most_common(3))
         first = next((str(item) for item in reversed(problems) if item.lost), "the file holds no sentences")
-        raise DataError(f"{files.main}: no usable sentence ({kinds or 'empty'}); {first}; see refseg data check {root}")
+        reason = f"({kinds or 'empty'}); {first}; see refseg data check {root}"
+        raise DataError(f"{files.main}: no usable expression {reason}")
     return ReferringDataset(
         samples, name=files.name, split=split, split_by=files.split_by, root=files.main.parent, problems=problems
     )

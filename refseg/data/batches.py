@@ -97,7 +97,7 @@ def load_batch(
         phrases: with P > 0 also give up to P phrases of each sentence that have objects (`Batch.phrases`; the whole
             sentence where none is annotated), in `Targets.boxes`, (B, P, 4), the box around each one's objects, and in
             `Targets.instances` the mask of each one where the masks of all are known, otherwise None.
-        place_phrases: finds phrases among a sentence's tokens (`refseg.encoders.text.phrases.place_phrases`); needed
+        place_phrases: finds phrases among an expression's tokens (`refseg.encoders.text.phrases.place_phrases`); needed
             with `phrases`.
         groups: also give which sentences refer to the same objects and which share a picture (`Targets.groups`); with
             "folder" pictures of one folder count as one, as the frames of a video.
@@ -111,7 +111,7 @@ def load_batch(
     if not samples:
         raise DataError("a batch needs at least one sample")
     if phrases and place_phrases is None:
-        raise DataError("phrases need place_phrases, which finds them among a sentence's tokens")
+        raise DataError("phrases need place_phrases, which finds them among an expression's tokens")
     pictures: dict[Hashable, int] = {}
     placed: list[tuple[Tensor, Tensor, Geometry]] = []
     failed: dict[Hashable, RefsegError] = {}

@@ -1,7 +1,7 @@
 """Masks from what annotation files hold: polygons, run-length encodings, and files of their own, at any size.
 
 A mask in a file of its own (palette PNG of video, MATLAB `.mat` of SAIAPR, `.npy` of SimREC) is remembered by its file
-and read when it is asked for; scipy is needed where a `.mat` is read (extra `data`).
+and read when it is asked for.
 """
 
 from __future__ import annotations
@@ -210,10 +210,8 @@ def _from_npy(path: Path) -> NDArray[Any]:
 
 
 def _from_mat(path: Path) -> NDArray[Any]:
-    try:
-        from scipy import io as matlab
-    except ImportError as error:
-        raise DataError(f"{path}: reading .mat masks needs scipy: pip install 'refseg[data]'") from error
+    from scipy import io as matlab
+
     _limit(path)
     content = path.read_bytes()
     # scipy allocates what a header promises: look at the promise first.

@@ -103,7 +103,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         if self.no_target and self.objects:
-            raise DataError(f"sample {self.id}: a sentence without target cannot have {len(self.objects)} objects")
+            raise DataError(f"sample {self.id}: an expression without target cannot have {len(self.objects)} objects")
 
     def read_image(self) -> Image.Image:
         """The picture, RGB, of the annotated size.

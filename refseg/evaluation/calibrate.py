@@ -75,7 +75,7 @@ def calibrate(
     protocols = [replace(native, threshold=threshold) for threshold in MASK_THRESHOLDS]
     scores = evaluate_protocols(model, tokenizer, dataset, protocols, batch_size=batch_size, progress=progress)
     if not scores[0].counts["with_target"]:
-        raise DataError("thresholds cannot be chosen on data in which no sentence has a target")
+        raise DataError("thresholds cannot be chosen on data in which no expression has a target")
     found: dict[tuple[float, float], dict[str, float]] = {}
     for threshold, score in zip(MASK_THRESHOLDS, scores, strict=True):
         rows = [Row.from_dict(row) for row in score.rows]

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from refseg.inference.video import AnswersClips
 from refseg.metrics.clip_rows import ClipCounter, ClipRow
 from refseg.metrics.protocols import Protocol
 from refseg.metrics.scoring import Score, finish_clips
-from refseg.types import Batch, Output, Tokens
+from refseg.types import Batch, Output, ReferringModel, Tokens
 
 __all__ = ["clips_of", "evaluate_clips", "first_clips"]
 
@@ -125,7 +125,7 @@ def evaluate_clips(
     total, done = sum(map(len, chosen)), 0
     run = _Run(list(protocols), writers or Writers(), submission)
     training, device = model.training, next(model.parameters()).device
-    model.eval()
+    network = cast(ReferringModel[object], model.eval())
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
@@ -133,7 +133,7 @@ def evaluate_clips(
                 stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
             for members in chosen:
                 shown = clip_frames or len(members[0].frames) if isinstance(model, AnswersClips) else batch_size
-                run.add(members, _answers(model, tokenizer, members, shown, device))
+                run.add(members, _answers(network, tokenizer, members, shown, device))
                 done += len(members)
                 if progress is not None:
                     progress(done, total)
@@ -143,13 +143,17 @@ def evaluate_clips(
 
 
 def _answers(
-    model: Any, tokenizer: Callable[[list[str]], Tokens], clips: Sequence[Clip], shown: int, device: torch.device
+    model: ReferringModel[object],
+    tokenizer: Callable[[list[str]], Tokens],
+    clips: Sequence[Clip],
+    shown: int,
+    device: torch.device,
 ) -> Iterator[_Window]:
     """The answers to all expressions about one video, `shown` frames at a time."""
     pictures, texts = replace(clips[0], masks=None), [clip.text for clip in clips]
     tokens = tokenizer(texts).to(device)
-    late = model.late_fusion
-    features = model.encode_text(tokens) if late else None
+    features = model.encode_text(tokens) if model.late_fusion else None
+    whole = model if isinstance(model, AnswersClips) else None
     for start in range(0, len(pictures.frames), shown):
         numbers = range(start, min(start + shown, len(pictures.frames)))
         placed = [place_image(pictures.sample(frame).read_image(), model.config.input) for frame in numbers]
@@ -157,17 +161,19 @@ def _answers(
             raise DataError(f"video {pictures.video}: its frames have several sizes")
         images = torch.stack([item[0] for item in placed]).to(device)
         pixel_mask = torch.stack([item[1] for item in placed]).to(device)
-        whole = isinstance(model, AnswersClips)
-        state = (model.encode_clip if whole else model.encode_image)(images, pixel_mask) if late else None
+        state: object = None
+        if model.late_fusion:
+            encode = model.encode_image if whole is None else whole.encode_clip
+            state = encode(images, pixel_mask)
         outputs = []
         for index in range(len(clips)):
             rows = torch.full((len(images),), index, device=device)
-            if whole:
-                output = model.decode_clip(state, features.select(rows[:1]))  # type: ignore[union-attr]
-            elif late:
-                output = model.decode(state, features.select(rows), None)  # type: ignore[union-attr]
-            else:
+            if features is None:
                 output = model(Batch(images, pixel_mask, Tokens(tokens.ids[rows], tokens.mask[rows])))
+            elif whole is not None:
+                output = whole.decode_clip(state, features.select(rows[:1]))
+            else:
+                output = model.decode(state, features.select(rows), None)
             kept = Output(output.mask_logits, output.no_target_logits).to("cpu")
             check_numbers(kept)
             outputs.append(kept)
@@ -198,15 +204,15 @@ class _Run:
             for window in windows:
                 for place, geometry in enumerate(window.geometries):
                     frame = window.start + place
-                    meant = [clip.sample(frame).mask() if clip.masks is not None else None for clip in clips]
+                    targets = [clip.sample(frame).mask() if clip.masks is not None else None for clip in clips]
                     for protocol, each in zip(self.protocols, counters, strict=True):
-                        said = _frame_masks(window, place, geometry, protocol, groups)
+                        predictions = _frame_masks(window, place, geometry, protocol, groups)
                         for group, counter, scored in zip(groups, each, known, strict=True):
                             if scored:
-                                targets = [mask for mask in (meant[index] for index in group) if mask is not None]
-                                counter.update([said[index] for index in group], targets)
+                                wanted = [mask for mask in (targets[index] for index in group) if mask is not None]
+                                counter.update([predictions[index] for index in group], wanted)
                         if protocol is self.protocols[0]:
-                            self._write(clips, frame, said, meant, protocol)
+                            self._write(clips, frame, predictions, targets, protocol)
         except RefsegError as error:
             if self.submission is not None:
                 raise
@@ -224,11 +230,11 @@ class _Run:
         self,
         clips: Sequence[Clip],
         frame: int,
-        said: list[Bool[np.ndarray, "H W"]],
-        meant: list[Bool[np.ndarray, "H W"] | None],
+        predictions: list[Bool[np.ndarray, "H W"]],
+        targets: list[Bool[np.ndarray, "H W"] | None],
         protocol: Protocol,
     ) -> None:
-        for clip, mask, target in zip(clips, said, meant, strict=True):
+        for clip, mask, target in zip(clips, predictions, targets, strict=True):
             about = {"picture": clip.video, "kind": clip.kind}
             identity = f"{clip.id}/{clip.frames[frame].stem}"
             if self.writers.prediction is not None:
@@ -237,7 +243,7 @@ class _Run:
                 line = {"id": identity, "mask": encode(target), "no_target": not target.any(), "text": clip.text}
                 self.writers.target({**line, **about})
         if self.submission is not None:
-            self.submission.add(clips, frame, said)
+            self.submission.add(clips, frame, predictions)
 
     def scores(self) -> list[Score]:
         """Raises `DataError` where no video was answered."""

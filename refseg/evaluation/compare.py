@@ -1,7 +1,7 @@
 """Two runs on the same sentences: is one better, by how much, on what kind of sentence, and where do they differ most.
 
 Everything follows from rows (`refseg.metrics.Row`), so rows that `refseg evaluate --rows` saved are enough; predictions
-with their targets do as well, and are what pictures need. No torch here.
+with their targets do as well, and are what pictures need.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Report:
 def load_run(
     path: str | os.PathLike[str],
     protocol: str | Protocol = "native",
-    targets: Sequence[Any] | None = None,
+    targets: Sequence[object] | None = None,
     name: str | None = None,
 ) -> Run:
     """A run from a JSON-lines file: rows of `refseg evaluate --rows`, or predictions, which need `targets`.

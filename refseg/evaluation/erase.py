@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from refseg.data.sample import ReferringDataset, Sample
 from refseg.encoders.text.tokenizer import WordPieceTokenizer, WordTokenizer, split_words
 from refseg.errors import DataError, RefsegError
 from refseg.evaluation.pictures import answers, by_picture, read_pictures, same_size
-from refseg.types import Tokens
+from refseg.types import ReferringModel, Tokens
 
 __all__ = ["Erased", "erase_words", "words_at"]
 
@@ -99,7 +99,7 @@ def words_at(tokenizer: WordTokenizer | WordPieceTokenizer, text: str) -> list[t
 
 
 def _most_read(
-    model: Any,
+    model: nn.Module,
     tokenizer: WordTokenizer | WordPieceTokenizer,
     dataset: Sequence[Sample],
     batch_size: int,
@@ -110,12 +110,12 @@ def _most_read(
     device, done = next(model.parameters()).device, 0
     chosen: dict[str, int] = {}
     training = model.training
-    model.eval()
+    network = cast(ReferringModel[object], model.eval())
     try:
         with torch.inference_mode():
-            pictures = read_pictures(dataset, by_picture(dataset), model.config.input, workers, [])
+            pictures = read_pictures(dataset, by_picture(dataset), network.config.input, workers, [])
             for group in same_size(pictures, batch_size):
-                for answered in answers(model, tokenizer, group, batch_size, device):
+                for answered in answers(network, tokenizer, group, batch_size, device):
                     named = answered.output.maps.get("words")
                     if named is None:
                         raise DataError(

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from refseg.data.sample import Sample
 from refseg.errors import DataError
@@ -22,9 +23,24 @@ from refseg.evaluation.runs import RUNS, RowWriter, Writers
 from refseg.evaluation.submission import Submission
 from refseg.metrics.protocols import Protocol, get_protocol
 from refseg.metrics.scoring import Score
-from refseg.types import Tokens
+from refseg.types import ReferringModel, Tokens
 
-__all__ = ["Writers", "evaluate_model", "evaluate_protocols", "native_protocol"]
+__all__ = ["EvaluationOptions", "Writers", "evaluate_model", "evaluate_protocols", "native_protocol"]
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """Keyword arguments of `evaluate_protocols`, which says what they are."""
+
+    batch_size: int
+    workers: int
+    precision: Literal["float32", "bfloat16"]
+    boundary: bool
+    shard: tuple[int, int]
+    writers: Writers | None
+    progress: Callable[[int, int], None] | None
+    oracle: Oracle | None
+    clip_frames: int | None
+    submission: Submission | None
 
 
 def evaluate_model(
@@ -34,16 +50,15 @@ def evaluate_model(
     protocol: str | Protocol = "native",
     *,
     on_row: RowWriter | None = None,
-    **options: Any,
+    **options: Unpack[EvaluationOptions],
 ) -> Score:
     """Score a model under one protocol; `on_row` gets each sentence's row as it comes.
 
     Options are those of `evaluate_protocols`.
     """
-    writers = options.pop("writers", Writers())
     if on_row is not None:
-        writers = replace(writers, row=on_row)
-    return evaluate_protocols(model, tokenizer, dataset, [protocol], writers=writers, **options)[0]
+        options["writers"] = replace(options.get("writers") or Writers(), row=on_row)
+    return evaluate_protocols(model, tokenizer, dataset, [protocol], **options)[0]
 
 
 def evaluate_protocols(
@@ -109,7 +124,8 @@ def evaluate_protocols(
         )
     pictures = by_picture(dataset)[shard[0] :: shard[1]]
     total = sum(map(len, pictures))
-    run = RUNS[chosen[0].task](chosen, boundary, writers or Writers(), model.config.input)  # type: ignore[union-attr, arg-type]
+    network = cast(ReferringModel[object], model)
+    run = RUNS[chosen[0].task](chosen, boundary, writers or Writers(), network.config.input)
     training, device = model.training, next(model.parameters()).device
     model.eval()
     done = 0
@@ -119,7 +135,7 @@ def evaluate_protocols(
             if precision == "bfloat16":
                 stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
             for group in same_size(read_pictures(dataset, pictures, run.config, workers, run.unreadable), batch_size):
-                for count in run.answer(model, tokenizer, group, batch_size, device, oracle):
+                for count in run.answer(network, tokenizer, group, batch_size, device, oracle):
                     done += count
                     if progress is not None:
                         progress(done, total)

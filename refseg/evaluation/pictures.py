@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refseg.data.sample import Sample
+from refseg.data.sample import ReferringDataset, Sample
 from refseg.data.transforms import place_image, place_objects
 from refseg.errors import RefsegError
 from refseg.evaluation.workers import watched
 from refseg.geometry import Geometry, InputConfig
+from refseg.inference.pipeline import encode_images
 from refseg.processors import at_most
-from refseg.types import Batch, Output, Targets, Tokens
+from refseg.types import Batch, Output, ReferringModel, Targets, Tokens
 
 __all__ = ["Answered", "Oracle", "Picture", "answers", "by_picture", "read_pictures", "same_size", "targets_of"]
 
@@ -47,9 +48,8 @@ class Answered(NamedTuple):
 
 def by_picture(dataset: Sequence[Sample]) -> list[list[int]]:
     """The numbers of the samples of each picture."""
-    groups = getattr(dataset, "by_picture", None)
-    if groups is not None:
-        return list(groups().values())
+    if isinstance(dataset, ReferringDataset):
+        return list(dataset.by_picture().values())
     groups_by_image: dict[int, list[int]] = {}
     for index in range(len(dataset)):
         groups_by_image.setdefault(dataset[index].image_id, []).append(index)
@@ -109,7 +109,7 @@ def same_size(pictures: Iterator[Picture], sentences: int) -> Iterator[list[Pict
 
 
 def answers(
-    model: Any,
+    model: ReferringModel[object],
     tokenizer: Tokenizer,
     group: list[Picture],
     batch_size: int,
@@ -119,9 +119,8 @@ def answers(
     """The model's output for all sentences of some pictures of one input size, at most `batch_size` at once."""
     images = torch.stack([entry.image for entry in group]).to(device)
     pixel_mask = torch.stack([entry.pixel_mask for entry in group]).to(device)
-    reads_pictures = getattr(model, "reads_pictures", False)
-    more = {"pictures": [entry.samples[0].read_image() for entry in group]} if reads_pictures else {}
-    state = model.encode_image(images, pixel_mask, **more) if model.late_fusion else None
+    originals = [entry.samples[0].read_image() for entry in group] if model.needs.reads_pictures else []
+    state = encode_images(model, images, pixel_mask, originals) if model.late_fusion else None
     pairs = [(number, sample) for number, entry in enumerate(group) for sample in entry.samples]
     for start in range(0, len(pairs), batch_size):
         part = pairs[start : start + batch_size]

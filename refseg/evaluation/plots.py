@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,6 +21,10 @@ from refseg.files import write_bytes
 from refseg.metrics import Protocol, Row, breakdown, get_protocol
 from refseg.metrics.referring import CALIBRATION_BINS, calibration_error, judge
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 Runs = Mapping[str, Sequence[Row]]
 
 # Okabe and Ito: told apart with any colour vision.
@@ -30,7 +34,7 @@ RIGHT_IOU = 0.5
 """From this IoU on an answer counts as right in `precision_over_coverage`."""
 
 
-def iou_histogram(runs: Runs, protocol: str | Protocol = "native", bins: int = 20) -> Any:
+def iou_histogram(runs: Runs, protocol: str | Protocol = "native", bins: int = 20) -> Figure:
     """How the IoU of the sentences with a target is spread: the share of them in bins from 0 to 1."""
     protocol = get_protocol(protocol)
     figure, axes = _figure("IoU of the sentences with a target", "IoU", "share of sentences")
@@ -47,12 +51,12 @@ def iou_histogram(runs: Runs, protocol: str | Protocol = "native", bins: int = 2
     return _finished(figure, axes)
 
 
-def group_bars(runs: Runs, by: str = "kind", metric: str = "gIoU", protocol: str | Protocol = "native") -> Any:
+def group_bars(runs: Runs, by: str = "kind", metric: str = "gIoU", protocol: str | Protocol = "native") -> Figure:
     """A metric for each group of sentences, one bar a run; `by` is a breakdown ("kind", "targets", "length", ...)."""
     found = {name: breakdown(rows, by, protocol) for name, rows in runs.items()}
     groups = list(dict.fromkeys(group for result in found.values() for group in result))
     if not groups:
-        raise RefsegError(f"the rows do not say the {by} of their sentences")
+        raise RefsegError(f"the rows do not say the {by} of their expressions")
     figure, axes = _figure(f"{metric} by {by}", metric, "", size=(8.0, 1.2 + (0.24 * len(runs) + 0.14) * len(groups)))
     height = 0.8 / len(runs)
     places = np.arange(len(groups))
@@ -72,7 +76,7 @@ def group_bars(runs: Runs, by: str = "kind", metric: str = "gIoU", protocol: str
     return _finished(figure, axes)
 
 
-def reliability(runs: Runs, bins: int = CALIBRATION_BINS) -> Any:
+def reliability(runs: Runs, bins: int = CALIBRATION_BINS) -> Figure:
     """Whether the probability of none can be believed: share of sentences without target over what was predicted.
 
     Below, how many sentences fall into each bin. Bins are those of the calibration error (`none_ECE`).
@@ -106,7 +110,7 @@ def reliability(runs: Runs, bins: int = CALIBRATION_BINS) -> Any:
     return _finished(figure, axes)
 
 
-def precision_over_coverage(runs: Runs, protocol: str | Protocol = "native") -> Any:
+def precision_over_coverage(runs: Runs, protocol: str | Protocol = "native") -> Figure:
     """What share of the answers is right when only the surest are given, over the share of sentences answered.
 
     An answer is right when it is none for an expression without target, or when the IoU reaches 0.5. How sure an answer
@@ -153,7 +157,7 @@ def coverage_curve(
     return count / len(correct), np.cumsum(correct) / count
 
 
-def results_bars(board: Board, column: tuple[str, ...]) -> Any:
+def results_bars(board: Board, column: tuple[str, ...]) -> Figure:
     """One column of a results table as bars, best first; what was measured here is hatched. Refuses mixed measures."""
     rows = board.ranked(column)
     figure, axes = _figure(column_name(column), column[-1], "", size=(8.0, 1.0 + 0.28 * len(rows)))
@@ -191,7 +195,7 @@ def save_plots(runs: Runs, folder: str | os.PathLike[str], protocol: str | Proto
     return [save_figure(draw(), Path(folder) / f"{name}.png") for name, draw in figures.items()]
 
 
-def save_figure(figure: Any, path: str | os.PathLike[str]) -> Path:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure; the suffix says the format (png, svg, pdf)."""
     kind = Path(path).suffix.lower().lstrip(".") or "png"
     if kind not in ("png", "svg", "pdf"):
@@ -208,7 +212,7 @@ def _none_scores(rows: Sequence[Row]) -> tuple[Float[np.ndarray, " N"], Bool[np.
     )
 
 
-def _figure(title: str, across: str, up: str, size: tuple[float, float] = (7.0, 4.5)) -> tuple[Any, Any]:
+def _figure(title: str, across: str, up: str, size: tuple[float, float] = (7.0, 4.5)) -> tuple[Figure, Axes]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -226,7 +230,7 @@ def _figure(title: str, across: str, up: str, size: tuple[float, float] = (7.0, 
     return figure, axes
 
 
-def _finished(figure: Any, axes: Any, legend: bool = True) -> Any:
+def _finished(figure: Figure, axes: Axes, legend: bool = True) -> Figure:
     if legend and axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     return figure

@@ -26,7 +26,7 @@ from refseg.metrics.grounding import BoxRow, PhraseRow, best_box_iou, count_boxe
 from refseg.metrics.protocols import Protocol
 from refseg.metrics.referring import Accumulator
 from refseg.metrics.scoring import Score, finish, finish_boxes, finish_phrases
-from refseg.types import Output
+from refseg.types import Output, ReferringModel
 
 __all__ = ["RUNS", "RowWriter", "Run", "Writers", "is_unannotated"]
 
@@ -58,7 +58,7 @@ class Run:
 
     def answer(
         self,
-        model: Any,
+        model: ReferringModel[object],
         tokenizer: Tokenizer,
         group: list[Picture],
         batch_size: int,
@@ -133,7 +133,7 @@ class Run:
         pictures = pictures | {str(number) for number in self.unannotated}
         if not pictures:
             first = f": {self.unreadable[0][1]}" if self.unreadable else ""
-            raise DataError(f"no sentence could be evaluated{first}")
+            raise DataError(f"no expression could be evaluated{first}")
         for score in scores:
             if not score.rows:
                 # A protocol's values for sets without no-target expressions are for sets that have expressions.
@@ -202,7 +202,7 @@ class BestBoxRun(Run):
 
     def answer(
         self,
-        model: Any,
+        model: ReferringModel[object],
         tokenizer: Tokenizer,
         group: list[Picture],
         batch_size: int,
@@ -224,7 +224,12 @@ class BestBoxRun(Run):
             yield len(picture.samples)
 
     def _read_captions(
-        self, model: Any, tokenizer: Tokenizer, picture: Picture, captions: list[Sample], device: torch.device
+        self,
+        model: ReferringModel[object],
+        tokenizer: Tokenizer,
+        picture: Picture,
+        captions: list[Sample],
+        device: torch.device,
     ) -> None:
         """The phrases of captions of one picture, each read in its caption."""
         images, pixel_mask = picture.image[None].to(device), picture.pixel_mask[None].to(device)

@@ -1,4 +1,4 @@
-"""Scoring of files: predictions and targets, one JSON object a line, without a model and without torch."""
+"""Scoring of files: predictions and targets, one JSON object a line, without a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from refseg.errors import DataError, RefsegError
 from refseg.files import write_text
@@ -102,7 +101,7 @@ def all_protocols(predictions: str | os.PathLike[str], targets: str | os.PathLik
     return [score_files(predictions, targets, name) for name, entry in PROTOCOLS.items() if entry.task == "masks"]
 
 
-def write_score(result: Score, path: str | os.PathLike[str], **more: Any) -> Path:
+def write_score(result: Score, path: str | os.PathLike[str], **more: object) -> Path:
     """Write metrics, the whole protocol, counts and breakdowns as JSON."""
     return write_text(path, json.dumps({**result.to_dict(), **more}, indent=1, allow_nan=False) + "\n")
 

@@ -24,10 +24,10 @@ from refseg.errors import DataError, RefsegError, did_you_mean
 from refseg.files import replacing_folder
 from refseg.metrics.protocols import Protocol
 
-__all__ = ["FORMS", "Submission", "check_submission", "writing_submission"]
+__all__ = ["SUBMISSION_FORMATS", "Submission", "check_submission", "writing_submission"]
 
-FORMS = ("ref-youtube-vos", "mevis", "ref-davis17")
-"""Data sets whose servers' form is known."""
+SUBMISSION_FORMATS = ("ref-youtube-vos", "mevis", "ref-davis17")
+"""Data sets whose servers' format is known."""
 
 
 class Submission:
@@ -82,7 +82,7 @@ class Submission:
 
 def check_submission(folder: Path, dataset: str, protocol: Protocol) -> None:
     """Raises `RefsegError` where a submission cannot be begun: something stands in its place, the protocol is not of
-    clips, or the data set has no form."""
+    clips, or the data set has no format."""
     if folder.exists():
         raise RefsegError(
             f"--submission: {folder} is there already; name a folder that is not, so that nothing is mixed"
@@ -91,8 +91,8 @@ def check_submission(folder: Path, dataset: str, protocol: Protocol) -> None:
         raise RefsegError(
             f"--submission: protocol {protocol.name} compares {protocol.task}; take youtube-vos, mevis or ref-davis17"
         )
-    if dataset not in FORMS:
-        raise DataError(f"--submission: {dataset} has no known form; {did_you_mean(dataset, FORMS)}")
+    if dataset not in SUBMISSION_FORMATS:
+        raise DataError(f"--submission: {dataset} has no known format; {did_you_mean(dataset, SUBMISSION_FORMATS)}")
     if dataset == "ref-davis17" and protocol.objects != "merged":
         raise DataError(f"--submission: {dataset} wants merged objects; take the protocol ref-davis17 or davis")
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from refseg.inference.foundation import foundation_sources, load_foundation
 from refseg.inference.locate import CONFIG, MODEL_TYPE, WEIGHTS, is_detections, locate_model, split_proposals
 from refseg.inference.placement import DeviceMap
 from refseg.state_dicts import listed, load_weights, not_finite, read_tensors, write_tensors
+from refseg.types import ModelConfig
 
 FORMAT = 1
 SUMS = "sha256"
@@ -70,10 +71,10 @@ def write_model(
     write_tensors(folder / WEIGHTS, tensors)
     if tokenizer is not None:
         tokenizer.save(folder)
-    write_config(folder, model.config, info)
+    write_config(folder, cast(ModelConfig, model.config), info)
 
 
-def write_config(folder: Path, config: Any, info: Mapping[str, Any] | None = None) -> None:
+def write_config(folder: Path, config: ModelConfig, info: Mapping[str, Any] | None = None) -> None:
     """Write config.json alone: a model's configuration, its maker's `info`, and the SHA-256 of every file that is there
     already, which `check_files` compares."""
     from refseg.models import config_to_dict
@@ -165,7 +166,7 @@ def check_files(folder: Path, document: Mapping[str, Any], *, tensors: tuple[str
             )
 
 
-def config_of(folder: Path, document: Mapping[str, Any]) -> Any:
+def config_of(folder: Path, document: Mapping[str, Any]) -> ModelConfig:
     from refseg.models import MODELS, config_from_dict
 
     system = document["system"]

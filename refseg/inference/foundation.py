@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from refseg import __version__
 from refseg.config import from_dict, to_dict
+from refseg.encoders.text.tokenizer import ByteTokenizer
 from refseg.errors import CheckpointError, ConfigError, RefsegError
 from refseg.files import replacing_folder, write_text
 from refseg.inference.locate import (
@@ -85,7 +86,9 @@ def holds_networks(name: str | os.PathLike[str]) -> bool:
     return bool(sources) and (len(sources) > 1 or _read(locate_model(sources[0])).get("system") != SYSTEM)
 
 
-def load_foundation(*sources: str, device_map: DeviceMap | None = None) -> tuple[FoundationModel, Any, dict[str, Any]]:
+def load_foundation(
+    *sources: str, device_map: DeviceMap | None = None
+) -> tuple[FoundationModel, ByteTokenizer, dict[str, Any]]:
     """The model (in eval mode, float32), its tokenizer and its info, of one name or of a detector's and a segmenter's.
 
     `device_map` (`refseg.inference.placement`) is for each of them; a table of parts is for one network alone.
@@ -112,7 +115,8 @@ def load_foundation(*sources: str, device_map: DeviceMap | None = None) -> tuple
     for folder, (masks, masks_kind) in zip(folders[1:], behind, strict=True):
         segmenter = masks.load_adapter()(_network(folder, masks, masks_kind, device_map), _processor(folder, masks))
     network = _network(folders[0], family, kind, device_map)
-    model = family.load_adapter()(config, network, _processor(folders[0], family), _tokenizer(folders[0]), segmenter)
+    adapter, processor = family.load_adapter(), _processor(folders[0], family)
+    model = cast(FoundationModel, adapter(config, network, processor, _tokenizer(folders[0]), segmenter))
     return model.eval(), BYTES, info
 
 
@@ -157,7 +161,7 @@ def measure(name: str) -> list[NetworkSize]:
     sizes = []
     for source, folder in zip(sources, folders, strict=True):
         family, kind = _family(folder)
-        cls = family.load_network(kind)
+        cls: Any = family.load_network(kind)
         with _quiet(), _reading(folder), torch.device("meta"):
             network = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
         seen: set[int] = set()
@@ -227,7 +231,7 @@ def _check_roles(sources: tuple[str, ...], family: Family, behind: list[tuple[Fa
 
 def _network(folder: Path, family: Family, kind: str, device_map: DeviceMap | None) -> nn.Module:
     """The network with its weights, all of which must be there."""
-    cls = family.load_network(kind)
+    cls: Any = family.load_network(kind)
     _check_weights(folder)
     # A table may be changed in there.
     placed = (

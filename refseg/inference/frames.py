@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageSequence
 
@@ -230,7 +231,7 @@ def _upright(frame: av.VideoFrame) -> Image.Image:
     return image.transpose(turns[turn]) if turn else image
 
 
-def import_av() -> Any:
+def import_av() -> ModuleType:
     """The module `av`. Raises `RefsegError` where it is not installed."""
     try:
         import av

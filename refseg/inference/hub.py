@@ -19,6 +19,7 @@ from refseg.errors import RefsegError
 from refseg.files import replacing_folder
 from refseg.inference.checkpoint import write_model
 from refseg.models.foundation.base import FoundationModel
+from refseg.types import ModelConfig
 
 __all__ = ["CARD", "model_card", "push_to_hub", "save_pretrained"]
 
@@ -89,7 +90,7 @@ def model_card(model: nn.Module, info: Mapping[str, Any], name: str) -> str:
     """The card in Markdown, from the model's configuration and what was stored with its weights."""
     from refseg.models import MODELS, config_to_dict
 
-    system = str(config_to_dict(model.config)["system"])
+    system = str(config_to_dict(cast(ModelConfig, model.config))["system"])
     parameters = sum(value.numel() for value in model.parameters())
     stored = sum(value.numel() for value in model.buffers())
     parts = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,9 +57,9 @@ def postprocess(
     which reaches one minus `threshold` exactly when the rule says none.
 
     Instances are those of `output.instances`, else one a predicted box (`output.boxes`), else the connected parts of
-    the mask; `output.remarks` become `extra["remarks"]`. `input_size` (height, width) is what the network saw, where a
-    batch was padded beyond the geometries' own model sizes. With `probabilities` each answer carries its probability
-    map.
+    the mask; `output.remarks` become `extra["remarks"]`, `output.used_words` `extra["used_words"]`. `input_size`
+    (height, width) is what the network saw, where a batch was padded beyond the geometries' own model sizes. With
+    `probabilities` each answer carries its probability map.
 
     Raises `RefsegError` for thresholds outside 0 to 1, lists of another length than the output, and an output that is
     not a number somewhere.
@@ -101,12 +101,18 @@ def postprocess(
                 no_target_score,
                 1.0 - no_target_score if no_target else foreground.certainty,
                 text,
-                {"remarks": output.remarks[index]} if output.remarks and output.remarks[index] else None,
+                _extra(output, index),
                 instances=instances,
                 probabilities=foreground.probabilities,
             )
         )
     return answers
+
+
+def _extra(output: Output, index: int) -> dict[str, Any] | None:
+    """What a system says of an answer besides."""
+    said = {"remarks": output.remarks, "used_words": output.used_words}
+    return {name: values[index] for name, values in said.items() if values and values[index]} or None
 
 
 def check_numbers(output: Output) -> None:

@@ -112,7 +112,8 @@ class Segmentation:
     probabilities: NDArray[np.float32] | None
     """(H, W) foreground probability of each pixel, where it was asked for."""
     extra: dict[str, Any]
-    """`remarks` on the expression, where there are any, and what callers add."""
+    """`remarks` on the expression, where there are any; `used_words`, those that the answer rests on, of systems that
+    can tell; and what callers add."""
 
     def __init__(
         self,

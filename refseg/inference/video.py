@@ -15,18 +15,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from refseg.errors import RefsegError
-from refseg.inference.connected_components import counts_as_target, find_components
+from refseg.inference.connected_components import Components, counts_as_target, find_components
 from refseg.inference.frames import DEFAULT_FPS, Frame, read_frames
+from refseg.inference.inputs import AskOptions, Thresholds
 from refseg.inference.mask_memory import MaskMemory
 from refseg.inference.postprocess import postprocess
 from refseg.inference.segmentation import Instance, Segmentation
@@ -43,38 +44,108 @@ from refseg.inference.tracking import (
 from refseg.types import InstancePredictions, Output, TextFeatures
 
 if TYPE_CHECKING:
-    from refseg.inference.predictor import Segmenter
+    from refseg.inference.segmenter import Segmenter
 
 __all__ = ["AnswersClips", "ChoosesInstances", "VideoFrame", "segment_video"]
 
+State = TypeVar("State")
+State_contra = TypeVar("State_contra", contravariant=True)
 CLIP_FRAMES = 8
 """Frames that a model which reads clips sees at once."""
 
 
 @runtime_checkable
-class ChoosesInstances(Protocol):
-    """A model that chooses among an image's proposals (`encode_image(...)[0].proposals`) and makes a mask for any
-    box."""
+class ProposedThings(Protocol):
+    """K things that a detector proposes in one image."""
 
-    class_names: Sequence[str]
+    @property
+    def boxes(self) -> Float[Tensor, "K 4"]:
+        """x0 y0 x1 y1, 0 to 1 of the image."""
+        ...
 
-    def choose(self, state: Any, text: TextFeatures) -> tuple[list[Any], list[list[str]]]:
-        """What each expression says of one image's proposals (as `refseg.models.instances.chooser.Choice`), and
-        remarks."""
+    @property
+    def scores(self) -> Float[Tensor, " K"]:
+        """0 to 1."""
+        ...
 
-    def masks_of(self, state: Any, boxes: Float[Tensor, "k 4"]) -> Float[Tensor, "k H W"]:
-        """Mask logits at the input's size of boxes x0 y0 x1 y1, 0 to 1 of the image."""
+    @property
+    def class_probs(self) -> Float[Tensor, "K C"]:
+        """Of each class, 0 to 1."""
+        ...
+
+    @property
+    def features(self) -> Float[Tensor, "K D"]:
+        """What a thing looks like."""
+        ...
 
 
 @runtime_checkable
-class AnswersClips(Protocol):
+class EncodedThings(Protocol):
+    """One encoded image of a model that chooses."""
+
+    @property
+    def proposals(self) -> ProposedThings:
+        """What is chosen among."""
+        ...
+
+
+@runtime_checkable
+class ChosenThings(Protocol):
+    """What an expression says of K proposals (`refseg.models.instances.chooser.Choice`)."""
+
+    @property
+    def logits(self) -> Float[Tensor, " K"]:
+        """Of being meant; above 0 a thing is."""
+        ...
+
+    @property
+    def evidence(self) -> Float[Tensor, "P K"]:
+        """What speaks for each, by the expression's phrases."""
+        ...
+
+    @property
+    def no_target_logit(self) -> Float[Tensor, ""]:
+        """Above 0 nothing is meant."""
+        ...
+
+    @property
+    def labels(self) -> Int[Tensor, " K"]:
+        """The class that each is taken for."""
+        ...
+
+    @property
+    def several(self) -> bool:
+        """Whether the expression asks for a set."""
+        ...
+
+
+@runtime_checkable
+class ChoosesInstances(Protocol[State_contra]):
+    """A model that chooses among an image's proposals (`encode_image(...)[0]` is `EncodedThings`) and makes a mask for
+    any box."""
+
+    class_names: Sequence[str]
+
+    def choose(self, state: State_contra, text: TextFeatures) -> tuple[Sequence[ChosenThings], list[list[str]]]:
+        """What each expression says of one image's proposals, and remarks."""
+        ...
+
+    def masks_of(self, state: State_contra, boxes: Float[Tensor, "k 4"]) -> Float[Tensor, "k H W"]:
+        """Mask logits at the input's size of boxes x0 y0 x1 y1, 0 to 1 of the image."""
+        ...
+
+
+@runtime_checkable
+class AnswersClips(Protocol[State]):
     """A model that answers one expression in all frames of a clip at once."""
 
-    def encode_clip(self, images: Float[Tensor, "F 3 H W"], pixel_mask: Bool[Tensor, "F H W"]) -> Any:
+    def encode_clip(self, images: Float[Tensor, "F 3 H W"], pixel_mask: Bool[Tensor, "F H W"]) -> State:
         """What no expression changes of a clip's frames, seen together: a state for `decode_clip`."""
+        ...
 
-    def decode_clip(self, state: Any, text: TextFeatures) -> Output:
+    def decode_clip(self, state: State, text: TextFeatures) -> Output:
         """One answer a frame; `state` holds the frames."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -167,7 +238,7 @@ class _Proposals:
         segmenter: Segmenter,
         texts: Sequence[str],
         features: TextFeatures | None,
-        thresholds: Any,
+        thresholds: Thresholds,
         config: TrackingConfig,
     ) -> None:
         if features is None:
@@ -191,10 +262,9 @@ class _Proposals:
                 yield self._frame(frame.image)
 
     def _frame(self, image: Image.Image) -> Found:
-        model: Any = self.segmenter.model
+        model = cast("ChoosesInstances[EncodedThings]", self.segmenter.model)
         placed = self.segmenter._place(image)
-        encoded: Any = self.segmenter._encode([placed]).state
-        state = encoded[0]
+        state = cast("Sequence[EncodedThings]", self.segmenter._encode([placed]).state)[0]
         found = _candidates(state.proposals)
         choices, remarks = model.choose(state, self.features)
         numbers = self.linker.update(found)
@@ -252,7 +322,7 @@ class _Proposals:
         return result
 
 
-def _candidates(proposals: Any) -> Candidates:
+def _candidates(proposals: ProposedThings) -> Candidates:
     return Candidates(*map(_array, (proposals.boxes, proposals.scores, proposals.class_probs, proposals.features)))
 
 
@@ -290,7 +360,7 @@ class _Parts:
         segmenter: Segmenter,
         texts: Sequence[str],
         features: TextFeatures | None,
-        thresholds: Any,
+        thresholds: Thresholds,
         config: TrackingConfig,
     ) -> None:
         self.segmenter, self.texts, self.features, self.thresholds = segmenter, list(texts), features, thresholds
@@ -310,7 +380,7 @@ class _Parts:
 
     def _answers(self, frames: Sequence[Frame]) -> Iterator[list[Segmentation]]:
         """What the model says of each frame, with probability maps."""
-        options = {
+        options: AskOptions = {
             "threshold": self.thresholds.mask,
             "no_target_threshold": self.thresholds.no_target,
             "probabilities": True,
@@ -319,7 +389,7 @@ class _Parts:
             for frame in frames:
                 yield self.segmenter.encode(frame.image).ask(self.texts, **options)
             return
-        model: Any = self.segmenter.model
+        model = cast("AnswersClips[object]", self.segmenter.model)
         with self.segmenter._inference():
             placed = [self.segmenter._place(frame.image) for frame in frames]
             images, pixel_mask = (
@@ -384,7 +454,7 @@ class _Parts:
         return made, tuple(seen)
 
     @staticmethod
-    def _region(parts: Any, row: int) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    def _region(parts: Components, row: int) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
         left, top, right, bottom = parts.boxes[row].tolist()
         where = (slice(top, bottom), slice(left, right))
         return where, parts.labels[where] == row

@@ -1,4 +1,4 @@
-"""Metrics of referring segmentation, grounding and video, and the named protocols of the field. No torch here.
+"""Metrics of referring segmentation, grounding and video, and the named protocols of the field.
 
 >>> from refseg.metrics import score
 >>> result = score(predictions, targets, protocol="rela")

@@ -77,10 +77,10 @@ def compare(
     one, two = _rows(first), _rows(second)
     if one.keys() != two.keys():
         lost = sorted(one.keys() ^ two.keys())
-        raise DataError(f"the runs differ in {len(lost)} sentences, such as {lost[0]}; compare runs on the same split")
+        raise DataError(f"the runs differ in {len(lost)} expressions, such as {lost[0]}; compare runs on one split")
     changed = [key for key, row in one.items() if (row.target_area, row.size) != (two[key].target_area, two[key].size)]
     if changed:
-        raise DataError(f"the runs have other targets for {len(changed)} sentences, such as {changed[0]}")
+        raise DataError(f"the runs have other targets for {len(changed)} expressions, such as {changed[0]}")
     sums_one = _picture_sums(one, metric, protocol)
     sums_two = _picture_sums({key: two[key] for key in one}, metric, protocol, pictures=one)
     values = [float(_metric(sums.sum(0)[None], metric, protocol)[0]) for sums in (sums_one, sums_two)]

@@ -52,9 +52,9 @@ class ClipCounter:
         """One frame's K masks. Raises `DataError` where their sizes differ."""
         tolerance = self.protocol.boundary_tolerance
         for (answer, target), values in zip(self.pairs, self.values, strict=True):
-            said, meant = predictions[answer][None], targets[target][None]
-            region = region_similarity(said, meant)[0]
-            values.append((float(region), float(contour_accuracy(said, meant, tolerance=tolerance)[0])))
+            predicted, wanted = predictions[answer][None], targets[target][None]
+            region = region_similarity(predicted, wanted)[0]
+            values.append((float(region), float(contour_accuracy(predicted, wanted, tolerance=tolerance)[0])))
 
     def rows(self) -> list[ClipRow]:
         """A row an expression."""

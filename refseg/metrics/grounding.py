@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from refseg.errors import DataError
 from refseg.metrics.protocols import Protocol, get_protocol
@@ -41,7 +42,7 @@ def _areas(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return intersection, union, np.clip(outer, 0, None).prod(-1)
 
 
-def as_boxes(boxes: Any) -> Float[np.ndarray, "K 4"]:
+def as_boxes(boxes: ArrayLike) -> Float[np.ndarray, "K 4"]:
     """K x 4 float64, checked: finite, left of right, top above bottom. Raises `DataError`."""
     try:
         array = np.asarray(boxes, dtype=np.float64)
@@ -97,7 +98,12 @@ class BoxRow:
 
 
 def count_boxes(
-    identity: str, boxes: Any, scores: Any, targets: Any, no_target: bool, protocol: str | Protocol = "grec"
+    identity: str,
+    boxes: ArrayLike,
+    scores: ArrayLike | None,
+    targets: ArrayLike,
+    no_target: bool,
+    protocol: str | Protocol = "grec",
 ) -> BoxRow:
     """One sentence under GREC: keep boxes by score, match greedily by overlap, largest first.
 
@@ -171,7 +177,7 @@ class PhraseRow:
         return {"id": self.id, **phrase_metrics([self], protocol)}
 
 
-def count_phrase(identity: str, boxes: Any, targets: Any, protocol: str | Protocol) -> PhraseRow:
+def count_phrase(identity: str, boxes: ArrayLike, targets: ArrayLike, protocol: str | Protocol) -> PhraseRow:
     """One phrase: `boxes` (K, 4) best first, `targets` (M, 4), both xyxy."""
     protocol = get_protocol(protocol)
     target = as_boxes(targets)
@@ -197,7 +203,7 @@ def phrase_metrics(rows: Sequence[PhraseRow], protocol: str | Protocol) -> dict[
     return {f"Recall@{rank}": share for rank, share in shares.items()}
 
 
-def best_box_iou(boxes: Any, scores: Any, targets: Any) -> float | None:
+def best_box_iou(boxes: ArrayLike, scores: ArrayLike | None, targets: ArrayLike) -> float | None:
     """IoU of the best-scored box (the first, where there are no scores) with the only target; None without one.
 
     The accuracy of classic referring comprehension is the share of sentences where it is over 0.5.

@@ -224,7 +224,7 @@ _TABLE = (
     ),
     Protocol(
         "lts",
-        "LTS: threshold 0.25 at the picture's size, mean (no published code: the counting is that of its lineage, MCN)",
+        "LTS: threshold 0.25 at the picture's size, mean (no published code: the counting is MCN's)",
         "Jing et al.: Locate then Segment, CVPR 2021",
         **{**_MCN, "threshold": 0.25},  # type: ignore[arg-type]
     ),

@@ -216,34 +216,34 @@ def _score_video(pairs: Iterable[tuple[str, dict, dict]], protocol: Protocol, bo
     for identity, prediction, target in pairs:
         about = target.get("about", {})
         key = (about.get("picture", identity), about.get("kind"))
-        said, meant = prediction["masks"], target["masks"]
+        predicted, wanted = prediction["masks"], target["masks"]
         if protocol.match_objects:  # which is about all clips of a video, kept as bits
-            packed = [np.packbits(masks, axis=None) for masks in (said, meant)]
-            groups.setdefault(key, []).append((identity, *packed, meant.shape))
+            packed = [np.packbits(masks, axis=None) for masks in (predicted, wanted)]
+            groups.setdefault(key, []).append((identity, *packed, wanted.shape))
             continue
-        rows += _counted([identity], [said], [meant], protocol, key)
+        rows += _counted([identity], [predicted], [wanted], protocol, key)
     for key, members in groups.items():
         ids, sides = (
             [entry[0] for entry in members],
             ([entry[1:3] for entry in members], [entry[3] for entry in members]),
         )
-        said, meant = (
+        predictions, targets = (
             [
                 np.unpackbits(packed[side], count=math.prod(shape)).view(bool).reshape(shape)
                 for packed, shape in zip(*sides, strict=True)
             ]
             for side in range(2)
         )
-        rows += _counted(ids, said, meant, protocol, key)
+        rows += _counted(ids, predictions, targets, protocol, key)
     return finish_clips(rows, protocol)
 
 
 def _counted(
-    ids: list[str], said: list[Any], meant: list[Any], protocol: Protocol, key: tuple[str, str | None]
+    ids: list[str], predictions: list[Any], targets: list[Any], protocol: Protocol, key: tuple[str, str | None]
 ) -> list[ClipRow]:
     counter = ClipCounter(ids, protocol, *key)
-    for frame in range(len(meant[0])):
-        counter.update([masks[frame] for masks in said], [masks[frame] for masks in meant])
+    for frame in range(len(targets[0])):
+        counter.update([masks[frame] for masks in predictions], [masks[frame] for masks in targets])
     return counter.rows()
 
 

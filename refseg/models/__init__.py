@@ -17,6 +17,8 @@ from refseg.plugins import Table
 if TYPE_CHECKING:
     from torch import nn
 
+    from refseg.types import ModelConfig
+
 __all__ = [
     "MODELS",
     "System",
@@ -35,11 +37,12 @@ class System:
 
     name: str
     config: type
-    presets: Mapping[str, Any]
+    presets: Mapping[str, ModelConfig]
     """By upper-case name; the first one is what people should try first."""
-    ablations: Mapping[str, Any]
+    ablations: Mapping[str, ModelConfig]
     """Rows of the paper's tables, by table and row."""
-    build: Callable[[Any], nn.Module]
+    build: Callable[..., nn.Module]
+    """Takes an object of `config`."""
     title: str
     """The paper, in one line."""
 
@@ -148,12 +151,12 @@ _RENAMED_PRESETS = {"rela-photo": "photo-rela"}
 _REMOVED_PRESETS = ("rela-photo-mobilenet", "vlt-photo")
 
 
-def build(config: Any) -> nn.Module:
+def build(config: ModelConfig) -> nn.Module:
     """The model of a configuration, with fresh weights and never a download. Raises `ConfigError` for other objects."""
     return _system_of(config).build(config)
 
 
-def preset(name: str) -> Any:
+def preset(name: str) -> ModelConfig:
     """The configuration called "system-preset" ("rela-mini", "rela-camera-ready"), or that of a row of a paper's
     tables ("rela: table 4: 8x8 regions"). Raises `ConfigError` with the nearest names."""
     wanted = name.lower().replace("_", "-")
@@ -184,12 +187,12 @@ def row_names() -> list[str]:
     return [f"{system.name}: {row}" for system in MODELS.values() for row in system.ablations]
 
 
-def config_to_dict(config: Any) -> dict[str, Any]:
+def config_to_dict(config: ModelConfig) -> dict[str, Any]:
     """A configuration as nested plain values with its system: {"system": "rela", ...}."""
     return {"system": _system_of(config).name, **configuration.to_dict(config)}
 
 
-def config_from_dict(values: Mapping[str, Any]) -> Any:
+def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     """The inverse of `config_to_dict`. Raises `ConfigError` for an unknown system or field."""
     rest = dict(values)
     name = rest.pop("system", None)
@@ -207,7 +210,7 @@ def _preset_name(system: System, key: str) -> str:
     return f"{system.name}-{key}".lower().replace("_", "-")
 
 
-def _system_of(config: Any) -> System:
+def _system_of(config: object) -> System:
     for system in MODELS.values():
         if system.configures(config):
             return system

@@ -152,7 +152,7 @@ def on_photographs(recipe: Recipe, folder: Path, photographs: Photographs) -> Re
     if kind is None:
         raise ConfigError(f"{photographs.encoder}: its picture encoder is of no known kind")
     name = kind.__name__.removesuffix("Config").lower()
-    if not hasattr(recipe.model_config(), "vision") or recipe.model_config().vision is None:
+    if vars(recipe.model_config()).get("vision") is None:
         raise ConfigError("sees regions alone, and has no place for a picture encoder")
     overrides = {**recipe.model.overrides, "vision": {"encoder": name, **values}}
     if "tags" in overrides:

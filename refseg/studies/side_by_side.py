@@ -27,6 +27,7 @@ from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import CheckpointError, ConfigError, RefsegError
 from refseg.files import locked, write_text
 from refseg.metrics.counts import Row
+from refseg.models.mattnet.config import MAttNetConfig
 from refseg.studies import photographs
 from refseg.studies.claims import recipe_of
 from refseg.studies.settings import TARGET_ACCURACY, Run, Settings
@@ -138,6 +139,9 @@ def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> R
     whole = parse_recipe(values)
     if pictures:
         return photographs.on_photographs(whole, folder / photographs.FOLDER, pictures)
+    config = whole.model_config()
+    if isinstance(config, MAttNetConfig):
+        return _cached(whole, folder, (config.vision, config.detector, config.grid, config.regions, config.input))
     return _with_encoder(whole, folder, settings) if shares_encoder(whole) and settings.encoder != "own" else whole
 
 
@@ -160,8 +164,13 @@ def _with_encoder(recipe: Recipe, folder: Path, settings: Settings) -> Recipe:
     recipe = replace(recipe, optimizer=replace(recipe.optimizer, groups=(rule, *recipe.optimizer.groups)))
     if not frozen:
         return recipe
-    # Pictures that are placed alike, and encoders of one structure, have the same maps.
-    digest = hashlib.sha256(repr((vars(config)["vision"], config.input)).encode()).hexdigest()[:12]
+    return _cached(recipe, folder, (vars(config)["vision"], config.input))
+
+
+def _cached(recipe: Recipe, folder: Path, parts: tuple[object, ...]) -> Recipe:
+    """The recipe with the features of its pictures kept: those that are placed alike, and seen by encoders of one
+    structure (`parts`), have the same."""
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     return replace(recipe, data=replace(recipe.data, feature_cache=str(folder / "maps" / digest)))
 
 

@@ -10,14 +10,14 @@ from refseg.metrics.bootstrap import compare, confidence_interval
 from refseg.metrics.counts import Row
 from refseg.studies.claims import Claim
 
-__all__ = ["NEGLIGIBLE", "Verdict", "equal_time", "percent_metrics", "value_of", "weigh"]
+__all__ = ["NEGLIGIBLE", "Outcome", "equal_time", "percent_metrics", "value_of", "weigh"]
 
 NEGLIGIBLE = 0.01
 """A difference whose whole interval is smaller than this, a point, is called none."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Outcome:
     """What the runs of a claim say; numbers are fractions, the row that the source calls better minus the other."""
 
     difference: float
@@ -27,7 +27,7 @@ class Verdict:
     by_seed: tuple[float, ...]
     p_value: float
     """Each picture's two results swapped at random."""
-    said: Literal["seen", "the opposite", "not seen", "undecided"]
+    result: Literal["seen", "the opposite", "not seen", "undecided"]
 
     def sentence(self, claim: Claim) -> str:
         """One honest sentence."""
@@ -40,7 +40,7 @@ class Verdict:
             "the opposite": "The opposite is seen at this size",
             "not seen": "Not seen at this size: the difference is below a point",
             "undecided": "Undecided at this size",
-        }[self.said]
+        }[self.result]
         return f"{text}: {better} against {worse} {points} over {seeds} ({each}), p = {self.p_value:.3f}."
 
 
@@ -50,8 +50,8 @@ def value_of(rows: Sequence[Row], metric: str) -> float:
     return confidence_interval(kept, name, resamples=1).value if kept else float("nan")
 
 
-def weigh(claim: Claim, pairs: Mapping[int, tuple[Sequence[Row], Sequence[Row]]]) -> Verdict:
-    """The verdict over seeds: `pairs` is seed -> rows of the row that is called better and of the other.
+def weigh(claim: Claim, pairs: Mapping[int, tuple[Sequence[Row], Sequence[Row]]]) -> Outcome:
+    """The outcome over seeds: `pairs` is seed -> rows of the row that is called better and of the other.
 
     Pictures are drawn, the same for both rows and for all seeds. Seen is what the interval and every seed say; several
     expressions of a picture, and one picture under several seeds, are never counted as independent.
@@ -67,14 +67,14 @@ def weigh(claim: Claim, pairs: Mapping[int, tuple[Sequence[Row], Sequence[Row]]]
         differences.append(compare(kept_two, kept_one, name, resamples=1).difference.value)
     found = compare(second, first, name)
     low, high = found.difference.low, found.difference.high
-    said: Literal["seen", "the opposite", "not seen", "undecided"] = "undecided"
+    result: Literal["seen", "the opposite", "not seen", "undecided"] = "undecided"
     if low > -NEGLIGIBLE and high < NEGLIGIBLE:
-        said = "not seen"
+        result = "not seen"
     elif low > 0 and min(differences) > 0:
-        said = "seen"
+        result = "seen"
     elif high < 0 and max(differences) < 0:
-        said = "the opposite"
-    return Verdict(found.difference.value, low, high, tuple(differences), found.p_value, said)
+        result = "the opposite"
+    return Outcome(found.difference.value, low, high, tuple(differences), found.p_value, result)
 
 
 def percent_metrics(result: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from refseg.inference.segmentation import Segmentation
 from refseg.metrics.protocols import get_protocol
 from refseg.training.monitor import Monitor
 from refseg.training.recipe import Recipe
+from refseg.types import Tokens
 
 
 class Evaluation:
@@ -24,7 +25,9 @@ class Evaluation:
         self.recipe = recipe.evaluation
         self.dataset = open_evaluation(recipe)
 
-    def score(self, model: nn.Module, tokenizer: Any, monitor: Monitor, step: int) -> dict[str, float]:
+    def score(
+        self, model: nn.Module, tokenizer: Callable[[list[str]], Tokens], monitor: Monitor, step: int
+    ) -> dict[str, float]:
         """The metrics of the protocol (fractions 0 to 1); the monitor gets the sample pictures."""
         from refseg.evaluation.evaluate import evaluate_model
 
@@ -34,7 +37,7 @@ class Evaluation:
                 monitor.picture("answers", step, sheet)
         return dict(evaluate_model(model, tokenizer, self.dataset, self.recipe.protocol))
 
-    def _predictions(self, model: nn.Module, tokenizer: Any) -> Image.Image | None:
+    def _predictions(self, model: nn.Module, tokenizer: Callable[[list[str]], Tokens]) -> Image.Image | None:
         """One sheet: a row a sentence, the target on the left and the prediction on the right.
 
         None where no picture can be read.
@@ -72,7 +75,7 @@ def open_evaluation(recipe: Recipe) -> ReferringDataset:
     try:
         dataset = open_dataset(root, name, evaluation.split, split_by=split_by)
         if not len(dataset):
-            raise DataError(f"{root}: the split {evaluation.split!r} has no sentences")
+            raise DataError(f"{root}: the split {evaluation.split!r} has no expressions")
     except DataError as error:
         raise DataError(f"evaluation: {error}; set evaluation.split, or evaluation.every=0 to train without") from error
     if get_protocol(evaluation.protocol).task == "video":
@@ -96,6 +99,6 @@ def target_segmentation(sample: Sample) -> Segmentation:
     )
 
 
-def _spread(dataset: Any, wanted: int) -> list[int]:
+def _spread(dataset: ReferringDataset, wanted: int) -> list[int]:
     """Numbers of samples evenly over the data set, so that they show different pictures and kinds."""
     return sorted({int(place) for place in np.linspace(0, len(dataset) - 1, min(wanted, len(dataset)))})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any
 
 from torch import nn
 
@@ -11,11 +10,11 @@ from refseg.encoders.text.bert import Bert
 from refseg.encoders.text.clip import ClipText
 from refseg.encoders.text.towers import TextTower
 from refseg.encoders.vision.clip_resnet import CLIP_R50, CLIP_R101, ClipResNet
-from refseg.encoders.vision.resnet import RESNET18, RESNET50, RESNET101, ResNet
-from refseg.encoders.vision.swin import SWIN_B, SWIN_T, Swin
+from refseg.encoders.vision.resnet import RESNET18, RESNET50, RESNET101, ResNet, ResNetConfig
+from refseg.encoders.vision.swin import SWIN_B, SWIN_T, Swin, SwinConfig
 from refseg.encoders.vision.towers import VisionTower
-from refseg.encoders.vision.video_swin import VIDEO_SWIN_B, VIDEO_SWIN_T, VideoSwin
-from refseg.encoders.vision.vit import VIT_B16, ViT
+from refseg.encoders.vision.video_swin import VIDEO_SWIN_B, VIDEO_SWIN_T, VideoSwin, VideoSwinConfig
+from refseg.encoders.vision.vit import VIT_B16, ViT, ViTConfig
 from refseg.errors import ConfigError
 from refseg.nn.conv import FrozenBatchNorm
 from refseg.training.recipe import Recipe
@@ -60,7 +59,7 @@ def check_initial_weights(model: nn.Module, recipe: Recipe) -> None:
     if recipe.pretrained.model is not None:
         return
     for part, given in (("vision", recipe.pretrained.vision), ("text", recipe.pretrained.text)):
-        encoder = getattr(model, part, None)
+        encoder = dict(model.named_children()).get(part)
         if not isinstance(encoder, _KNOWN) or given not in (None, NOTHING):
             continue
         published, kind = _published(encoder), type(encoder).__name__
@@ -89,29 +88,41 @@ def _fixed(encoder: nn.Module, part: str, recipe: Recipe) -> str:
     return ""
 
 
-def _published(encoder: Any) -> str | None:
+def _published(encoder: nn.Module) -> str | None:
     """The hub id of published weights that fit an encoder; None where there are none of its size."""
-    own = encoder.config
-    same: tuple[str, ...]
     if isinstance(encoder, ClipText):
-        return _CLIPS.get(own.joint_width) if (own.width, own.layers) == (512, 12) else None
+        text = encoder.config
+        return _CLIPS.get(text.joint_width) if (text.width, text.layers) == (512, 12) else None
     if isinstance(encoder, ClipResNet):
-        return next((_CLIPS[size.output_width] for size in (CLIP_R50, CLIP_R101) if own == size), None)
+        return next((_CLIPS[size.output_width] for size in (CLIP_R50, CLIP_R101) if encoder.config == size), None)
     if isinstance(encoder, (VisionTower, TextTower)):
         # Larger ones are as well known; the smallest stands for them.
-        return _TOWERS[own.family]
+        return _TOWERS[encoder.config.family]
     if isinstance(encoder, ResNet):
-        same = ("block", "widths", "depths", "stem", "stem_width")
-        return next((name for size, name in _RESNETS if all(getattr(own, f) == getattr(size, f) for f in same)), None)
+        return next((name for size, name in _RESNETS if _resnet_size(size) == _resnet_size(encoder.config)), None)
     if isinstance(encoder, Swin):
-        same = ("embed_dim", "depths", "heads", "window")
-        return next((name for size, name in _SWINS if all(getattr(own, f) == getattr(size, f) for f in same)), None)
+        return next((name for size, name in _SWINS if _swin_size(size) == _swin_size(encoder.config)), None)
     if isinstance(encoder, VideoSwin):
-        same = ("embed_dim", "depths", "heads")
-        return next(
-            (name for size, name in _VIDEO_SWINS if all(getattr(own, f) == getattr(size, f) for f in same)), None
-        )
+        return next((name for size, name in _VIDEO_SWINS if _clip_size(size) == _clip_size(encoder.config)), None)
     if isinstance(encoder, ViT):
-        same = ("patch", "width", "layers", "feedforward")
-        return _VITS.get(own.grid) if all(getattr(own, f) == getattr(VIT_B16, f) for f in same) else None
-    return _BERTS[own.family] if (own.width, own.layers, own.feedforward) == (768, 12, 3072) else None
+        return _VITS.get(encoder.config.grid) if _vit_size(encoder.config) == _vit_size(VIT_B16) else None
+    if isinstance(encoder, Bert):
+        bert = encoder.config
+        return _BERTS[bert.family] if (bert.width, bert.layers, bert.feedforward) == (768, 12, 3072) else None
+    return None
+
+
+def _resnet_size(config: ResNetConfig) -> tuple[object, ...]:
+    return config.block, config.widths, config.depths, config.stem, config.stem_width
+
+
+def _swin_size(config: SwinConfig) -> tuple[object, ...]:
+    return config.embed_dim, config.depths, config.heads, config.window
+
+
+def _clip_size(config: VideoSwinConfig) -> tuple[object, ...]:
+    return config.embed_dim, config.depths, config.heads
+
+
+def _vit_size(config: ViTConfig) -> tuple[object, ...]:
+    return config.patch, config.width, config.layers, config.feedforward

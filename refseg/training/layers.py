@@ -16,7 +16,6 @@ from typing import Any
 
 from refseg.config import read_toml
 from refseg.errors import ConfigError, did_you_mean
-from refseg.evaluation.leaderboard.experiments import data_set, renamed, slug
 
 __all__ = ["drop_twins", "lay", "named", "read_layers"]
 
@@ -75,6 +74,8 @@ def drop_twins(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, A
 def named(values: Mapping[str, Any], preset: str | None, data: str | None) -> dict[str, Any]:
     """`values` with another model and another data set. A run's folder is called after both, and so is the run whose
     weights it begins with, where it carries the data set's name."""
+    from refseg.evaluation.leaderboard.experiments import data_set, renamed, slug
+
     own = str(values.get("data", {}).get("dataset", ""))
     folder = str(values.get("output", {}).get("folder", "runs/train"))
     layer: dict[str, Any] = {}

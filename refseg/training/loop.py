@@ -30,9 +30,11 @@ from refseg.training.epochs import in_steps
 from refseg.training.evaluation import Evaluation
 from refseg.training.interrupt import Interrupt, reason_of
 from refseg.training.monitor import Monitor, time_text
-from refseg.training.optimizer import build_optimizer, lr_factor, parameter_groups, set_lr
+from refseg.training.optimizer import build_optimizer, parameter_groups, set_lr
 from refseg.training.recipe import Recipe, differences, read_recipe, recipe_to_dict
+from refseg.training.region_cache import open_cache
 from refseg.training.sampling import check_pieces
+from refseg.training.schedule import lr_factor
 from refseg.training.setup import (
     RECIPE,
     build_accelerator,
@@ -56,7 +58,7 @@ from refseg.training.state import (
     save_state,
     seed_step,
 )
-from refseg.training.visual_cache import VisualCache, check_cached, lending
+from refseg.training.visual_cache import PictureCache, check_cached, lending
 from refseg.training.workers import WorkerError
 
 LOCK = ".lock"
@@ -147,9 +149,9 @@ class _Run:
             if self.progress.best is not None and (other := scored_otherwise(saved, recipe)):
                 self.progress.best = self.progress.best_step = None
                 self.notices.append(f"the best score so far was of another evaluation ({other}): the next one is best")
-        self.cache: VisualCache | None = None
+        self.cache: PictureCache | None = None
         if recipe.data.feature_cache is not None:
-            self.cache = VisualCache.of(recipe, network.vision, config.input, self.pictures.count)
+            self.cache = open_cache(recipe, network, config.input, self.pictures.count)
         self.saved_step, self.whole = self.progress.step, True
         self.network.train()
         self.model, self.optimizer = accelerator.prepare(self.network, optimizer)

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refseg.files import replacing, write_bytes
 from refseg.progress import progress
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LOG = "log.jsonl"
 
@@ -56,7 +59,7 @@ class Monitor:
                 self.board.add_scalar(name, value, step)
             self.board.flush()
 
-    def picture(self, name: str, step: int, image: Any) -> None:
+    def picture(self, name: str, step: int, image: Image.Image) -> None:
         """A sample picture (PIL, RGB) to samples/ and TensorBoard."""
         if not self.active:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
@@ -25,10 +25,12 @@ from refseg.config import (
     to_dict,
 )
 from refseg.errors import ConfigError, did_you_mean
-from refseg.evaluation.leaderboard.experiments import data_set
-from refseg.generation.augment import AugmentConfig
+from refseg.generation.augment_config import AugmentConfig
 from refseg.training.layers import drop_twins, named, read_layers
-from refseg.training.optimizer import OptimizerConfig, ScheduleConfig
+from refseg.training.schedule import OptimizerConfig, ScheduleConfig
+
+if TYPE_CHECKING:
+    from refseg.types import ModelConfig
 
 RENAMED = {
     "training.average": "training.ema_decay",
@@ -126,7 +128,7 @@ class DataRecipe(Config):
     pool_folder: NonEmptyStr | None = None
     "where the pool is kept, also when the drawing code changes; without it in the user's cache, one for each version"
     feature_cache: NonEmptyStr | None = None
-    "folder where a frozen vision encoder's maps are kept in 16 bits: a picture is encoded once, for all steps and runs"
+    "folder where a frozen encoder's maps (mattnet: features of regions) are kept in 16 bits, for all steps and runs"
     frames: BatchCount = 1
     "data sets of video: successive frames that are learnt from together as a clip; 1 learns from each on its own"
     unit: Literal["picture", "sentence"] = "picture"
@@ -263,7 +265,7 @@ class Recipe(Config):
         """What the model's configuration is called: a preset, or the weights that the run goes on from."""
         return self.model.preset or self.pretrained.model or "rela-mini"
 
-    def model_config(self) -> Any:
+    def model_config(self) -> ModelConfig:
         """The configuration of the model: the preset's, or that of the weights to go on from where the recipe names no
         preset, with this recipe's fields in it."""
         from refseg.models import config_from_dict, config_to_dict, preset
@@ -325,9 +327,15 @@ def read_recipe(
 
 def _with_words(recipe: Recipe, data: str | None) -> Recipe:
     """The recipe with as many words a sentence as the data set's sentences want."""
-    text = getattr(recipe.model_config(), "text", None)
-    least = 0 if data is None else data_set(data).least_words
-    if not 0 < getattr(text, "max_words", least) < least or "max_words" in recipe.model.overrides.get("text", {}):
+    if data is None:
+        return recipe
+    from refseg.evaluation.leaderboard.experiments import data_set
+    from refseg.types import TextConfig, TextModelConfig
+
+    config, least = recipe.model_config(), data_set(data).least_words
+    if not isinstance(config, TextModelConfig) or not isinstance(config.text, TextConfig):
+        return recipe
+    if config.text.max_words >= least or "max_words" in recipe.model.overrides.get("text", {}):
         return recipe
     overrides = _merge(recipe.model.overrides, {"text": {"max_words": least}})
     return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, overrides=overrides))

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import nn
@@ -31,11 +31,38 @@ from refseg.training.concept_shares import fill_shares
 from refseg.training.initial_weights import NOTHING, check_initial_weights
 from refseg.training.recipe import Recipe, differences, read_recipe, recipe_to_dict
 from refseg.training.sampling import Pictures
+from refseg.types import ModelConfig, TextConfig, TextModelConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 RECIPE = "recipe.toml"
+Configuration = TypeVar("Configuration", bound=ModelConfig)
 
 
-def build_accelerator(recipe: Recipe) -> Any:
+@runtime_checkable
+class Processes(Protocol):
+    """The processes of a run, as accelerate's `Accelerator` tells of them."""
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this is the one that writes files."""
+        ...
+
+    def wait_for_everyone(self) -> None:
+        """Return when all have come here."""
+        ...
+
+
+@runtime_checkable
+class _LearntWords(TextConfig, Protocol):
+    """The configuration of a text encoder whose table has a row a word of the vocabulary."""
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+
+def build_accelerator(recipe: Recipe) -> Accelerator:
     """Accelerate's handle on devices and processes. CPUs do bfloat16; float16 with its loss scaling needs a GPU."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -94,7 +121,9 @@ def worker_notice(recipe: Recipe) -> str:
     return "" if used == wanted else f"data.workers = {wanted}: {used} are used, one a processor"
 
 
-def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, config: Any, accelerator: Any) -> Tokenizer:
+def build_tokenizer(
+    recipe: Recipe, pictures: Pictures, saved: Path | None, config: ModelConfig, processes: Processes
+) -> Tokenizer:
     """The tokenizer for a model of `config`; `saved` is the checkpoint that a run is resumed from.
 
     A vocabulary is learnt by one process, and read by the others from the run's folder, so that scenes are not drawn
@@ -104,7 +133,7 @@ def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, conf
         return load_tokenizer(saved)
     if recipe.pretrained.model is not None:
         return load_tokenizer(locate_model(recipe.pretrained.model))
-    length = config.text.max_words
+    length = cast(TextModelConfig, config).text.max_words
     if recipe.data.tokenizer is not None:
         return load_tokenizer(recipe.data.tokenizer, max_words=length)
     if uses_pieces(config):
@@ -115,7 +144,7 @@ def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, conf
     if recipe.data.vocabulary is not None:
         return WordTokenizer(_read_words(Path(recipe.data.vocabulary)), length, recipe.data.spelling)
     folder = Path(recipe.output.folder) / "vocabulary"
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         more = [] if recipe.data.vocab_extra_file is None else _first_words(Path(recipe.data.vocab_extra_file))
         if recipe.data.augment.paraphrase:
             more = [*TOKENS, *more]
@@ -124,24 +153,25 @@ def build_tokenizer(recipe: Recipe, pictures: Pictures, saved: Path | None, conf
             more = [*more, *first_words(recipe.pretrained.glove, recipe.data.vocab_glove_words)]
         least, spelling = recipe.data.vocab_min_count, recipe.data.spelling
         WordTokenizer.learn(pictures.texts(), length, least, more, spelling).save(folder)
-    accelerator.wait_for_everyone()
+    processes.wait_for_everyone()
     return load_tokenizer(folder)
 
 
-def uses_pieces(config: Any) -> bool:
+def uses_pieces(config: ModelConfig) -> bool:
     """Whether the model's text encoder was made for the word pieces of a published tokenizer."""
-    return isinstance(config.text, (BertTextConfig, TextTowerConfig))
+    return isinstance(config, TextModelConfig) and isinstance(config.text, (BertTextConfig, TextTowerConfig))
 
 
-def fit_vocabulary(config: Any, tokenizer: Tokenizer) -> Any:
+def fit_vocabulary(config: Configuration, tokenizer: Tokenizer) -> Configuration:
     """The model's configuration with the size of the vocabulary that was learnt, where it has such a field."""
     if isinstance(tokenizer, ByteTokenizer):
         return config  # bytes are what expressions travel as; the model has words of its own
-    size = getattr(tokenizer, "vocabulary_size", None)
-    text: Any = getattr(config, "text", None)
-    if size is None or not hasattr(text, "vocabulary_size") or text.vocabulary_size == size:
+    if not isinstance(config, TextModelConfig) or not isinstance(config.text, _LearntWords):
         return config
-    return replace(config, text=replace(text, vocabulary_size=size))
+    if config.text.vocabulary_size == tokenizer.vocabulary_size:
+        return config
+    values: Any = config  # dataclasses, of which the protocols do not tell
+    return replace(values, text=replace(values.text, vocabulary_size=tokenizer.vocabulary_size))
 
 
 def _prepare_encoders(model: nn.Module, recipe: Recipe) -> str:
@@ -150,7 +180,8 @@ def _prepare_encoders(model: nn.Module, recipe: Recipe) -> str:
     A word table is then trained all the same, and the sentence that says so is given (else an empty one). Raises
     `ConfigError` for a picture encoder with frozen convolutions, which would stay random.
     """
-    vision, text = getattr(model, "vision", None), getattr(model, "text", None)
+    parts = dict(model.named_children())
+    vision, text = parts.get("vision"), parts.get("text")
     names = recipe.pretrained
     if isinstance(vision, DarkNet) and vision.frozen() and names.vision is None and names.model is None:
         raise ConfigError(
@@ -195,9 +226,9 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer, resu
     if names.vision is not None and isinstance(model, Photo) and isinstance(tokenizer, WordTokenizer):
         fill_shares(model.text, tokenizer.words, model.config.tags)
     if names.glove is not None:
-        words = getattr(tokenizer, "words", None)
-        if words is None:
+        if not isinstance(tokenizer, WordTokenizer):
             raise ConfigError("pretrained.glove: the tokenizer has word pieces, which have no vectors there")
+        words = tokenizer.words
         missing = load_word_vectors(model, names.glove, words)
         listed = ", ".join(word for word in missing if not word.startswith("<"))[:80]
         notice = f"{len(words) - len(missing)} of {len(words)} words have vectors in {names.glove}"
@@ -205,7 +236,7 @@ def load_pretrained(model: nn.Module, recipe: Recipe, tokenizer: Tokenizer, resu
     return notice
 
 
-def with_proposals(model: nn.Module, recipe: Recipe) -> Any:
+def with_proposals(model: nn.Module, recipe: Recipe) -> nn.Module:
     """The model over the instances of `pretrained.proposals`, where the recipe names them; otherwise itself."""
     if recipe.pretrained.proposals is None:
         return model
@@ -217,8 +248,8 @@ def with_proposals(model: nn.Module, recipe: Recipe) -> Any:
 
 def _load_detector(model: nn.Module, name: str) -> None:
     """Another model's detector into a model that proposes regions with one of the same configuration."""
-    proposer = getattr(model, "proposer", None)
-    if not isinstance(proposer, nn.Module):
+    proposer = dict(model.named_children()).get("proposer")
+    if proposer is None:
         raise ConfigError("pretrained.detector: the model proposes no regions")
     folder = locate_model(name)
     stem = "proposer."

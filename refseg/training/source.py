@@ -19,7 +19,7 @@ from refseg.data.batches import collate
 from refseg.data.leak import without
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.encoders.text.phrases import place_phrases
-from refseg.encoders.text.tokenizer import Tokenizer
+from refseg.encoders.text.tokenizer import Tokenizer, WordTokenizer
 from refseg.errors import ConfigError, DataError, RefsegError
 from refseg.generation.augment import Augmenter
 from refseg.generation.language.lexicon import normal_name
@@ -30,9 +30,9 @@ from refseg.training.clips import ClipPictures
 from refseg.training.pool import DrawSamples, ScenePool
 from refseg.training.recipe import DataRecipe, Recipe
 from refseg.training.sampling import Order, Pictures, check_composed, choose, choose_balanced, compose, positions
-from refseg.training.visual_cache import VisualCache
+from refseg.training.visual_cache import PictureCache
 from refseg.training.workers import prepared
-from refseg.types import Batch, Needs, Targets, VisualFeatures
+from refseg.types import Batch, Needs, Targets
 
 TRAIN = "train"
 _LOG = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def open_pictures(recipe: DataRecipe) -> Pictures:
             "so scores on them say nothing about other pictures"
         )
     if not len(dataset):
-        raise ConfigError(f"data.root: {recipe.root} has no sentences in the split {recipe.split!r}")
+        raise ConfigError(f"data.root: {recipe.root} has no expressions in the split {recipe.split!r}")
     if recipe.frames > 1:
         return ClipPictures(dataset, recipe.frames, recipe.unit, notice)
     if recipe.exclude:
@@ -153,9 +153,17 @@ class MixedPictures:
 
     def __init__(self, recipe: DataRecipe) -> None:
         self.recipe = recipe
-        names = ("root", "dataset", "split_by", "split")
         self.sources = [
-            open_pictures(replace(recipe, sources=(), **{name: getattr(source, name) for name in names}))
+            open_pictures(
+                replace(
+                    recipe,
+                    sources=(),
+                    root=source.root,
+                    dataset=source.dataset,
+                    split_by=source.split_by,
+                    split=source.split,
+                )
+            )
             for source in recipe.sources
         ]
         weights = np.array([source.weight for source in recipe.sources])
@@ -191,7 +199,7 @@ class Batches(Dataset):
         process: int = 0,
         processes: int = 1,
         needs: Needs | None = None,
-        cache: VisualCache | None = None,
+        cache: PictureCache | None = None,
     ) -> None:
         self.pictures, self.tokenizer, self.input_config = pictures, tokenizer, input_config
         self.cache = cache
@@ -217,8 +225,8 @@ class Batches(Dataset):
             pieces = processes * self.accumulation
             check_composed(self.data.pictures_per_batch, self.data.sentences_per_picture, pieces, self.composed)
         self.order = Order(pictures.count, self.seed)
-        words = getattr(tokenizer, "words", ())
-        self.augmenter = Augmenter(self.data.augment, words[2:] if words else ())
+        words = tokenizer.words[2:] if isinstance(tokenizer, WordTokenizer) else ()  # without the two special ones
+        self.augmenter = Augmenter(self.data.augment, words)
 
     def __getitem__(self, number: int) -> tuple[Batch, Targets]:
         step, turn_of_process = divmod(number, self.accumulation)
@@ -253,21 +261,21 @@ class Batches(Dataset):
                 problem = error
                 continue
             if self.cache is not None:
-                batch = replace(batch, features=self._maps(self.cache, here, len(batch.images)))
+                batch = self.cache.join(batch, self._numbers(here, len(batch.images)))
             if self.composed is not None:
                 # The batch's loss is the mean over its pieces.
                 targets = replace(targets, initial_weight=float(pieces) if piece == 0 else 0.0)
             return batch, targets
         raise problem
 
-    def _maps(self, cache: VisualCache, share: list[int], images: int) -> VisualFeatures:
-        """The cached maps of the pictures at these places of the stream, of which a batch has each once."""
+    def _numbers(self, share: list[int], images: int) -> list[int]:
+        """The numbers of the pictures at these places of the stream, of which a batch has each once."""
         numbers = list(dict.fromkeys(self.order.item(position) for position in share))
         if len(numbers) != images:
             raise ConfigError(
-                f"data.feature_cache: {len(numbers)} pictures have maps, and {images} of them could be read"
+                f"data.feature_cache: {len(numbers)} pictures are in the cache, and {images} of them could be read"
             )
-        return cache.read(numbers)
+        return numbers
 
     def _piece(self, share: list[int], piece: int, pieces: int) -> list[Sample]:
         if self.composed is not None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from refseg.encoders.text.tokenizer import Tokenizer
 from refseg.errors import CheckpointError
 from refseg.files import recover_folder, replacing_folder
 from refseg.inference.checkpoint import check_files, read_config, write_model
@@ -50,7 +51,7 @@ class Progress:
 def save_state(
     folder: Path,
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     optimizer: torch.optim.Optimizer,
     ema: WeightEMA | None,
     progress: Progress,

@@ -19,6 +19,11 @@ from tests.support.command_line import documented_commands, every_verb, parse
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("refseg/models/*/README.md")])
 EVERY_VERB = list(every_verb())
+SLOW = {
+    *("torch", "transformers", "accelerate", "safetensors", "huggingface_hub", "scipy", "pycocotools", "matplotlib"),
+    *("pyarrow", "lancedb", "ray", "onnx", "onnxruntime", "openvino", "av", "fastapi", "uvicorn", "sqlalchemy", "rich"),
+}
+"""Packages that no help waits for."""
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +42,7 @@ def test_every_verb_of_today_is_there() -> None:
     assert set(VERBS) == {
         *("segment", "models", "import", "doctor", "train", "evaluate", "calibrate", "score", "compare", "results"),
         *("data", "annotate", "benchmark", "studies", "serve", "serve-load", "index", "search", "batch", "export"),
-        *("edit", "label", "video", "explain", "attention", "tables", "oracle"),
+        *("edit", "label", "video", "explain", "gallery", "attention", "tables", "oracle"),
     }
     below = {path[1] for path in EVERY_VERB if path[0] == "data" and len(path) == 2}
     assert below == {"check", "stats", "get", "leak", "scenes", "collage", "templates", "speed", "convert"}
@@ -123,16 +128,24 @@ def test_the_overview_imports_neither_typer_nor_torch(words: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_no_help_but_that_of_train_imports_torch() -> None:
-    verbs = [list(path) for path in EVERY_VERB if path != ("train",)]
+def test_no_help_imports_what_is_slow() -> None:
     code = (
         "import sys; from refseg.cli.main import main\n"
-        f"for path in {verbs!r}:\n"
+        f"for path in {[list(path) for path in EVERY_VERB]!r}:\n"
         "    assert main([*path, '--help']) == 0\n"
-        "    assert 'torch' not in sys.modules, path\n"
+        f"    assert not {SLOW!r} & set(sys.modules), (path, {SLOW!r} & set(sys.modules))\n"
     )
     done = python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_help_of_train_imports_no_system_and_no_numpy() -> None:
+    code = (
+        "import sys; from refseg.cli.main import main; main(['train', '--help'])\n"
+        "sys.exit(', '.join(name for name in sys.modules if name.startswith(('numpy', 'refseg.models'))) or None)"
+    )
+    done = python(code)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -221,6 +234,37 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stderr == ""
     assert done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segment", "photo.jpg", "a dog", "-o", "answer.png"], "answer.png is the name of a file; -o wants a folder"),
+        (["data", "scenes"], "add OUT, or -o OUT"),
+        (["data", "scenes", "one", "-o", "two"], "one and -o two both say where to write"),
+        (["data", "convert", "lines.jsonl", "--to", "coco"], "add DST, or -o DST"),
+        (["annotate", "export", "--data", "game"], "add DST, or -o DST"),
+    ],
+)
+def test_where_to_write_is_said_once_and_is_a_folder(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1
+    assert message in printed[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scenes_are_written_where_o_says(tmp_path: Path) -> None:
+    words = ["data", "scenes", "--train", "1", "--val", "0", "--test", "0", "--size", "64", "--workers", "1"]
+    assert main([*words, str(tmp_path / "word")]) == 0
+    assert main([*words, "-o", str(tmp_path / "option")]) == 0
+    names = [
+        sorted(path.relative_to(tmp_path / of) for path in (tmp_path / of).rglob("*")) for of in ("word", "option")
+    ]
+    assert names[0] == names[1] != []
 
 
 def test_options_of_several_or_no_values() -> None:

@@ -48,3 +48,16 @@ def test_unknown_names_get_a_hint(capsys) -> None:
 
 def test_preset_names_forgive_case_and_underscores() -> None:
     assert preset("RELA_CAMERA_READY") == preset("rela-camera-ready")
+
+
+def test_the_name_of_a_system_lists_its_presets(capsys) -> None:
+    assert main(["models", "ReLA"]) == 0
+    printed = capsys.readouterr().out
+    mine = [name for name in preset_names() if name.startswith("rela-")]
+    assert all(f"  {name} " in printed for name in mine)
+    assert all(f"rela: {row}" in printed for row in MODELS["rela"].ablations)
+    assert "  lavt-" not in printed
+    assert main(["models", "rela", "--json"]) == 0
+    assert sorted(json.loads(capsys.readouterr().out)["presets"]) == sorted(mine)
+    assert main(["models", "rela", "--fields"]) == 2
+    assert mine[0] in capsys.readouterr().err

@@ -109,8 +109,8 @@ def test_pictures_of_one_name_from_two_folders_stay_apart(model_folder: Path, tm
         (["photo.png", "a dog", "--model", "rela-official"], "refseg import rela FILE"),
         (["photo.png", "a dog", "--device", "cpu:1"], "'cpu' means all cores"),
         (["photo.png", "a dog", "-o", "other"], "other/results.csv: not a table"),
-        (["photo.png", ""], "sentence is empty"),
-        (["photo.png", "   "], "sentence is empty"),
+        (["photo.png", ""], "expression is empty"),
+        (["photo.png", "   "], "expression is empty"),
         (["photo.png"], "no expression"),
         (["a dog"], "no picture"),
         (["https://example.org/photo.png", "a dog"], "download it"),
@@ -410,7 +410,7 @@ def test_phrases_of_a_caption(model_folder: Path, tmp_path: Path, capsys: pytest
     assert [line["text"] for line in lines] == ["a dog [0:5]", "a dog [10:16]", "and"]
     assert [line["characters"] for line in lines] == [[0, 5], [10, 16], [6, 9]]
     assert {line["caption"] for line in lines} == {"a dog and a  dog"}
-    for words, message in ((["--phrase", "a cat"], "is not in its sentence"), (["--phrase", "0:99"], "which has")):
+    for words, message in ((["--phrase", "a cat"], "is not in its expression"), (["--phrase", "0:99"], "which has")):
         assert main([*command[:-4], "-o", str(tmp_path / "none"), *command[-4:], *words]) == 2
         told = capsys.readouterr().err
         assert message in told

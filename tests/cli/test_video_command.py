@@ -191,7 +191,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     for words, message in (
         ((tmp_path / "absent.mp4", "the dog"), "no such clip"),
         ((tmp_path / "text.mp4", "the dog"), "not a video that can be read"),
-        ((clip, " "), "the sentence is empty"),
+        ((clip, " "), "the expression is empty"),
         ((clip, "the dog", "--format", "avi"), "'avi' is not possible"),
         ((clip, "the dog", "--start", "9"), "no frame from 9 s on"),
         ((clip, "the dog", "--fps", "0"), "fps is above 0"),

@@ -229,7 +229,7 @@ def test_missing_pictures_can_be_done_without(refcoco: Path) -> None:
     for path in (refcoco / "images" / "train2014").iterdir():
         path.unlink()
     with pytest.raises(
-        DataError, match=r"no usable sentence \(2 missing_picture\).*COCO_train2014_000000000002.jpg was not"
+        DataError, match=r"no usable expression \(2 missing_picture\).*COCO_train2014_000000000002.jpg was not"
     ):
         open_dataset(refcoco)
     dataset = open_dataset(refcoco, need_pictures=False)

@@ -104,7 +104,7 @@ def test_slack_towards_none_says_none_more_often_and_keeps_t_acc(scenes):
 
 def test_data_without_targets_and_wrong_accuracies_are_refused(scenes):
     empty = [sample for sample in scenes if sample.no_target]
-    with pytest.raises(DataError, match="no sentence has a target"):
+    with pytest.raises(DataError, match="no expression has a target"):
         calibrate(_model(), _tokenizer(scenes), empty)
     with pytest.raises(RefsegError, match="between 0 and 1"):
         calibrate(_model(), _tokenizer(scenes), scenes, target_accuracy=2.0)

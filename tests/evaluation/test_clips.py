@@ -28,6 +28,7 @@ from refseg.geometry import InputConfig
 from refseg.metrics import PROTOCOLS, get_protocol, score
 from refseg.metrics.video import contour_accuracy, region_similarity
 from refseg.types import Batch, Output, TextFeatures, Tokens
+from tests.support.answering import AnsweringModel
 from tests.support.format_files import block
 from tests.support.small_video import FRAMES, davis_labels, write_davis, write_mevis, write_youtube
 
@@ -45,7 +46,7 @@ def tokenizer(texts: list[str]) -> Tokens:
     return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
-class Frames(torch.nn.Module):
+class Frames(AnsweringModel):
     """Says of each pixel of a map of 8 x 8 cells something that hangs on the expression and the frame alone."""
 
     late_fusion = False
@@ -289,7 +290,7 @@ def test_wrong_requests(tmp_path: Path) -> None:
     for folder, name, protocol, words in (
         (tmp_path, "mevis", "mevis", "is there already"),
         (tmp_path / "new", "mevis", "native", "compares masks"),
-        (tmp_path / "new", "refcoco", "mevis", "no known form"),
+        (tmp_path / "new", "refcoco", "mevis", "no known format"),
         (tmp_path / "new", "ref-davis17", "mevis", "wants merged objects"),
     ):
         with pytest.raises(RefsegError, match=words), writing_submission(folder, name, PROTOCOLS[protocol]):

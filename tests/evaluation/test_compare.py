@@ -111,7 +111,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path, runs, targets):
         load_run(write(tmp_path / "c.jsonl", [{"id": "0"}]), "native", targets)
     with pytest.raises(DataError, match="not davis"):
         load_run(tmp_path / "a.jsonl", "davis", targets)
-    with pytest.raises(DataError, match="differ in 1 sentences"):
+    with pytest.raises(DataError, match="differ in 1 expressions"):
         compare_runs(runs[0], Run("short", runs[1].rows[:2]))
     with pytest.raises(RecordsError, match="no prediction for this target"):
         load_run(write(tmp_path / "d.jsonl", [line("0", FULL)]), "native", targets)

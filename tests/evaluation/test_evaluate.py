@@ -19,6 +19,7 @@ from refseg.evaluation.workers import WorkerError
 from refseg.geometry import InputConfig
 from refseg.metrics import PROTOCOLS, Row, rescore, score
 from refseg.types import InstancePredictions, Output, TextFeatures, Tokens
+from tests.support.answering import AnsweringModel
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 
@@ -30,7 +31,7 @@ class Config:
     )
 
 
-class Finder(nn.Module):
+class Finder(AnsweringModel):
     """mask logits: the named channel's brightness; no target: the channel is dark everywhere. Counts pictures."""
 
     def __init__(self, late_fusion, config=None):
@@ -197,7 +198,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_named(dataset, tmp_path):
     assert (result.counts["sentences"], result.counts["unreadable"]) == (6, 3)
     assert result.problems[0].startswith("1_red: ")
     assert "gone.jpg" in result.problems[0]
-    with pytest.raises(DataError, match="no sentence could be evaluated"):
+    with pytest.raises(DataError, match="no expression could be evaluated"):
         evaluate_model(Finder(True), tokenizer, ReferringDataset(broken))
 
 

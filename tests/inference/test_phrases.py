@@ -120,8 +120,8 @@ def test_an_empty_mask_keeps_its_box_where_boxes_are_given() -> None:
 @pytest.mark.parametrize(
     ("phrases", "message"),
     [
-        (["a cat"], "the phrase 'a cat' is not in its sentence"),
-        (["ma"], "the phrase 'ma' is not in its sentence"),
+        (["a cat"], "the phrase 'a cat' is not in its expression"),
+        (["ma"], "the phrase 'ma' is not in its expression"),
         ([(0, 99)], "a phrase at characters 0 to 99 of .* which has 32"),
         ([(-1, 3)], "characters -1 to 3"),
         ([(5, 5)], "characters 5 to 5"),

@@ -21,6 +21,7 @@ from refseg.geometry import InputConfig
 from refseg.inference.predictor import Segmenter, choose_device, clean_text, load
 from refseg.inference.segmentation import Segmentation
 from refseg.types import Batch, Needs, Output, TextFeatures, Tokens
+from tests.support.answering import AnsweringModel
 from tests.support.tiny_model import write_model_folder
 
 WORDS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
@@ -31,7 +32,7 @@ class ColourConfig:
     input: InputConfig
 
 
-class ColourModel(torch.nn.Module):
+class ColourModel(AnsweringModel):
     """Segments the pixels that are nearer to the colour in a sentence than to any other; without one, no target."""
 
     def __init__(self, config: ColourConfig, late_fusion: bool) -> None:
@@ -218,11 +219,11 @@ def test_bad_questions() -> None:
     segmenter = segmenter_of()
     image, _ = picture()
     for text in ("", "   ", "\n\t", "\x00"):
-        with pytest.raises(RefsegError, match="sentence is empty"):
+        with pytest.raises(RefsegError, match="expression is empty"):
             segmenter(image, text)
-    with pytest.raises(RefsegError, match="no sentence"):
+    with pytest.raises(RefsegError, match="no expression"):
         segmenter(image, [])
-    with pytest.raises(RefsegError, match="sentence is empty"):
+    with pytest.raises(RefsegError, match="expression is empty"):
         segmenter.encode(image).ask(["red", ""])
     with pytest.raises(RefsegError, match="batch_size"):
         segmenter(image, "red", batch_size=0)
@@ -362,3 +363,49 @@ def test_a_model_folder_answers_alike_in_every_way(tmp_path: Path) -> None:
             for other in (two, alone):
                 assert (one.mask != other.mask).mean() < 1e-3
                 assert one.no_target_score == pytest.approx(other.no_target_score, abs=1e-5)
+
+
+def test_asking_for_load_imports_only_the_way_from_picture_to_mask() -> None:
+    code = """
+import sys
+import refseg
+refseg.load, refseg.Segmenter
+print(*sorted(name for name in sys.modules if name.split(".")[0] in ("refseg", "transformers")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    imported = done.stdout.split()
+    later = ("video", "tracking", "hub", "foundation", "explain", "detections", "proposals", "phrases", "placement")
+    assert not {f"refseg.inference.{name}" for name in later} & set(imported)
+    assert not [name for name in imported if name.startswith(("transformers", "refseg.models.instances"))]
+    assert len(imported) < 40
+
+
+class OriginalsModel(ColourModel):
+    """The same, which is given the original pictures as its needs say, and notes their sizes."""
+
+    def __init__(self, config: ColourConfig) -> None:
+        super().__init__(config, late_fusion=True)
+        self.needs = Needs(reads_pictures=True)
+        self.originals: list[tuple[int, int]] = []
+
+    def encode_image(
+        self, images: torch.Tensor, pixel_mask: torch.Tensor, pictures: list[Image.Image] | None = None
+    ) -> torch.Tensor:
+        assert pictures is not None
+        assert len(pictures) == len(images)
+        self.originals += [each.size for each in pictures]
+        return super().encode_image(images, pixel_mask)
+
+
+def test_models_that_read_pictures_are_given_the_originals() -> None:
+    plain = segmenter_of(True)
+    model = OriginalsModel(plain.model.config)
+    segmenter = Segmenter(model, ColourTokenizer(), device="cpu")
+    image, _ = picture()
+    turned = image.rotate(90, expand=True)
+    answers = segmenter([image, turned], ["red", "blue"])
+    assert model.originals == [image.size, turned.size]
+    assert answers == plain([image, turned], ["red", "blue"])
+    assert segmenter.encode(turned).ask("red") == answers[1][0]
+    assert model.originals[2:] == [turned.size]

@@ -162,7 +162,7 @@ def test_nothing_is_read_ahead_of_what_is_asked_for(tmp_path: Path) -> None:
 def test_bad_expressions_and_thresholds_are_told_when_the_first_frame_is_asked_for(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "c", moving(2))
     segmenter = segmenter_of(Redness())
-    with pytest.raises(RefsegError, match="the sentence is empty"):
+    with pytest.raises(RefsegError, match="the expression is empty"):
         next(segmenter.video(folder, " "))
     with pytest.raises(RefsegError, match="threshold is a probability"):
         next(segmenter.video(folder, "red", threshold=3.0))

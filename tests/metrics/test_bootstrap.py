@@ -75,7 +75,7 @@ def test_p_values_of_equal_runs_are_spread_evenly():
 
 def test_runs_that_cannot_be_compared_are_told():
     rows = run([10, 20])
-    with pytest.raises(DataError, match="differ in 1 sentences"):
+    with pytest.raises(DataError, match="differ in 1 expressions"):
         compare(rows, rows[:1], "gIoU")
     with pytest.raises(DataError, match="other targets"):
         compare(rows, [rows[0], Row("1", 20, 50, 20, 50, (10, 10), False)], "gIoU")

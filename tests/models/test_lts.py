@@ -186,7 +186,7 @@ def test_mini_fits_two_cores() -> None:
 
 
 def test_wrong_configurations_say_so() -> None:
-    with pytest.raises(ConfigError, match="sentence would be in nothing"):
+    with pytest.raises(ConfigError, match="nothing would see the expression"):
         replace(PAPER, fusion=False, locator=LocatorConfig(kind="none"))
     with pytest.raises(ConfigError, match="width=30"):
         replace(PAPER, width=30)

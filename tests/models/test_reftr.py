@@ -152,7 +152,7 @@ class TestBoxesAlone(Contract):
     inactive: ClassVar[dict[str, str]] = ALONE | NO_MASKS
 
 
-class TestMiniWithVerdict(Contract):
+class TestMiniWithNoTarget(Contract):
     knobs = "losses."
     config = replace(
         tiny(MINI), no_target_head=True, tags=("red", "cat"), losses=replace(MINI.losses, consistency=0.5), queries=2
@@ -529,7 +529,7 @@ def test_losses_of_phrases(asked: tuple[RefTR, Batch, Phrases]) -> None:
     sum(model.losses(trained, told).values()).backward()
     dry = {name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()}
     assert dry <= {"query_encoder.query.bias"}
-    with pytest.raises(RefsegError, match="sentence 1: 1 phrases, but 3 masks"):
+    with pytest.raises(RefsegError, match="expression 1: 1 phrases, but 3 masks"):
         model.losses(output, replace(told, instances=[apart[0], apart[0], apart[2]]))
     with pytest.raises(RefsegError, match="need a box each"):
         model.losses(output, replace(told, instances=None))

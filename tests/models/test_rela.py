@@ -84,7 +84,7 @@ NO_TAGS = {"losses.tags": "there are no tags", "tags": "tested with the small pr
 ONE_ANSWER = {**NO_TAGS, "losses.earlier": "one layer answers"}
 ALONE = {
     **ONE_ANSWER,
-    "relation.rla.language_attention": "off, the sentence would be in nothing: an error, tested below",
+    "relation.rla.language_attention": "off, nothing would see the expression: an error, tested below",
 }
 
 
@@ -187,7 +187,7 @@ def test_mini_fits_the_package() -> None:
 def test_wrong_configurations_say_so() -> None:
     with pytest.raises(ConfigError, match="Swin"):
         replace(MINI, language_in_vision=True)
-    with pytest.raises(ConfigError, match="sentence"):
+    with pytest.raises(ConfigError, match="expression"):
         ParallelRLAConfig(language_attention=False)
     with pytest.raises(ConfigError, match="multiple of 4"):
         replace(PAPER, width=30)
@@ -196,7 +196,7 @@ def test_wrong_configurations_say_so() -> None:
 def test_official_needs_the_sentence_to_encode() -> None:
     model = build(tiny(OFFICIAL))
     batch = batch_of(model.config)
-    with pytest.raises(RefsegError, match="sentence"):
+    with pytest.raises(RefsegError, match="expression"):
         model.encode_image(batch.images, batch.pixel_mask)
 
 

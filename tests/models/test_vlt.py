@@ -365,7 +365,7 @@ def test_frames_of_a_clip_share_their_queries(config: VLTConfig) -> None:
         mean = model.query_generation.visual_queries(state.raw.mean(dim=0, keepdim=True))
         expected = model.query_generation(mean, model.project_text(text.words), text.mask).attention
         torch.testing.assert_close(attention[:1], expected)
-    with pytest.raises(RefsegError, match="one sentence for a clip"):
+    with pytest.raises(RefsegError, match="one expression for a clip"):
         model.decode_clip(state, model.encode_text(batch_of(config).tokens))
 
 

@@ -17,6 +17,7 @@ from refseg.geometry import InputConfig
 from refseg.inference.predictor import Segmenter
 from refseg.models.instances.chooser import Choice
 from refseg.types import Batch, Output, TextFeatures, Tokens
+from tests.support.answering import AnsweringModel
 
 SIZE = (48, 64)
 """Height and width."""
@@ -72,7 +73,7 @@ class ClipConfig:
     input: InputConfig
 
 
-class Redness(torch.nn.Module):
+class Redness(AnsweringModel):
     """Says of each pixel how red it is: brightness 128 has probability one half, 16 more or less one logit."""
 
     late_fusion = False
@@ -126,7 +127,7 @@ class Thing:
     kind: int = 0
 
 
-class Scripted(torch.nn.Module):
+class Scripted(AnsweringModel):
     """Chooses among proposals that a script gives for each frame, which tells its number by its brightness.
 
     `several`: a set is asked for, and evidence is a logit. A frame's no-target logit is -3 unless `none` has it.

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from refseg.generation.language.forms import Select
 from refseg.generation.scenes import Expression, Scene, Thing
 from refseg.geometry import InputConfig
-from refseg.types import Batch, Needs, Output, Targets
+from refseg.types import Batch, Needs, Output, Targets, TextFeatures, Tokens
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230)}
 
@@ -60,6 +60,16 @@ class Tiny(nn.Module):
         if self.calls == self.config.fail_at:
             logits = logits * float("nan")
         return Output(logits, self.verdict(words * pixels.mean((2, 3)))[:, 0])
+
+    # A script, too, which imports nothing of tests: what `ReferringModel` has besides stands here.
+    def encode_image(self, images: Tensor, pixel_mask: Tensor) -> Tensor:
+        raise AssertionError("this model encodes no image by itself")
+
+    def encode_text(self, tokens: Tokens) -> TextFeatures:
+        raise AssertionError("this model encodes no expression by itself")
+
+    def decode(self, state: Tensor, text: TextFeatures, image_index: Tensor | None = None) -> Output:
+        raise AssertionError("this model decodes nothing by itself")
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         size = targets.masks.shape[-2:]

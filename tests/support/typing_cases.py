@@ -20,14 +20,14 @@ from refseg.types import Tokens
 
 def uses(picture: Image.Image, array: np.ndarray, paths: list[Path], names: list[str], tokens: Tokens) -> None:
     segmenter = refseg.load("rela-mini", device="cpu", precision="bfloat16")
-    reveal_type(segmenter)  # reveals refseg.inference.predictor.Segmenter
+    reveal_type(segmenter)  # reveals refseg.inference.segmenter.Segmenter
     reveal_type(segmenter("photo.jpg", "the dog"))  # reveals refseg.inference.segmentation.Segmentation
     reveal_type(segmenter(picture, "the dog", threshold=0.4))  # reveals refseg.inference.segmentation.Segmentation
     reveal_type(segmenter(array, names))  # reveals list[refseg.inference.segmentation.Segmentation]
     reveal_type(segmenter(paths, "the dog"))  # reveals list[refseg.inference.segmentation.Segmentation]
     reveal_type(segmenter(names, names))  # reveals list[list[refseg.inference.segmentation.Segmentation]]
     encoded = segmenter.encode(b"...")
-    reveal_type(encoded)  # reveals refseg.inference.predictor.EncodedImage
+    reveal_type(encoded)  # reveals refseg.inference.encoded_image.EncodedImage
     reveal_type(encoded.ask("the dog"))  # reveals refseg.inference.segmentation.Segmentation
     reveal_type(encoded.ask(["a", "b"], probabilities=True))  # reveals list[refseg.inference.segmentation.Segmentation]
     answer = segmenter(picture, "the dog")

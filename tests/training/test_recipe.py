@@ -12,8 +12,8 @@ from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.errors import CheckpointError, ConfigError
 from refseg.inference.checkpoint import save_model
 from refseg.models import preset, preset_names
-from refseg.training.optimizer import GroupRule
 from refseg.training.recipe import RENAMED, Recipe, differences, parse_recipe, read_recipe, recipe_to_dict
+from refseg.training.schedule import GroupRule
 from tests.support.tiny_system import Tiny, TinyConfig, TinyText, recipe_values
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))

@@ -6,7 +6,7 @@ import pytest
 
 from refseg.config import from_dict
 from refseg.errors import ConfigError
-from refseg.training.optimizer import ScheduleConfig, lr_factor
+from refseg.training.schedule import ScheduleConfig, lr_factor
 
 
 def factors(config, steps):

@@ -43,7 +43,7 @@ class GameError(RefsegError):
         details: what a program can use: the earlier sentence, the seconds to wait, ...
     """
 
-    def __init__(self, code: str, message: str, field: str | None = None, **details: Any) -> None:
+    def __init__(self, code: str, message: str, field: str | None = None, **details: object) -> None:
         super().__init__(message)
         self.code = code
         self.status = STATUS[code]

@@ -82,7 +82,7 @@ def evaluate_elsewhere(
     problems = [problem for result in results for problem in result["problems"]]
     counts = {name: sum(result["counts"].get(name, 0) for result in results) for name in COUNTED}
     if not counts["pictures"]:
-        raise DataError(f"no sentence could be evaluated{': ' + problems[0] if problems else ''}")
+        raise DataError(f"no expression could be evaluated{': ' + problems[0] if problems else ''}")
     scores = []
     for number, protocol in enumerate(job.protocols):
         rows = [Row.from_dict(row) for result in results for row in result["rows"][number]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from refseg.data.rle import decode
@@ -50,7 +51,7 @@ def schema() -> pyarrow.Schema:
     )
 
 
-def need_pyarrow() -> Any:
+def need_pyarrow() -> ModuleType:
     """The module pyarrow. Raises `RefsegError` where it is not installed."""
     try:
         import pyarrow

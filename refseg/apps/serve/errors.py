@@ -25,7 +25,7 @@ class ServeError(RefsegError):
     """A request that is refused: `code` is a key of `STATUS`, `message` one sentence for whoever asked, `details` what
     a program can use."""
 
-    def __init__(self, code: str, message: str, **details: Any) -> None:
+    def __init__(self, code: str, message: str, **details: object) -> None:
         super().__init__(message)
         self.code, self.message, self.details = code, message, details
 

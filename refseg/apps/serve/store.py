@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -167,7 +167,7 @@ class Store:
             total -= size
 
 
-def size_of(value: Any) -> int:
+def size_of(value: object) -> int:
     """Bytes of the tensors, arrays and pictures in an object, each counted once."""
     seen: set[int] = set()
     waiting, total = [value], 0

@@ -113,7 +113,7 @@ class Collector:
         """The data set; raises `DataError` when nothing is usable."""
         if not self.samples:
             first = f"; the first fault: {self.problems[0]}" if self.problems else ""
-            raise DataError(f"{self.path}: no usable sentence ({len(self.problems)} faults){first}")
+            raise DataError(f"{self.path}: no usable expression ({len(self.problems)} faults){first}")
         return ReferringDataset(self.samples, name=self.name, root=self.path.parent, problems=self.problems)
 
 

@@ -42,6 +42,8 @@ class ClipTextConfig(TextTowerConfig):
 class ClipText(TextTower):
     """The encoder; `width` is that of its words, `joint_width` that of its sentences."""
 
+    config: ClipTextConfig
+
     def __init__(self, config: ClipTextConfig) -> None:
         super().__init__(config)
         self.joint_width = config.joint_width

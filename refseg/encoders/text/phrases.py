@@ -41,7 +41,7 @@ def locate_phrases(text: str, phrases: Sequence[Place]) -> list[tuple[int, int]]
         if isinstance(phrase, str):
             found = _in_pieces(text, phrase)
             if not found:
-                raise RefsegError(f"the phrase {phrase!r} is not in its sentence {text!r}")
+                raise RefsegError(f"the phrase {phrase!r} is not in its expression {text!r}")
             key = " ".join(phrase.lower().split())
             spans.append(found[min(seen[key], len(found) - 1)])
             seen[key] += 1
@@ -85,7 +85,7 @@ def place_phrases(
         hold no word, it stands behind the words that the tokenizer keeps, or there are more than `max_phrases`.
     """
     if len(texts) != len(phrases):
-        raise RefsegError(f"{len(texts)} sentences have {len(phrases)} lists of phrases; one each is wanted")
+        raise RefsegError(f"{len(texts)} expressions have {len(phrases)} lists of phrases; one each is wanted")
     largest = max((len(each) for each in phrases), default=0)
     count = max(1, largest) if max_phrases is None else max_phrases
     start = torch.zeros(len(texts), count, dtype=torch.long)
@@ -114,7 +114,7 @@ def _spans(text: str, phrases: Sequence[Place], tokenizer: WordTokenizer | WordP
             found = places if isinstance(tokenizer, WordTokenizer) else [tokens_at(*place) for place in places]
             found = [span for span in found if span[0] < span[1]]
             if not found:
-                raise RefsegError(f"the phrase {phrase!r} is not in its sentence {text!r}")
+                raise RefsegError(f"the phrase {phrase!r} is not in its expression {text!r}")
             # Named as often as it occurs, or more often: then the last place holds for the rest.
             span = found[min(seen[phrase.lower()], len(found) - 1)]
             seen[phrase.lower()] += 1

@@ -327,7 +327,7 @@ class Reading:
         """Sentences for the person who asked; mostly none."""
         remarks = []
         if self.kept is not None:
-            remarks.append(f"the sentence is longer than the model reads; it is cut after “{_end_of(self.kept)}”")
+            remarks.append(f"the expression is longer than the model reads; it is cut after “{_end_of(self.kept)}”")
         if self.empty:
             remarks.append("no word of the sentence names or describes anything, so the answer is none")
         elif not self.understood:

@@ -1,4 +1,4 @@
-"""Published numbers next to measured ones: `refseg results`. No torch here.
+"""Published numbers next to measured ones: `refseg results`.
 
 >>> from refseg.evaluation.leaderboard import load_published, select
 >>> select(load_published(), system="ReLA", dataset="gRefCOCO", split="val", metric="gIoU")[0].value

@@ -31,6 +31,7 @@ from refseg.inference.runtime.graphs import Runtime
 from refseg.models.foundation.base import FoundationModel
 from refseg.models.instances.masks import crop_of
 from refseg.models.instances.model import Instances
+from refseg.types import ModelConfig
 
 __all__ = ["FLIPS", "Report", "Target", "example_feeds", "export"]
 
@@ -180,7 +181,7 @@ def _to_openvino(path: Path) -> str:
 
 
 def _describe(folder: Path, segmenter: Segmenter, kind: str, files: Mapping[str, str], int8: bool) -> None:
-    write_config(folder, segmenter.model.config, segmenter.info)
+    write_config(folder, cast(ModelConfig, segmenter.model.config), segmenter.info)
     cast(Tokenizer, segmenter.tokenizer).save(folder)
     document = {
         "format": FORMAT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from refseg.errors import CheckpointError, RefsegError
 from refseg.inference.runtime.graphs import Graph, run
-from refseg.types import Batch, Needs, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, Needs, Output, SystemConfig, Targets, TextFeatures, Tokens
 
 __all__ = ["OUTPUTS", "EncodedPictures", "GraphModel", "TokenFeatures"]
 
@@ -47,7 +47,7 @@ def token_features(tokens: Tokens) -> TokenFeatures:
 class GraphModel(nn.Module):
     """A `ReferringModel` by graphs; `config` is the exported model's own."""
 
-    def __init__(self, config: Any, graphs: Mapping[str, Graph]) -> None:
+    def __init__(self, config: SystemConfig, graphs: Mapping[str, Graph]) -> None:
         super().__init__()
         self.config = config
         self.needs: Needs = replace(config.needs, reads_phrases=False)  # a graph has no input for them

@@ -10,10 +10,10 @@ probability is sigmoid(logit(score_threshold) - logit(best score)), so that it p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,8 +28,12 @@ from refseg.models.foundation.placing import OUTSIDE, box_logits, enlarge, pad, 
 from refseg.models.instances.proposers import Detections
 from refseg.types import Batch, InstancePredictions, NamedMap, Output, Panels, Targets, TextFeatures, Tokens
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 __all__ = [
-    "BYTES", "Encoded", "ExpressionTexts", "Found", "FoundationModel", "MasksOfBoxes", "Pixels", "centred", "device_of",
+    "BYTES", "Encoded", "ExpressionTexts", "Found", "FoundationModel", "MasksOfBoxes", "Pixels", "Processor", "centred",
+    "device_of",
 ]  # fmt: skip
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -39,6 +43,10 @@ SHOWN = 20
 BYTES = ByteTokenizer(2048)
 """Expressions travel as bytes; each network's own tokenizer reads them."""
 Pixels = UInt8[np.ndarray, "_ _ 3"]
+Processor: TypeAlias = Callable[..., Mapping[str, Any]]
+"""Makes a network's input of `images`: a processor of transformers, or `placing.Warp`."""
+Features = TypeVar("Features")
+Embedding = TypeVar("Embedding")
 
 
 @dataclass(frozen=True)
@@ -86,25 +94,26 @@ class Found:
         return self.select(order[:count])
 
 
-class MasksOfBoxes(Protocol):
+@runtime_checkable
+class MasksOfBoxes(Protocol[Embedding]):
     """A segmenter that is prompted with boxes."""
 
-    def embed(self, picture: Pixels, /) -> object:
+    def embed(self, picture: Pixels, /) -> Embedding:
         """What no box changes."""
 
-    def masks_of(self, embedding: Any, boxes: Float[Tensor, "K 4"], /) -> Float[Tensor, "K h w"]:
+    def masks_of(self, embedding: Embedding, boxes: Float[Tensor, "K 4"], /) -> Float[Tensor, "K h w"]:
         """Mask logits that cover the picture, of boxes 0 to 1."""
 
 
 @dataclass
-class Encoded:
+class Encoded(Generic[Features]):
     """Pictures, encoded for all expressions; `features` are the network's, `embeddings` the box segmenter's, made when
     the first box of a picture is found."""
 
     pictures: list[np.ndarray]
     size: tuple[int, int]
     """Height and width of the input, padding too."""
-    features: Any
+    features: Features
     embeddings: dict[int, object] = field(default_factory=dict)
 
 
@@ -119,8 +128,8 @@ class FoundationModel(nn.Module):
         self,
         config: FoundationConfig,
         network: nn.Module,
-        processor: Any,
-        tokenizer: Any,
+        processor: Processor,
+        tokenizer: PreTrainedTokenizerBase,
         segmenter: nn.Module | None = None,
     ) -> None:
         """`processor` makes the network's input of pictures, `tokenizer` reads texts, both as in transformers;
@@ -129,13 +138,14 @@ class FoundationModel(nn.Module):
         self.config, self.needs = config, config.needs
         self.network: Any = network.requires_grad_(False)
         self.segmenter: Any = segmenter.requires_grad_(False) if segmenter is not None else None
-        self._processor, self._tokenizer = processor, tokenizer
+        self._processor = processor
+        self._tokenizer: Any = tokenizer
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FoundationModel:
         """Leaves networks where a device map has put them."""
         return self if hasattr(self.network, "hf_device_map") else super()._apply(fn, recurse)
 
-    def encode(self, pictures: Sequence[Pixels]) -> Any:
+    def encode(self, pictures: Sequence[Pixels]) -> object:
         """What no expression changes of N pictures, for `find`."""
         raise NotImplementedError
 
@@ -257,7 +267,7 @@ class FoundationModel(nn.Module):
         return edge - scores.max().float().logit(eps=1e-6)
 
     def _remarks(self, cut: bool) -> list[str]:
-        said = ["the sentence is longer than the model reads; its end was not used"] if cut else []
+        said = ["the expression is longer than the model reads; its end was not used"] if cut else []
         if self.boxes_alone and self.segmenter is None:
             said.append(
                 "this model knows boxes: the mask is the filled box; add +facebook/sam2.1-hiera-small for masks"

@@ -7,12 +7,16 @@ a repository's config.json says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refseg.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
 __all__ = ["FAMILIES", "Family", "PublishedWeights", "family_of", "supported"]
 
@@ -53,11 +57,11 @@ class Family:
     square: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and standard deviation, 0 to 1, where `placing.Warp` places pictures; else transformers' processor does."""
 
-    def load_adapter(self) -> Any:
+    def load_adapter(self) -> Callable[..., nn.Module]:
         """The adapter's class."""
         return _find(f"refseg.models.foundation.{self.adapter}")
 
-    def load_network(self, model_type: str) -> Any:
+    def load_network(self, model_type: str) -> type[PreTrainedModel]:
         """The network's class of transformers."""
         return _find(f"transformers.models.{self.networks[model_type]}")
 

@@ -17,7 +17,7 @@ from refseg.models.foundation.writing import Outlined, Writer, read_polygons
 __all__ = ["Florence2"]
 
 
-class Florence2(Writer):
+class Florence2(Writer[Tensor]):
     """transformers' `Florence2ForConditionalGeneration`; masks are its own outlines."""
 
     boxes_alone = False

@@ -7,13 +7,16 @@ largest probability of any token of the expression, as in transformers' post-pro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from refseg.models.foundation.base import Encoded, ExpressionTexts, Found, FoundationModel, Pixels
+from refseg.models.foundation.base import Encoded, ExpressionTexts, Found, FoundationModel, Pixels, Processor
 from refseg.models.foundation.config import FoundationConfig
 from refseg.models.foundation.placing import corners
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["GroundingDino"]
 
@@ -43,8 +46,8 @@ class GroundingDino(FoundationModel):
         self,
         config: FoundationConfig,
         network: nn.Module,
-        processor: Any,
-        tokenizer: Any,
+        processor: Processor,
+        tokenizer: PreTrainedTokenizerBase,
         segmenter: nn.Module | None = None,
     ) -> None:
         super().__init__(config, network, processor, tokenizer, segmenter)

@@ -19,7 +19,7 @@ from refseg.models.foundation.writing import Writer, read_locations
 __all__ = ["PaliGemma"]
 
 
-class PaliGemma(Writer):
+class PaliGemma(Writer[Tensor]):
     """transformers' `PaliGemmaForConditionalGeneration`."""
 
     def encode(self, pictures: Sequence[Pixels]) -> list[Tensor]:

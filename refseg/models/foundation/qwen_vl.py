@@ -26,11 +26,11 @@ class Seen:
     """One picture as the network sees it: `made` is the image encoder's output, `grid` (1, 3) its patches in time,
     down and across."""
 
-    made: Any
+    made: object
     grid: Int[Tensor, "1 3"]
 
 
-class QwenVL(Writer):
+class QwenVL(Writer[Seen]):
     """transformers' `Qwen2VL...`, `Qwen2_5_VL...` and `Qwen3VLForConditionalGeneration`."""
 
     def encode(self, pictures: Sequence[Pixels]) -> list[Seen]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.models.foundation.base import Pixels, device_of
+from refseg.models.foundation.base import Pixels, Processor, device_of
 
 __all__ = ["Sam2Masks", "SamMasks"]
 
@@ -22,7 +22,7 @@ __all__ = ["Sam2Masks", "SamMasks"]
 class Sam2Masks(nn.Module):
     """transformers' `Sam2Model` prompted with boxes."""
 
-    def __init__(self, network: nn.Module, processor: Any) -> None:
+    def __init__(self, network: nn.Module, processor: Processor) -> None:
         """`processor` makes `pixel_values` of pictures, stretched to a square."""
         super().__init__()
         self.network: Any = network
@@ -45,7 +45,7 @@ class Sam2Masks(nn.Module):
 class SamMasks(nn.Module):
     """transformers' `SamModel` prompted with boxes; its processor pads the picture at the right and the bottom."""
 
-    def __init__(self, network: nn.Module, processor: Any) -> None:
+    def __init__(self, network: nn.Module, processor: Processor) -> None:
         """`processor` makes `pixel_values` and `reshaped_input_sizes` of pictures."""
         super().__init__()
         self.network: Any = network

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ LENGTH = 32
 class Sam3(FoundationModel):
     """transformers' `Sam3Model`; pictures are placed by `placing.Warp`, as its processor needs torchvision."""
 
-    def encode(self, pictures: Sequence[Pixels]) -> Any:
+    def encode(self, pictures: Sequence[Pixels]) -> object:
         """Feature pyramid and positions of N pictures."""
         return self.network.get_vision_features(self._pixels(pictures)["pixel_values"])
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refseg.errors import RefsegError
-from refseg.models.foundation.base import Encoded, ExpressionTexts, Found, FoundationModel, Pixels
+from refseg.models.foundation.base import Encoded, ExpressionTexts, Features, Found, FoundationModel, Pixels
 from refseg.models.foundation.placing import outline_logits
 
 __all__ = ["Outlined", "Writer", "read_locations", "read_pixel_boxes", "read_polygons"]
@@ -83,16 +83,16 @@ def read_pixel_boxes(text: str, size: tuple[float, float]) -> list[tuple[float, 
     return [(float(x0) / width, float(y0) / height, float(x1) / width, float(y1) / height) for x0, y0, x1, y1 in groups]
 
 
-class Writer(FoundationModel):
+class Writer(FoundationModel, Generic[Features]):
     """A network with `generate`; subclasses say `encode`, `inputs` and `things`."""
 
     boxes_alone = True
 
-    def inputs(self, features: Any, text: str) -> dict[str, Any]:
+    def inputs(self, features: Features, text: str) -> dict[str, Any]:
         """What `generate` takes for one expression of one picture."""
         raise NotImplementedError
 
-    def things(self, written: str, features: Any, picture: Pixels) -> list[Outlined] | Float[Tensor, "K 4"]:
+    def things(self, written: str, features: Features, picture: Pixels) -> list[Outlined] | Float[Tensor, "K 4"]:
         """What was written, as outlines or as boxes x0 y0 x1 y1, 0 to 1."""
         raise NotImplementedError
 
@@ -105,7 +105,7 @@ class Writer(FoundationModel):
             found.append(self._found(self.things(written, features, picture), score, picture))
         return found
 
-    def write(self, features: Any, text: str) -> tuple[str, float]:
+    def write(self, features: Features, text: str) -> tuple[str, float]:
         """The network's answer with its special tokens, and the geometric mean of its tokens' probabilities."""
         config = self.config
         made = self.network.generate(

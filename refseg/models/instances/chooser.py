@@ -43,6 +43,8 @@ __all__ = ["RULES", "Candidates", "Choice", "Chooser", "ChooserConfig"]
 
 SURE = 0.58
 """Fit from which a proposal is so certainly a thing of the noun that another one cannot be the outermost before it."""
+EXCLUDABLE = 0.2
+"""Share of the best fit to a noun below which a proposal is not what "but not" means by it."""
 COLOUR_SHARE, TRAIT_SHARE = 0.25, 0.1
 """Share of its pixels that a thing of a colour, and a person in clothes of it, is expected to show at least."""
 
@@ -193,8 +195,8 @@ class Chooser(nn.Module):
         reasons = found.reasons
         evidence = found.evidence
         if phrase.excluded is not None:
-            logits = self._members(found, weight)
             out = self._excluded(phrase.excluded, found, candidates, weight)
+            logits = self._members(found, weight) if phrase.many else margins(evidence - 1e3 * out, 1)
             logits = torch.where(out, -logits.abs() - 1, logits)
         elif phrase.count > 1 and not phrase.relations:
             ranked = evidence + 4 * found.member.clamp(min=TINY).log().clamp(min=-3)
@@ -209,7 +211,7 @@ class Chooser(nn.Module):
             logits = self._members(found, weight)
         else:
             logits = margins(evidence, 1)
-        several = phrase.many or phrase.count > 1 or phrase.excluded is not None
+        several = phrase.many or phrase.count > 1
         if several and not (logits > 0).any():
             # A set of which nothing is plainly a member still has its best candidate.
             allowed = logits > -20 if phrase.excluded is None else ~out
@@ -231,11 +233,13 @@ class Chooser(nn.Module):
     def _excluded(
         self, phrase: Phrase, base: _Evaluated, candidates: Candidates, weight: dict[str, Tensor]
     ) -> Bool[Tensor, " K"]:
-        """What is excluded of the members: the best of the phrase, all of them if it is a plural."""
+        """What is excluded of the members: the best of the phrase, all of them if it is a plural; nothing that is
+        plainly no thing of its noun ("the cat, not the dog")."""
         out = self._evaluate(phrase, candidates, weight, within=base.member)
         if phrase.many and phrase.count == 0:
             return self._members(out, weight) > 0
-        return margins(out.evidence + 2 * base.member.clamp(min=TINY).log(), max(1, phrase.count)) > 0
+        best = margins(out.evidence + 2 * base.member.clamp(min=TINY).log(), max(1, phrase.count)) > 0
+        return best & (out.fit > EXCLUDABLE * out.fit.max())
 
     def _evaluate(
         self,
@@ -273,6 +277,11 @@ class Chooser(nn.Module):
                     soft = soft * (0.1 + shown).clamp(max=1)
                     if counts_among(phrase):
                         member = member * torch.sigmoid((log + 0.8) / 0.25)
+        shown_otherwise = self._not_coloured(phrase, candidates) if self.config.colours else None
+        if shown_otherwise is not None:
+            name = "trait_colour" if self._is_worn(phrase) else "colour"
+            evidence = evidence + weight[name] * shown_otherwise
+            absolute = absolute + shown_otherwise.clamp(max=0)
         linked = torch.zeros_like(fit)
         if self.config.relations:
             for link in phrase.relations:
@@ -304,10 +313,23 @@ class Chooser(nn.Module):
             against = against + counts * wrong
             if number(wrong[fit >= 0.5 * fit.max()].min()) > 1:
                 reasons = [*reasons, f"none is {' and '.join(phrase.colours)}"]
+        if shown_otherwise is not None:
+            against = against + weight["none_colour"] * (-shown_otherwise - 0.7).clamp(0, 2.5)
+            if number(shown_otherwise[fit >= 0.5 * fit.max()].max()) < -1.5:
+                reasons = [*reasons, f"all are {' and '.join(phrase.not_colours)}"]
         if phrase.relations and self.config.relations:
             against = against + weight["none_relation"] * (-linked - 1.2).clamp(0, 3)
         penalty = penalty + against.min()
         return _Evaluated(fit, member, evidence, absolute, penalty, penalty - noun_penalty, labels, reasons)
+
+    def _not_coloured(self, phrase: Phrase, candidates: Candidates) -> Tensor | None:
+        """Log of how far each proposal lacks the colours that it is said not to have (-3 to 0); None where there are
+        none. A share of the colour that counts as showing it leaves nothing of that."""
+        if not phrase.not_colours:
+            return None
+        usual = TRAIT_SHARE if self._is_worn(phrase) else COLOUR_SHARE
+        shown = (colour_share(phrase.not_colours, candidates.colours) / usual).clamp(max=1)
+        return (1 - 0.95 * shown).log()
 
     def _is_worn(self, phrase: Phrase) -> bool:
         """Whether a phrase's colours are those of clothes, which are a part of what is proposed at best."""
@@ -323,7 +345,7 @@ class Chooser(nn.Module):
         """How well each proposal fits the noun (0 to 1), as which class, the no-target logit that follows, reasons."""
         probabilities = candidates.class_probs
         reasons: list[str] = []
-        meaning = self._meaning(phrase)
+        meaning = self.meaning(phrase)
         if meaning is None:  # no noun: anything
             fit, labels = probabilities.max(1)
             if _says_nothing(phrase):
@@ -351,7 +373,7 @@ class Chooser(nn.Module):
             reasons.append(f"no {meaning.read_as or meaning.word} was detected")
         return fit, labels, penalty, reasons
 
-    def _meaning(self, phrase: Phrase) -> Meaning | None:
+    def meaning(self, phrase: Phrase) -> Meaning | None:
         """The meaning of the phrase's noun; of no noun, of an unknown word that may be one."""
         if phrase.head and phrase.head not in PRONOUNS:
             meaning = self.means(phrase.head)
@@ -377,13 +399,13 @@ class Chooser(nn.Module):
         layout = candidates.layout
         anchors = []
         for phrase in link.anchors:
-            meaning = self._meaning(phrase)
+            meaning = self.meaning(phrase)
             if (meaning is None and not phrase.places and not phrase.rank) or (
                 meaning is not None and not meaning.known
             ):
                 return None
             anchors.append(self._evaluate(phrase, candidates, weight))
-        if link.kind == "between":
+        if link.kind == "between" and not link.negated:
             found = self._between(anchors, layout)
             return None if found is None else (found, anchors[0].mismatch)
         first = anchors[0]
@@ -397,6 +419,9 @@ class Chooser(nn.Module):
         # What is the anchor is not what stands to it.
         holds = torch.where(same, holds.new_tensor(-6.0), holds)
         log = torch.logsumexp(holds + (share + 1e-6).log()[None, :], 1).clamp(min=-5)
+        if link.negated:
+            # Of what nobody sees, everything is without.
+            return (1 - 0.95 * there * log.exp()).log(), torch.zeros_like(first.mismatch)
         if link.kind == "nearest":
             log = log * 1.5
         return log * there, first.mismatch
@@ -418,5 +443,14 @@ class Chooser(nn.Module):
 
 def _says_nothing(phrase: Phrase) -> bool:
     """Whether nothing of the phrase was read: no letters that words are made of, or none but "what is"."""
-    said = (phrase.head, phrase.colours, phrase.size, phrase.places, phrase.rank, phrase.relations, phrase.traits)
+    said = (
+        phrase.head,
+        phrase.colours,
+        phrase.not_colours,
+        phrase.size,
+        phrase.places,
+        phrase.rank,
+        phrase.relations,
+        phrase.traits,
+    )
     return not any(said) and not phrase.many and phrase.excluded is None

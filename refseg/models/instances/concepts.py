@@ -17,9 +17,19 @@ from functools import lru_cache
 
 from refseg.models.instances.classes import CLASSES, PEOPLE, class_index
 from refseg.models.instances.expression import Expression, Phrase, parse
+from refseg.models.instances.heard import heard
 from refseg.models.instances.lookup import NO_PLURAL, also_nouns, words_of
 from refseg.models.instances.terms import PERSON
-from refseg.models.instances.vocabulary import COLOUR_WORDS, FILLERS, PARTITIVES, PRONOUNS, SIDES, SIZES, words_in
+from refseg.models.instances.vocabulary import (
+    ACTIONS,
+    COLOUR_WORDS,
+    FILLERS,
+    PARTITIVES,
+    PRONOUNS,
+    SIDES,
+    SIZES,
+    words_in,
+)
 from refseg.models.instances.words import SAID, Meaning, read_anchors, table
 
 __all__ = ["ANYTHING", "Asked", "Named", "ask", "category_weight", "exclusive", "normal_category", "singular"]
@@ -89,12 +99,14 @@ def ask(text: str, means: Means, is_word: Callable[[str], bool], categories: Ite
     said = _words(expression)
     names: dict[str, None] = {}
     phrases = tuple(_named(phrase, said, means, names) for phrase in expression.phrases)
-    used = {word for name in names for word in name.split()}
-    ignored = tuple(word for word in expression.ignored if singular(word) not in used and word not in used)
+    asked = {word for name in names for word in name.split()}
+    placed = (*expression.placed, *(word for word in expression.words if word in asked or singular(word) in asked))
+    read = replace(expression, phrases=phrases, placed=placed)
+    words = heard(read)
     targets = tuple(dict.fromkeys(phrase.head or ANYTHING for phrase in phrases))
     if any(not phrase.head for phrase in phrases):
         names = {**names, ANYTHING: None}
-    return Asked(replace(expression, phrases=phrases, ignored=ignored), tuple(names), targets)
+    return Asked(replace(read, used=words.used, ignored=words.ignored, read_as=words.read_as), tuple(names), targets)
 
 
 def _words(expression: Expression) -> list[str]:
@@ -167,7 +179,9 @@ def _last_run(unknown: tuple[str, ...], said: list[str]) -> list[str]:
 
 
 def _describes(word: str) -> bool:
-    return word in FILLERS or word in COLOUR_WORDS or word in SIDES or word in SIZES or word in PRONOUNS
+    return (
+        word in FILLERS or word in ACTIONS or word in COLOUR_WORDS or word in SIDES or word in SIZES or word in PRONOUNS
+    )
 
 
 @lru_cache(maxsize=8192)

@@ -94,4 +94,5 @@ ABLATIONS: dict[str, InstancesConfig] = {
     "symbolic": InstancesConfig(chooser=ChooserConfig(trained=False)),
     "coarse-masks": InstancesConfig(fine_masks=False),
 }
-"""Rows of our own table; "without absent names" is a recipe, as it changes the expressions and not the model."""
+"""Rows of our own table, which `refseg studies instance-ablations` measures over the same proposals; "without absent
+names" is `absent = false` of the training stage, as it changes the sentences and not the model."""

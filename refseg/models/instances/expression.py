@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from refseg.models.instances.heard import heard
 from refseg.models.instances.lookup import (
     common_word,
     is_noun,
@@ -20,7 +21,6 @@ from refseg.models.instances.lookup import (
     link_at,
     noun_in,
     repaired,
-    silent_words,
     with_placed_names,
     words_of,
 )
@@ -47,11 +47,17 @@ def parse(text: str, is_word: Callable[[str], bool] = common_word) -> Expression
     words = with_placed_names(words)
     notes = Notes()
     phrases = tuple(_union(words, notes))
-    used = tuple(dict.fromkeys(notes.used))
-    ignored = tuple(
-        dict.fromkeys(word for word in words if word not in used and word not in silent_words() and len(word) > 1)
+    expression = Expression(
+        text,
+        phrases,
+        slips=tuple(slips),
+        cut=cut,
+        unchecked=tuple(dict.fromkeys(notes.unchecked)),
+        words=tuple(words),
+        placed=tuple(dict.fromkeys(notes.used)),
     )
-    return Expression(text, phrases, used, ignored, tuple(slips), cut)
+    found = heard(expression)
+    return replace(expression, used=found.used, ignored=found.ignored, read_as=found.read_as)
 
 
 def _union(words: list[str], notes: Notes) -> list[Phrase]:
@@ -67,7 +73,8 @@ def _union(words: list[str], notes: Notes) -> list[Phrase]:
             if not out.head or out.head in PRONOUNS:
                 out = replace(out, head=base.head, also=base.also)
             notes.used += excluding
-            return [replace(base, excluded=out, many=True)]
+            # "the bike, not the people on it": one, which everything else that is said picks
+            return [replace(base, excluded=out, many=base.many or "not" not in excluding)]
     parts = _conjuncts(words)
     phrases = [read_phrase(part, notes) for part in parts]
     if len(phrases) == 1 and not phrases[0].head and phrases[0].unknown and not phrases[0].relations:

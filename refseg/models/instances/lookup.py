@@ -10,11 +10,15 @@ from contextvars import ContextVar
 from functools import lru_cache
 
 from refseg.models.instances.vocabulary import (
+    ACTIONS,
     COLOUR_WORDS,
     EXCLUDING,
     FILLERS,
     GARMENTS,
     LINKS,
+    LOOKS,
+    NEGATIONS,
+    PARTITIVES,
     PARTS,
     PICTURE,
     PRONOUNS,
@@ -32,6 +36,7 @@ __all__ = [
     "PLURAL_PEOPLE",
     "also_nouns",
     "common_word",
+    "is_certain",
     "is_noun",
     "is_plural",
     "is_trait",
@@ -78,6 +83,7 @@ def words_of(text: str) -> list[str]:
     plain = plain.replace("t-shirt", "tshirt").replace("w/", "with ").replace("&", " and ")
     plain = re.sub(r"\bt shirt", "tshirt", plain)
     plain = re.sub(r"\b(\w+)-(most|hand)\b", r"\1\2", plain)
+    plain = re.sub(r"\b(is|are|was|were|do|does|did|has|have)n'?t\b", r"\1 not", plain)
     plain = re.sub(r"\bgrown[- ]?(up|ups)\b", r"grown\1", plain)
     plain = _CUT_OFF.sub(" cutoff ", plain)
     plain = _OUTERMOST.sub(lambda found: f" {found[1] or found[2]}most ", plain)
@@ -108,7 +114,7 @@ def silent_words() -> frozenset[str]:
     linking = {word for words, _ in LINKS for word in words.split()} | {
         word for words in EXCLUDING for word in words.split()
     }
-    return FILLERS | PICTURE | PRONOUNS | linking | {",", "and"}
+    return (FILLERS | PICTURE | PRONOUNS | PARTITIVES | linking | {",", "and"}) - ACTIONS - LOOKS - NEGATIONS
 
 
 def repaired(words: list[str], is_word: Callable[[str], bool]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -202,6 +208,11 @@ def is_noun(word: str) -> bool:
     if word in FILLERS or word in SIDES or (word in COLOUR_WORDS and word != "orange"):
         return False
     return word in table() or (word in PRONOUNS and word not in ("it", "other", "others")) or _is_also_noun(word)
+
+
+def is_certain(noun: str) -> bool:
+    """Whether the things that a noun names can be told from others, so that their absence says something."""
+    return max(table().get(noun, {}).values(), default=0.0) >= 0.9 or _is_also_noun(noun)
 
 
 def is_trait(noun: str) -> bool:

@@ -30,6 +30,7 @@ from refseg.models.instances.config import InstancesConfig, InstancesLosses
 from refseg.models.instances.expression import Expression, parse
 from refseg.models.instances.features import ExpressionFeatures
 from refseg.models.instances.geometry import lay_out
+from refseg.models.instances.heard import Heard, heard
 from refseg.models.instances.proposals import Proposer
 from refseg.models.instances.types import Proposals
 from refseg.models.instances.words import Lexicon, NounAnchors, read_anchors, stored_pieces
@@ -130,14 +131,14 @@ class Instances(nn.Module):
 
         `mask_logits` have the input's size: the largest of the chosen instances' logits, -10 where none is near.
         `instances` are the chosen proposals with their class names, `remarks` say what was not read or speaks against a
-        target. `auxiliary` holds, an entry an expression: `choices` (`Choice`), and `boxes` (K, 4) of all proposals in
-        pixels of the input.
+        target, `used_words` what the answer rests on. `auxiliary` holds, an entry an expression: `choices` (`Choice`),
+        and `boxes` (K, 4) of all proposals in pixels of the input.
         """
         if not isinstance(text, ExpressionFeatures):
             raise RefsegError("the model `instances` decodes what its own encode_text made")
         index = range(len(text.expressions)) if image_index is None else image_index.tolist()
         height, width = self._input_size(state)
-        masks, no_target, choices, all_boxes, labels, remarks = [], [], [], [], [], []
+        masks, no_target, choices, all_boxes, labels, remarks, used = [], [], [], [], [], [], []
         boxes, scores, mask_logits = [], [], []
         for number, expression in zip(index, text.expressions, strict=True):
             image = state[number]
@@ -152,13 +153,16 @@ class Instances(nn.Module):
             choices.append(choice)
             all_boxes.append(pixels_of(image.proposals.boxes, image.content))
             labels.append([CLASSES[int(choice.labels[row])] for row in chosen])
-            remarks.append(remarks_of(expression, choice))
+            words = heard(expression, self.chooser.meaning)
+            remarks.append(remarks_of(expression, choice, words))
+            used.append(list(words.used))
         return Output(
             torch.stack(masks),
             torch.stack(no_target),
             auxiliary={"choices": choices, "boxes": all_boxes},
             instances=InstancePredictions(boxes, scores, mask_logits, labels),
             remarks=remarks,
+            used_words=used,
             maps=choice_maps(
                 choices,
                 [state[number].proposals.boxes for number in index],
@@ -172,7 +176,10 @@ class Instances(nn.Module):
         if not isinstance(text, ExpressionFeatures):
             raise RefsegError("the model `instances` decodes what its own encode_text made")
         choices = [self.chooser(expression, state.candidates) for expression in text.expressions]
-        remarks = [remarks_of(expression, choice) for expression, choice in zip(text.expressions, choices, strict=True)]
+        remarks = [
+            remarks_of(expression, choice, heard(expression, self.chooser.meaning))
+            for expression, choice in zip(text.expressions, choices, strict=True)
+        ]
         return choices, remarks
 
     def masks_of(self, state: ImageState, boxes: Float[Tensor, "k 4"]) -> Float[Tensor, "k H W"]:
@@ -360,13 +367,17 @@ def _iou(one: Float[Tensor, "K 4"], other: Float[Tensor, "T 4"]) -> Float[Tensor
     return shared / (areas[0][:, None] + areas[1] - shared).clamp(min=1e-9)
 
 
-def remarks_of(expression: Expression, choice: Choice) -> list[str]:
-    """What a person should be told about an answer, in sentences; mostly nothing."""
+def remarks_of(expression: Expression, choice: Choice, words: Heard) -> list[str]:
+    """What a person should be told about an answer, in sentences; mostly nothing. `words`: of the expression."""
     said = [f"“{wrong}” was read as “{right}”" for wrong, right in expression.slips]
     if expression.cut:
         said.append("the expression is longer than the model reads")
-    if expression.ignored:
-        said.append(f"not used: {', '.join(expression.ignored[:6])}")
+    said += [f"“{action}” was read as “{instead}”" for action, instead in words.read_as]
+    said += [f"not checked: “{piece}”" for piece in expression.unchecked]
+    if words.ignored:
+        said.append(f"not used: {', '.join(words.ignored[:6])}")
+    if words.ignored or words.read_as or expression.unchecked:
+        said.append(f"used: {', '.join(words.used) or 'nothing'}")
     if float(choice.no_target_logit.detach()) > 0:
         said += choice.reasons
     return said

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from refseg.models.instances.lookup import HOUR, is_noun, is_plural, is_trait, link_at, noun_in
+from refseg.models.instances.lookup import HOUR, is_certain, is_noun, is_plural, is_trait, link_at, noun_in
 from refseg.models.instances.structure import Notes, Phrase, Place, Rank, Relation
 from refseg.models.instances.vocabulary import (
+    ACTIONS,
+    ANIMATE,
+    ATTRIBUTIVE,
     COLOUR_WORDS,
     CONTAINERS,
     FILLERS,
     GARMENTS,
+    LOOKS,
     NUMBERS,
     ORDINALS,
     PARTITIVES,
@@ -35,9 +39,33 @@ BODY_SIDES = frozenset(
 )
 
 
+_NEGATABLE = (
+    "next_to",
+    "nearest",
+    "on",
+    "in",
+    "under",
+    "behind",
+    "in_front_of",
+    "with",
+    "left_of",
+    "right_of",
+    "above",
+)
+
+
+@dataclass
+class _Segment:
+    """A link's name, its words, and the words that follow it."""
+
+    name: str = ""
+    said: tuple[str, ...] = ()
+    words: list[str] = field(default_factory=list)
+
+
 def read_phrase(words: list[str], notes: Notes, depth: int = 0) -> Phrase:
     """One noun phrase with its links: the words before the first link, then each link with what follows it."""
-    segments: list[tuple[str, list[str]]] = [("", [])]
+    segments = [_Segment()]
     at = 0
     while at < len(words):
         link = link_at(words, at)
@@ -45,28 +73,32 @@ def read_phrase(words: list[str], notes: Notes, depth: int = 0) -> Phrase:
             link is not None
             and words[at] in ("nearest", "closest", "near", "closer")
             and len(segments) == 1
-            and not _has_content(segments[0][1])
+            and not _has_content(segments[0].words)
         ):
             link = None if link[1] == 1 else link  # "nearest dog", but "nearest to us"
-        if link is not None and not _is_compound(words, at):
-            segments.append((link[0], []))
+        if link is not None and not _is_compound(words, at) and not _is_attribute(words, at, segments):
+            segments.append(_Segment(link[0], tuple(words[at : at + link[1]])))
             at += link[1]
             continue
-        segments[-1][1].append(words[at])
+        segments[-1].words.append(words[at])
         at += 1
-    phrase = _simple(segments[0][1], notes)
+    phrase = _simple(segments[0].words, notes)
     at = 1
     while at < len(segments):
-        name, inner = segments[at]
-        if name in ("wearing", "with", "in") and phrase.relations and _dresses(inner, phrase.relations[-1]):
+        segment = segments[at]
+        if (
+            segment.name in ("wearing", "with", "in")
+            and phrase.relations
+            and _dresses(segment.words, phrase.relations[-1])
+        ):
             *others, last = phrase.relations
-            anchor, _ = _linked(last.anchors[-1], name, inner, ("", []), notes, 3)
+            anchor, _ = _linked(last.anchors[-1], segment, _Segment(), notes, 3)
             last = replace(last, anchors=(*last.anchors[:-1], anchor))
             phrase = replace(phrase, relations=(*others, last))
             at += 1
             continue
-        following = segments[at + 1] if at + 1 < len(segments) else ("", [])
-        phrase, eaten = _linked(phrase, name, inner, following, notes, depth)
+        following = segments[at + 1] if at + 1 < len(segments) else _Segment()
+        phrase, eaten = _linked(phrase, segment, following, notes, depth)
         at += 1 + eaten
     return phrase
 
@@ -88,12 +120,19 @@ def _is_compound(words: list[str], at: int) -> bool:
     return words[at] == "front" or (words[at] == "no" and at + 1 < len(words) and words[at + 1] == "one")
 
 
-def _linked(
-    phrase: Phrase, name: str, inner: list[str], following: tuple[str, list[str]], notes: Notes, depth: int
-) -> tuple[Phrase, int]:
+def _is_attribute(words: list[str], at: int, segments: list[_Segment]) -> bool:
+    """Whether an action that could link is said of the person or animal right after it ("eating bear")."""
+    if words[at] not in ATTRIBUTIVE or len(segments) > 1 or noun_in(segments[0].words) or at + 1 >= len(words):
+        return False
+    classes = table().get(words[at + 1], {})
+    return any(share >= 0.9 and name in ANIMATE for name, share in classes.items())
+
+
+def _linked(phrase: Phrase, segment: _Segment, following: _Segment, notes: Notes, depth: int) -> tuple[Phrase, int]:
     """The phrase with one link more; how many of the following segments were read too."""
+    name, inner, said = segment.name, segment.words, segment.said
     if name == "without":
-        return phrase, 0
+        return _without(phrase, segment, following, notes)
     if not inner and name in ("with", "wearing", "next_to", "in", "on", "to", "of", "from"):
         return phrase, 0
     if name == "facing":
@@ -103,7 +142,8 @@ def _linked(
         if name == "from" and side is not None and phrase.rank is not None:
             notes.used += ["from", *inner]
             return replace(phrase, rank=Rank(phrase.rank.number, side.side)), 0
-        inside = _simple(inner, notes)
+        inside = _simple(inner, Notes())
+        notes.used += [word for word in inner if word in SIDES and inside.places]
         return replace(phrase, places=phrase.places + _halves(inside.places)), 0
     absolute = not inner or all(word in PICTURE or word in FILLERS for word in inner)
     if absolute and name in ("behind", "in_front_of", "left_of", "right_of", "nearest", "of"):
@@ -114,24 +154,24 @@ def _linked(
             "right_of": "right",
             "nearest": "near",
         }.get(name)
-        notes.used += [*name.split("_")]
+        notes.used += said
         if nearby is None:
             return phrase, 0
-        if following[0] == "of" and all(word in PICTURE or word in FILLERS for word in following[1]):
+        if following.name == "of" and all(word in PICTURE or word in FILLERS for word in following.words):
             return replace(phrase, places=(*phrase.places, Place(nearby, half=True))), 1
         return replace(phrase, places=(*phrase.places, Place(nearby, half=nearby in ("left", "right")))), 0
     eaten = 0
-    if following[0] == "of" and (set(inner) & (PARTITIVES | CONTAINERS | {"side", "hand"})) and not _has_thing(inner):
+    if following.name == "of" and (set(inner) & (PARTITIVES | CONTAINERS | {"side", "hand"})) and not _has_thing(inner):
         # "on the left side of the table", "in the corner of the picture"
         eaten = 1
         sides = [word for word in inner if word in ("left", "right")]
-        picture = all(word in PICTURE or word in FILLERS for word in following[1])
+        picture = all(word in PICTURE or word in FILLERS for word in following.words)
         if not picture and sides and name in ("on", "in", "to"):
-            return _related(phrase, f"{sides[0]}_of", following[1], notes, depth), eaten
+            return _related(phrase, f"{sides[0]}_of", (sides[0],), following.words, notes), eaten
         if not picture:
-            inner = [*inner, *following[1]] if not sides else inner
+            inner = [*inner, *following.words] if not sides else inner
     if name in ("wearing", "in") and [word for word in inner if word not in FILLERS] == ["orange"]:
-        notes.used.append("orange")
+        notes.used += said
         return replace(phrase, colours=(*phrase.colours, "orange")), 0
     lead = _leading_place(inner)
     rest: list[str] = []
@@ -152,14 +192,15 @@ def _linked(
             size=phrase.size or inside.size,
         ), eaten
     if name == "of":
-        return _of(phrase, inner, notes, depth), eaten
+        return _of(phrase, inner, notes), eaten
     if not inside.head and inside.unknown and name in ("with", "of"):
         inside = replace(inside, colours=())  # the colour is that of a thing nobody knows
     wears = not inside.head or inside.head in GARMENTS or inside.head in PARTS
     if inside.head in PRONOUNS and inside.traits:
         inside, wears = replace(inside, head=""), True
     if name in ("wearing", "with", "in") and wears:
-        notes.used.append(name if name != "with" else "with")
+        if inside.colours:
+            notes.used += said
         traits = phrase.traits + inside.traits + ((inside.head,) if inside.head else ())
         return replace(
             phrase,
@@ -175,8 +216,45 @@ def _linked(
         ), eaten
     if depth < 3:
         kind = "with" if name == "wearing" else name
-        return _related(phrase, kind, inner, notes, depth), eaten
+        return _related(phrase, kind, said, inner, notes), eaten
     return phrase, eaten
+
+
+def _without(phrase: Phrase, segment: _Segment, following: _Segment, notes: Notes) -> tuple[Phrase, int]:
+    """The phrase with what it is said not to be or to have: a colour, a thing that can be found, a relation to one.
+
+    Other negations are noted as unchecked, word by word. Returns how many of the following segments were read, too.
+    """
+    inner, said = segment.words, segment.said
+    if not inner and following.name in _NEGATABLE and _has_thing(following.words):  # "not next to the car"
+        link = _related(Phrase(head="thing"), following.name, following.said, following.words, notes).relations
+        if link and all(is_certain(anchor.head) for anchor in link[-1].anchors):
+            negated = replace(link[-1], negated=True, said=(*said, *following.said))
+            return replace(phrase, relations=(*phrase.relations, negated)), 1
+    if not inner and following.name:
+        notes.unchecked.append(" ".join([*said, *following.said, *following.words]))
+        return phrase, 1
+    inside = _simple(inner, Notes())
+    placed = bool(inside.places or inside.rank or inside.size or inside.count)
+    worn = not inside.head or inside.head in PRONOUNS or is_trait(inside.head)
+    unseen = any(word in ACTIONS or word in LOOKS for word in inner)
+    if inside.colours and worn and not (placed or unseen or inside.unknown):
+        notes.used += said
+        traits = (*inside.traits, *((inside.head,) if is_trait(inside.head) else ()))
+        return replace(phrase, not_colours=phrase.not_colours + inside.colours, traits=phrase.traits + traits), 0
+    if is_certain(inside.head) and not (worn or inside.traits or placed or unseen or inside.unknown or inside.also):
+        if said not in (("not",), ("minus",)):
+            without = Relation("with", (inside,), negated=True, said=said)
+            return replace(phrase, relations=(*phrase.relations, without)), 0
+        if phrase.head and phrase.excluded is None:  # "the animal that is not a dog"
+            notes.used += said
+            return replace(phrase, excluded=replace(inside, many=True)), 0
+    if inside.head and not worn and not phrase.head and inside.traits:  # "no hat guy"
+        at = max(place for place, word in enumerate(inner) if is_trait(word)) + 1
+        notes.unchecked.append(" ".join([*said, *inner[:at]]))
+        return _merged(phrase, _simple(inner[at:], notes)), 0
+    notes.unchecked.append(" ".join([*said, *inner]))
+    return phrase, 0
 
 
 def _leading_place(words: list[str]) -> int:
@@ -209,13 +287,12 @@ def _merged(phrase: Phrase, more: Phrase) -> Phrase:
     )
 
 
-def _related(phrase: Phrase, kind: str, inner: list[str], notes: Notes, depth: int) -> Phrase:
+def _related(phrase: Phrase, kind: str, said: tuple[str, ...], inner: list[str], notes: Notes) -> Phrase:
     if kind == "between" and "and" in inner:
         cut = inner.index("and")
         anchors = tuple(_simple(part, notes) for part in (inner[:cut], inner[cut + 1 :]) if part)
     else:
         anchors = (_simple(list(inner), notes),)
-    notes.used += kind.split("_")
     anchors = tuple(
         replace(anchor, head=phrase.head, also=phrase.also) if anchor.head in PRONOUNS and phrase.head else anchor
         for anchor in anchors
@@ -228,10 +305,10 @@ def _related(phrase: Phrase, kind: str, inner: list[str], notes: Notes, depth: i
     if not any(anchor.head or anchor.unknown or anchor.traits for anchor in anchors):
         extra = tuple(place for anchor in anchors for place in anchor.places)
         return replace(phrase, places=phrase.places + extra)
-    return replace(phrase, relations=(*phrase.relations, Relation(kind, anchors)))
+    return replace(phrase, relations=(*phrase.relations, Relation(kind, anchors, said=said)))
 
 
-def _of(phrase: Phrase, inner: list[str], notes: Notes, depth: int) -> Phrase:
+def _of(phrase: Phrase, inner: list[str], notes: Notes) -> Phrase:
     """X of Y: Y if X is a part or an amount, X otherwise ("bowl of rice", "back of the man")."""
     inside = _simple(inner, notes)
     if not phrase.head and inside.head in PARTS:  # "back of head"
@@ -330,26 +407,21 @@ def _simple(words: list[str], notes: Notes) -> Phrase:
             if word in ("dark", "light", "bright") and following in COLOUR_WORDS:
                 continue
             colours.append(word)
-            notes.used.append(word)
             if groups[-1]:
                 groups.append([])
         elif word in SIZES and not (word == "baby" and not noun_in(words[at + 1 :])):
             size = size or word
-            notes.used.append(word)
             if groups[-1]:
                 groups.append([])
         elif phrase_two in table() and before and groups[-1] and groups[-1][-1] == before:
             groups[-1][-1] = phrase_two
-            notes.used.append(word)
         elif is_noun(word):
             groups[-1].append(word)
-            notes.used.append(word)
         elif word in FILLERS or word == "," or word in PICTURE:
             if word == "," and groups[-1]:
                 groups.append([])
         elif f"{word} {following}" in table():
             groups[-1].append(word)  # first word of a two-word name
-            notes.used.append(word)
         else:
             unknown.append(word)
             if groups[-1]:

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from refseg.errors import RefsegError
 from refseg.models.instances.candidates import Crop, Gathered, Things, gather, things_of
-from refseg.models.instances.chooser import Candidates, Choice
+from refseg.models.instances.chooser import Candidates, Choice, Chooser
 from refseg.models.instances.classes import CLASSES
 from refseg.models.instances.colours import colour_shares
 from refseg.models.instances.concepts import Asked, Named, ask, exclusive
 from refseg.models.instances.expression import Phrase
 from refseg.models.instances.geometry import lay_out
+from refseg.models.instances.heard import heard
 from refseg.models.instances.model import (
     BYTES,
     OUTSIDE,
@@ -87,8 +88,6 @@ class ProposedInstances(nn.Module):
     """The system `instances` over a proposer."""
 
     late_fusion = True
-    reads_pictures = True
-    """`encode_image` takes the original pictures besides."""
 
     def __init__(self, base: Instances, proposer: InstanceProposer, make_masks: bool = True) -> None:
         """
@@ -98,7 +97,7 @@ class ProposedInstances(nn.Module):
         """
         super().__init__()
         self.config = replace(base.config, input=replace(base.config.input, resize="shrink", size=SIZE, divisor=1))
-        self.needs = self.config.needs
+        self.needs = replace(self.config.needs, reads_pictures=True)
         self.make_masks = make_masks
         self.proposer = base.proposer
         self.text = base.text
@@ -158,7 +157,7 @@ class ProposedInstances(nn.Module):
         for image in state:
             self._propose(image, [name for other, asked in pairs if other is image for name in asked.names])
         size = state[0].input_size
-        masks, no_target, choices, all_boxes, counts, remarks, seen = [], [], [], [], [], [], []
+        masks, no_target, choices, all_boxes, counts, remarks, seen, used = [], [], [], [], [], [], [], []
         boxes, scores, mask_logits, labels = [], [], [], []
         for image, asked in pairs:
             gathered = self.gathered(image, asked)
@@ -180,13 +179,16 @@ class ProposedInstances(nn.Module):
             all_boxes.append(pixels_of(gathered.boxes, image.content))
             counts.append({name: len(image.found[name]) for name in asked.names})
             said = ", ".join(f"{name} ({count} found)" for name, count in counts[-1].items())
-            remarks.append([f"asked for: {said}", *remarks_of(asked.expression, choice)])
+            words = heard(asked.expression, self._named(asked).meaning)
+            remarks.append([f"asked for: {said}", *remarks_of(asked.expression, choice, words)])
+            used.append(list(words.used))
         return Output(
             torch.stack(masks),
             torch.stack(no_target),
             auxiliary={"choices": choices, "boxes": all_boxes, "asked": counts},
             instances=InstancePredictions(boxes, scores, mask_logits, labels),
             remarks=remarks,
+            used_words=used,
             maps={
                 "proposals": _scored(seen),
                 **choice_maps(choices, [g.boxes for g in seen], [g.labels for g in seen]),
@@ -206,19 +208,23 @@ class ProposedInstances(nn.Module):
 
     def choose(self, image: ProposedState, asked: Asked, gathered: Gathered) -> Choice:
         """What an expression says of them."""
-        named = Named.of(asked.names, self.chooser.means)
         chances = torch.cat([torch.zeros(len(gathered.boxes), len(CLASSES)), gathered.scores], dim=1)
         layout = lay_out(gathered.boxes, image.picture_size)
         candidates = Candidates(chances, self._colours(image, asked, gathered), replace(layout, iou=gathered.iou))
-        # A copy shares the weights: several threads may ask at once.
-        chooser = copy.copy(self.chooser)
-        chooser.means = named
+        chooser = self._named(asked)
         least = getattr(self.instances_of, "least_score", None)
         if least is not None:
             chooser.config = replace(chooser.config, least_score=least)
         choice: Choice = chooser(asked.expression, candidates)
         # What was asked and not found is said already.
         return choice if len(gathered.boxes) else replace(choice, reasons=[])
+
+    def _named(self, asked: Asked) -> Chooser:
+        """The chooser with the names that were asked as its nouns. A copy shares the weights: several threads may ask
+        at once."""
+        chooser = copy.copy(self.chooser)
+        chooser.means = Named.of(asked.names, self.chooser.means)
+        return chooser
 
     def _propose(self, image: ProposedState, names: Sequence[str]) -> None:
         missing = [name for name in dict.fromkeys(names) if name not in image.found]

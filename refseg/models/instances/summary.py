@@ -46,9 +46,11 @@ def summarise(chooser: Chooser, expression: Expression) -> tuple[PhraseSummary, 
 
 def _summarise(chooser: Chooser, phrase: Phrase) -> PhraseSummary:
     weight = dict(zip(chooser.names, chooser.weights.unbind(0), strict=True))
-    anchors = tuple(_summarise(chooser, anchor) for link in phrase.relations for anchor in link.anchors)
+    anchors = tuple(
+        _summarise(chooser, anchor) for link in phrase.relations if not link.negated for anchor in link.anchors
+    )
     colours = tuple(phrase.colours) if chooser.config.colours else ()
-    meaning = chooser._meaning(phrase)
+    meaning = chooser.meaning(phrase)
     if meaning is not None and not meaning.known:
         # The penalty of such a noun depends on the words alone.
         nothing = Candidates(

@@ -8,20 +8,27 @@ from __future__ import annotations
 from types import MappingProxyType
 
 __all__ = [
+    "ACTIONS",
+    "ANIMATE",
+    "ATTRIBUTIVE",
     "COLOUR_WORDS",
     "CONTAINERS",
     "EXCLUDING",
     "FILLERS",
     "GARMENTS",
     "LINKS",
+    "LOOKS",
+    "NEGATIONS",
     "NUMBERS",
     "ORDINALS",
     "PARTITIVES",
     "PARTS",
     "PATTERNS",
     "PICTURE",
+    "POSSESSING",
     "PRONOUNS",
     "QUANTIFIERS",
+    "READ_AS_WITH",
     "SIDES",
     "SIZES",
     "STRONG",
@@ -240,20 +247,55 @@ EXCLUDING = (
     "excluding",
     "excepting",
 )
-FILLERS = words_in(
+_POSES = words_in(
     """
-    the a an that is are who which this there s t it's its his her their our my your be being was were i can see he
-    she please find show segment where select look at here just only whole entire full kind sort of really lol sorry
-    and or person's also same as you do does have thats whos will would click looks like pls select appears shown
-    visible seen colored color coloured colour standing sitting walking laying lying leaning smiling running jumping
-    riding playing bending kneeling posing resting parked talking getting going doing looking facing holding wearing
-    striped plaid empty blurry young old older younger tallest cut off some very more most side corner hand number
-    way up down over almost completely partially mostly slightly part area position photo picture image pic screen
-    any another other second-hand long round square open closed bald curly haired asian shirtless skinny fat chubby
-    happy cute nice tattooed covered facing away towards directly against sleeping seated dirty clean wet dry shiny
-    plain solid colorful patterned checkered dotted floral than along among well plus alone wear worn own too
-    sitting swinging flying floating eating grazing crouching squatting hidden barely
+    standing sitting walking laying lying leaning smiling running jumping riding playing bending kneeling posing resting
+    parked talking getting going doing looking facing holding sleeping seated swinging flying floating eating grazing
+    crouching squatting away towards
     """
+)
+ACTIONS = _POSES | words_in(
+    """
+    carrying holds using reading pushing pulling driving feeding cutting drinking throwing watching pointing turned
+    staring reaching filled
+    """
+)
+"""Actions, poses and views: nothing here sees them, and who asks is told so. The second part are links, too."""
+LOOKS = words_in(
+    """
+    striped plaid empty blurry young old older younger long round square open closed bald curly haired asian shirtless
+    skinny fat chubby happy cute nice tattooed covered dirty clean wet dry shiny plain solid colorful patterned
+    checkered dotted floral hidden alone secondhand
+    """
+)
+"""States and looks that nothing here sees, told likewise."""
+READ_AS_WITH = words_in(
+    """
+    using eating riding reading playing pushing pulling driving feeding cutting drinking swinging throwing covered
+    filled
+    """
+)
+"""Links of which only that something is with something is read."""
+POSSESSING = words_in("holding holds carrying")
+"""Actions that a relation "with" says as well as anything could."""
+ATTRIBUTIVE = words_in("eating reading playing pushing pulling feeding drinking swinging throwing using")
+"""Links that, right before a person or an animal, say what it does ("eating bear")."""
+ANIMATE = words_in("person bird cat dog horse sheep cow elephant bear zebra giraffe")
+"""Classes of what acts."""
+NEGATIONS = words_in("not without no minus")
+FILLERS = (
+    words_in(
+        """
+        the a an that is are who which this there s t it's its his her their our my your be being was were i can see he
+        she please find show segment where select look at here just only whole entire full kind sort of really lol sorry
+        and or person's also same as you do does have thats whos will would click looks like pls select appears shown
+        visible seen colored color coloured colour wearing tallest cut off some very more most side corner hand number
+        way up down over almost completely partially mostly slightly part area position photo picture image pic screen
+        any another other directly against than along among well plus wear worn own too barely
+        """
+    )
+    | _POSES
+    | LOOKS
 )
 """Words of expressions that neither name nor place anything by themselves here: they are not taken for nouns."""
 

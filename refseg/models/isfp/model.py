@@ -198,7 +198,7 @@ class ISFP(nn.Module):
         return self.text(tokens)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> ISFPState:
-        """What no expression changes. The padding of a letterbox is seen like any other grey, as in the lineage."""
+        """What no expression changes. The padding of a letterbox is seen like any other grey, as in MCN."""
         maps = self.vision(images)
         visual = tuple(
             layer(channels_last(with_coordinates(maps[stride]) if self.config.coordinates else maps[stride]))

@@ -98,12 +98,12 @@ class LAVT(nn.Module):
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> LAVTState:
         """Raises `RefsegError`: words enter the image encoder, so an image has no state without its expression."""
-        raise RefsegError("LAVT reads the sentence inside its picture encoder: call it with both")
+        raise RefsegError("LAVT reads the expression inside its picture encoder: call it with both")
 
     def decode(self, state: LAVTState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:
         """The answers; expression b belongs to entry b of the state, `image_index` must be None."""
         if image_index is not None:
-            raise RefsegError("LAVT reads the sentence inside its picture encoder: every sentence wants its own maps")
+            raise RefsegError("LAVT reads the expression inside its picture encoder: each wants its own maps")
         pairs, finest = self.pixel_decoder(state.maps)
         auxiliary: dict[str, Any] = {"mask_pairs": pairs}
         if self.tags is not None:

@@ -102,7 +102,7 @@ class LTSConfig(Config):
 
     def check(self) -> None:
         if not self.fusion and self.locator.kind == "none":
-            raise ConfigError("fusion=false with locator.kind='none': the sentence would be in nothing; switch one on")
+            raise ConfigError("fusion=false with locator.kind='none': nothing would see the expression; switch one on")
         if self.locator.kind == "transformer" and self.width % self.locator.heads:
             raise ConfigError(f"locator.heads={self.locator.heads} does not divide width={self.width}")
 

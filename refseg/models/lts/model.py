@@ -203,7 +203,7 @@ class LTS(nn.Module):
         return self.text(tokens)
 
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> LTSState:
-        """What no expression changes. The padding of a letterbox is seen like any other grey, as in the lineage."""
+        """What no expression changes. The padding of a letterbox is seen like any other grey, as in MCN."""
         maps = self.vision(images)
         visual = []
         for stride, layer in zip(STRIDES, self.visual, strict=True):

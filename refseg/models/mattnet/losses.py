@@ -11,6 +11,8 @@ picture has none it takes them from any other picture. Here such an expression h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +21,15 @@ from torch.nn import functional as F
 
 from refseg.models.mattnet.config import MAttNetLosses
 
-__all__ = ["Pairs", "attribute_loss", "attribute_weights", "match_regions", "ranking_losses", "target_loss"]
+__all__ = [
+    "Pairs",
+    "attribute_loss",
+    "attribute_weights",
+    "match_regions",
+    "ranking_losses",
+    "region_iou",
+    "target_loss",
+]
 
 MATCH = 0.5
 """IoU from which a region is taken for a target, and below which it is another thing."""
@@ -40,20 +50,22 @@ class Pairs:
         self.positive, self.negative = positive, negative
 
 
-def match_regions(
-    boxes: Float[Tensor, "K 4"], targets: Float[Tensor, "T 4"]
-) -> tuple[Bool[Tensor, " K"], Bool[Tensor, " K"]]:
-    """Which regions are targets (the one of the largest IoU for each, from .5 on), and which are plainly none of them.
-
-    Boxes are x0 y0 x1 y1 in the same units. What overlaps a target with an IoU of .5 and is not its best is neither.
-    """
-    positive = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    if not len(boxes) or not len(targets):
-        return positive, ~positive
+def region_iou(boxes: Float[Tensor, "K 4"], targets: Float[Tensor, "T 4"]) -> Float[Tensor, "K T"]:
+    """Intersection over union of boxes x0 y0 x1 y1 in the same units."""
     low, high = torch.maximum(boxes[:, None, :2], targets[:, :2]), torch.minimum(boxes[:, None, 2:], targets[:, 2:])
     shared = (high - low).clamp(min=0).prod(dim=2)
     areas = [(each[:, 2:] - each[:, :2]).clamp(min=0).prod(dim=1) for each in (boxes, targets)]
-    iou = shared / (areas[0][:, None] + areas[1] - shared).clamp(min=1e-9)
+    return shared / (areas[0][:, None] + areas[1] - shared).clamp(min=1e-9)
+
+
+def match_regions(iou: Float[Tensor, "K T"]) -> tuple[Bool[Tensor, " K"], Bool[Tensor, " K"]]:
+    """Which regions are targets (the one of the largest IoU for each, from .5 on), and which are plainly none of them.
+
+    What overlaps a target with an IoU of .5 and is not its best is neither.
+    """
+    positive = torch.zeros(len(iou), dtype=torch.bool, device=iou.device)
+    if not iou.numel():
+        return positive, ~positive
     best = iou.max(dim=0)
     positive[best.indices[best.values >= MATCH]] = True
     return positive, ~positive & (iou.amax(dim=1) < MATCH)
@@ -63,50 +75,83 @@ def ranking_losses(
     pairs: Sequence[Pairs], config: MAttNetLosses, zero: Tensor
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean hinge of another object, and of another expression, unweighted; `zero` where nothing can be compared."""
-    objects, expressions = [], []
+    if not pairs:
+        return zero, zero
+    # Negatives are chosen among plain numbers; what is chosen is compared all at once.
+    counts = [len(each.scores) for each in pairs]
+    starts = [sum(counts[:number]) for number in range(len(counts))]
+    scores = torch.cat([each.scores for each in pairs])
+    values, groups = _lists([each.scores.detach() for each in pairs]), _lists([each.groups for each in pairs])
+    positive, negative = _lists([each.positive for each in pairs]), _lists([each.negative for each in pairs])
+    objects: list[tuple[int, int]] = []
+    expressions: list[tuple[int, int]] = []
     for number, own in enumerate(pairs):
-        if not own.positive.any():
+        rows = [row for row, right in enumerate(positive[number]) if right]
+        if not rows:
             continue
         # One of several targets stands for the expression.
-        rows = own.positive.nonzero()[:, 0]
-        target = int(rows[int(torch.randint(len(rows), ())) if len(rows) > 1 else 0])
-        right = own.scores[target]
-        wrong = own.negative.nonzero()[:, 0]
-        if len(wrong):
-            same = own.groups[wrong] == own.groups[target]
-            rival = _choose(own.scores[wrong], same, config)
-            objects.append((config.margin + own.scores[wrong[rival]] - right).clamp(min=0))
+        target = rows[int(torch.randint(len(rows), ())) if len(rows) > 1 else 0]
+        right, kind = starts[number] + target, groups[number][target]
+        wrong = [row for row, other in enumerate(negative[number]) if other]
+        if wrong:
+            same = [groups[number][row] == kind for row in wrong]
+            rival = wrong[_choose([values[number][row] for row in wrong], same, config)]
+            objects.append((starts[number] + rival, right))
         others = [
-            other
+            index
             for index, other in enumerate(pairs)
-            if index != number and other.picture == own.picture and bool(other.negative[target])
+            if index != number and other.picture == own.picture and negative[index][target]
         ]
         if others:
-            scores = torch.stack([other.scores[target] for other in others])
-            groups = torch.stack([(other.groups[other.positive] == own.groups[target]).any() for other in others])
-            expressions.append((config.margin + scores[_choose(scores, groups, config)] - right).clamp(min=0))
-    return tuple(torch.stack(each).mean() if each else zero for each in (objects, expressions))  # type: ignore[return-value]
+            same = [
+                any(right and group == kind for right, group in zip(positive[index], groups[index], strict=True))
+                for index in others
+            ]
+            rival = others[_choose([values[index][target] for index in others], same, config)]
+            expressions.append((starts[rival] + target, right))
+    return _hinge(scores, objects, config.margin, zero), _hinge(scores, expressions, config.margin, zero)
 
 
-def _choose(scores: Float[Tensor, " J"], same: Bool[Tensor, " J"], config: MAttNetLosses) -> int:
+def _lists(values: Sequence[Tensor]) -> list[list[Any]]:
+    """Tensors of one axis as plain numbers, fetched at once."""
+    flat = torch.cat(list(values)).tolist()
+    ends = list(accumulate(len(each) for each in values))
+    return [flat[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
+
+
+def _hinge(
+    scores: Float[Tensor, " S"], chosen: Sequence[tuple[int, int]], margin: float, zero: Tensor
+) -> Float[Tensor, ""]:
+    """Mean of max(0, margin + wrong - right) over pairs of numbers (wrong, right)."""
+    if not chosen:
+        return zero
+    wrong, right = torch.tensor(chosen, device=scores.device).T
+    return (margin + scores[wrong] - scores[right]).clamp(min=0).mean()
+
+
+def _choose(scores: Sequence[float], same: Sequence[bool], config: MAttNetLosses) -> int:
     """The number of a negative: the highest score, or one drawn, in `same_class` of the cases of the target's class."""
     if config.negatives == "hardest":
-        return int(scores.detach().argmax())
-    rows = torch.arange(len(scores), device=scores.device)
-    wanted = same if float(torch.rand(())) < config.same_class else ~same
-    kept = rows[wanted] if wanted.any() else rows
-    return int(kept[torch.randint(len(kept), ())])
+        return max(range(len(scores)), key=scores.__getitem__)
+    wanted = float(torch.rand(())) < config.same_class
+    kept = [number for number, each in enumerate(same) if each == wanted] or list(range(len(scores)))
+    return kept[int(torch.randint(len(kept), ()))]
 
 
 def target_loss(pairs: Sequence[Pairs], logits: Sequence[Tensor], zero: Tensor) -> Float[Tensor, ""]:
     """Mean over expressions of the binary cross-entropy of their K regions, whose number varies; those that are neither
     are left out."""
-    losses = []
-    for own, each in zip(pairs, logits, strict=True):
-        known = own.positive | own.negative
-        if known.any():
-            losses.append(F.binary_cross_entropy_with_logits(each[known], own.positive[known].to(each)))
-    return torch.stack(losses).mean() if losses else zero
+    known = [own.positive | own.negative for own in pairs]
+    if not pairs or not torch.cat(known).any():
+        return zero
+    asked, wanted = torch.cat(list(logits)), torch.cat([own.positive for own in pairs])
+    counts = torch.stack([each.sum() for each in known])
+    # Each expression counts alike, whatever the number of its regions.
+    share = (1 / counts.clamp(min=1) / (counts > 0).sum()).repeat_interleave(
+        torch.tensor([len(each) for each in known], device=counts.device)
+    )
+    weight = (share * torch.cat(known)).to(asked)
+    return F.binary_cross_entropy_with_logits(asked, wanted.to(asked), weight=weight, reduction="sum")
 
 
 def attribute_weights(counts: Sequence[int], kind: str) -> list[float]:

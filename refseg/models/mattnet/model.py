@@ -34,6 +34,7 @@ from refseg.models.mattnet.losses import (
     attribute_weights,
     match_regions,
     ranking_losses,
+    region_iou,
     target_loss,
 )
 from refseg.models.mattnet.modules import (
@@ -45,7 +46,7 @@ from refseg.models.mattnet.modules import (
     embedding_mlp,
 )
 from refseg.models.mattnet.neighbors import absolute_location, context_regions, offsets, same_class_neighbors
-from refseg.models.mattnet.regions import Seen, grid_channels, look, without_stride
+from refseg.models.mattnet.regions import Seen, from_cells, grid_channels, look, without_stride
 from refseg.nn.maps import bar_map, word_map
 from refseg.types import (
     Batch,
@@ -63,6 +64,8 @@ __all__ = ["MAttNet", "RegionState", "build_mattnet"]
 
 OUTSIDE = -10.0
 """The logit of a pixel outside of every box."""
+_AT_ONCE = 1 << 24
+"""Values of attention over cells that are computed at once."""
 
 
 @dataclass
@@ -135,10 +138,7 @@ class MAttNet(nn.Module):
         """The regions of N images, those that are given or that the detector proposes, and what the modules make of
         them. Raises `RefsegError` for regions of another number of images."""
         config = self.config
-        if regions is not None and len(regions.boxes) != len(images):
-            raise RefsegError(f"regions of {len(regions.boxes)} images are given for {len(images)}")
-        pixels = [self._pixels(image, mask) for image, mask in zip(images, pixel_mask, strict=True)]
-        seen = look(images, pixels, regions, self.proposer, self.vision, config.grid, config.attributes)
+        seen = self.look(images, pixel_mask, regions)
         # All images at once, so that batch normalisation sees all their regions.
         counts = [len(each.things.boxes) for each in seen]
         subject = self.subject.describe(torch.cat([each.low for each in seen]), torch.cat([each.high for each in seen]))
@@ -165,6 +165,36 @@ class MAttNet(nn.Module):
             RegionState(*parts)
             for parts in zip(seen, _split(subject, counts), location.split(counts), relation, around, strict=True)
         ]
+
+    def look(
+        self,
+        images: Float[Tensor, "N 3 H W"],
+        pixel_mask: Bool[Tensor, "N H W"],
+        regions: Regions | None = None,
+    ) -> list[Seen]:
+        """The regions of N images and what the frozen maps say in their cells, which nothing that is trained changes.
+
+        In training given regions may bring their cells (`Regions.cells`), and have no masks, since no loss reads them.
+        Raises `RefsegError` for regions of another number of images.
+        """
+        config = self.config
+        if regions is not None and len(regions.boxes) != len(images):
+            raise RefsegError(f"regions of {len(regions.boxes)} images are given for {len(images)}")
+        contents = [_content(mask) for mask in pixel_mask]
+        if self.training and regions is not None and regions.cells is not None:
+            channels = grid_channels(self.proposer, self.vision)
+            return from_cells(regions, contents, channels, config.attributes, images.device)
+        pixels = [(self._pixels(image, place), place) for image, place in zip(images, contents, strict=True)]
+        return look(
+            images,
+            pixels,
+            regions,
+            self.proposer,
+            self.vision,
+            config.grid,
+            config.attributes,
+            masks=not self.training,
+        )
 
     def encode_text(self, tokens: Tokens) -> PhraseFeatures:
         """Phrases and module weights of B expressions."""
@@ -269,11 +299,16 @@ class MAttNet(nn.Module):
         """Ranking losses, and where the configuration has them those of attributes and of every region."""
         weights, told = self.config.losses, output.auxiliary
         zero = told["module_weights"].sum() * 0 + torch.cat(told["scores"]).sum() * 0
-        pairs = []
-        for number, picture in enumerate(told["image_index"]):
-            boxes = told["boxes"][number]
-            positive, negative = match_regions(boxes, _target_boxes(targets, number).to(boxes))
-            pairs.append(Pairs(picture, told["scores"][number], told["groups"][number], positive, negative))
+        pairs = [
+            Pairs(picture, scores, groups, *match_regions(iou))
+            for picture, scores, groups, iou in zip(
+                told["image_index"],
+                told["scores"],
+                told["groups"],
+                _target_iou(told, _target_boxes(targets)),
+                strict=True,
+            )
+        ]
         objects, expressions = ranking_losses(pairs, weights, zero)
         result = {
             "object_rank": weights.object_rank * objects,
@@ -298,12 +333,19 @@ class MAttNet(nn.Module):
 
         The baseline has one column: its only comparison.
         """
-        attended, cells = [], []
         asked = text.sentence if self.whole is not None else text.phrases[:, 0]
-        for number, phrase in zip(index, asked, strict=True):
-            features, attention = self.subject.attend(state[number].subject, phrase[None])
-            attended.append(features[0])
-            cells.append(attention[0])
+        attended: list[Tensor] = [asked] * len(index)
+        cells = list(attended)
+        pictures: dict[int, list[int]] = {}
+        for row, number in enumerate(index):
+            pictures.setdefault(number, []).append(row)
+        for number, own in pictures.items():
+            # Bounded: every phrase has a value for each cell and channel of every region.
+            most = max(1, _AT_ONCE // max(1, state[number].subject.cells.numel()))
+            for some in (own[start : start + most] for start in range(0, len(own), most)):
+                features, attention = self.subject.attend(state[number].subject, asked[some])
+                for row, feature, share in zip(some, features, attention, strict=True):
+                    attended[row], cells[row] = feature, share
         counts = [len(each) for each in attended]
         rows = torch.repeat_interleave(
             torch.arange(len(index), device=text.mask.device), torch.tensor(counts, device=text.mask.device)
@@ -325,13 +367,15 @@ class MAttNet(nn.Module):
         context = none
         if self.relationship is not None:
             phrases = self.relationship.embed_phrase(text.phrases[:, 2])
-            related, context = [], []
-            for number, phrase in zip(index, phrases, strict=True):
-                own = state[number]
-                assert own.relation is not None
-                scores, decided = self.relationship.scores(own.relation, own.around >= 0, phrase[None])
-                related.append(scores[0])
-                context.append(torch.where(decided[0], own.around, -1).amax(dim=1))
+            related: list[Tensor] = [phrases] * len(index)
+            context = list(none)
+            for number, own in pictures.items():
+                things = state[number]
+                assert things.relation is not None
+                scores, decided = self.relationship.scores(things.relation, things.around >= 0, phrases[own])
+                deciding = torch.where(decided, things.around, -1).amax(dim=2)
+                for row, score, number_of in zip(own, scores, deciding, strict=True):
+                    related[row], context[row] = score, number_of
             columns.append(torch.cat(related))
         return list(torch.stack(columns, dim=1).split(counts)), cells, context
 
@@ -344,15 +388,18 @@ class MAttNet(nn.Module):
 
     @torch.no_grad()
     def _masks(self, seen: Seen, chosen: list[int], size: tuple[int, int]) -> Float[Tensor, "k H W"]:
-        """Mask logits of regions at the input's size."""
+        """Mask logits of regions at the input's size; in training nothing is drawn, since no loss reads it."""
         top, left, bottom, right = seen.content
         things = seen.things
         result = torch.full((len(chosen), *size), OUTSIDE, device=things.boxes.device)
+        if self.training:
+            return result
         if things.masks is not None:
             height, width = things.masks.shape[1:]
             for row, number in enumerate(chosen):
                 result[row, :height, :width][things.masks[number]] = -OUTSIDE
-        elif self.config.fine_masks and not self.training:
+        elif self.config.fine_masks:
+            assert seen.image is not None
             missing = [number for number in chosen if number not in seen.fine]
             if missing:
                 made = self.proposer.mask_logits(seen.image, things.boxes[missing].cpu())
@@ -360,23 +407,26 @@ class MAttNet(nn.Module):
             for row, number in enumerate(chosen):
                 result[row, top:bottom, left:right] = torch.from_numpy(seen.fine[number])
         else:
+            assert things.mask_logits is not None
             for row, number in enumerate(chosen):
                 result[row, top:bottom, left:right] = paste_coarse(
                     things.mask_logits[number].cpu(), things.boxes[number].cpu(), seen.size
                 )
         return result
 
-    def _pixels(
-        self, image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"]
-    ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int, int, int]]:
-        """The image without padding and normalisation, and where it lies in the input."""
-        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-        top, bottom = int(rows[0]), int(rows[-1]) + 1
-        left, right = int(columns[0]), int(columns[-1]) + 1
+    def _pixels(self, image: Float[Tensor, "3 H W"], place: tuple[int, int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
+        """The image without padding and normalisation."""
+        top, left, bottom, right = place
         mean, std = (image.new_tensor(part).view(3, 1, 1) for part in (self.config.input.mean, self.config.input.std))
         values = (image * std + mean)[:, top:bottom, left:right].float()
         pixels = values.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        return np.ascontiguousarray(pixels), (top, left, bottom, right)
+        return np.ascontiguousarray(pixels)
+
+
+def _content(mask: Bool[Tensor, "H W"]) -> tuple[int, int, int, int]:
+    """Where the image lies in the input: top, left, bottom, right."""
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def _context_features(high: Float[Tensor, "K G C"], around: Int[Tensor, "K J"]) -> Float[Tensor, "K J C"]:
@@ -401,15 +451,34 @@ def _centered(boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K 4"]:
     return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
 
 
-def _target_boxes(targets: Targets, index: int) -> Float[Tensor, "T 4"]:
-    """Boxes of an expression's targets in pixels of the input; of their union where they are not given one by one."""
-    masks = targets.masks[index][None] if targets.instances is None else targets.instances[index]
-    boxes = []
-    for mask in masks:
-        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-        if len(rows):
-            boxes.append(torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float())
-    return torch.stack(boxes) if boxes else torch.zeros(0, 4)
+def _target_boxes(targets: Targets) -> list[Float[Tensor, "_ 4"]]:
+    """Boxes of each expression's targets in pixels of the input; of their union where they are not given one by one."""
+    singly = targets.instances
+    masks = targets.masks if singly is None else torch.cat(singly)
+    ends = []
+    for axis in (1, 2):
+        held = masks.any(dim=axis).to(torch.uint8)
+        # argmax is the first of several largest.
+        ends.append((held.argmax(dim=1), held.shape[1] - held.flip(1).argmax(dim=1)))
+    (left, right), (top, bottom) = ends
+    boxes = torch.stack([left, top, right, bottom], dim=1).float()
+    counts = [1] * len(masks) if singly is None else [len(each) for each in singly]
+    there = masks.flatten(1).any(dim=1).split(counts)
+    return [own[real] for own, real in zip(boxes.split(counts), there, strict=True)]
+
+
+def _target_iou(told: dict[str, Any], targets: Sequence[Float[Tensor, "_ 4"]]) -> list[Float[Tensor, "K _"]]:
+    """IoU of each expression's regions and targets, computed once for all expressions about a picture."""
+    pictures: dict[int, list[int]] = {}
+    for row, picture in enumerate(told["image_index"]):
+        pictures.setdefault(picture, []).append(row)
+    found: list[Tensor] = [targets[0]] * len(targets)
+    for rows in pictures.values():
+        boxes = told["boxes"][rows[0]]
+        iou = region_iou(boxes, torch.cat([targets[row] for row in rows]).to(boxes))
+        for row, own in zip(rows, iou.split([len(targets[row]) for row in rows], dim=1), strict=True):
+            found[row] = own
+    return found
 
 
 def build_mattnet(config: MAttNetConfig) -> MAttNet:

@@ -9,7 +9,7 @@ Regions are those that were given (`Batch.regions`) or that the detector propose
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,24 +19,26 @@ from torch.nn import functional as F
 
 from refseg.encoders.vision.nanodet import Maps, normalise
 from refseg.encoders.vision.resnet import ResNet
+from refseg.errors import RefsegError
 from refseg.models.instances.classes import CLASSES
 from refseg.models.instances.proposals import Proposer
 from refseg.models.instances.regions import roi_features, sample_boxes
 from refseg.types import Regions
 
-__all__ = ["Seen", "Things", "grid_channels", "look", "without_stride"]
+__all__ = ["Seen", "Things", "from_cells", "grid_channels", "look", "without_stride"]
 
 
 @dataclass(frozen=True)
 class Things:
     """K things of one image: boxes x0 y0 x1 y1, 0 to 1 of it, class names and their numbers, coarse mask logits in the
-    frames of the boxes. Given ones may have `masks` at the input's size, and `attributes`: which words hold of them.
+    frames of the boxes (None in training, where no loss reads masks). Given ones may have `masks` at the input's size,
+    and `attributes`: which words hold of them.
     """
 
     boxes: Float[Tensor, "K 4"]
     labels: list[str]
     groups: Int[Tensor, " K"]
-    mask_logits: Float[Tensor, "K M M"]
+    mask_logits: Float[Tensor, "K M M"] | None = None
     masks: Bool[Tensor, "K H W"] | None = None
     attributes: Bool[Tensor, "K T"] | None = None
 
@@ -45,11 +47,11 @@ class Things:
 class Seen:
     """The things of one image and what frozen maps say in their G cells.
 
-    `content` is where the image lies in the input (top, left, bottom, right), `image` its pixels. Fine masks are kept
-    once made.
+    `content` is where the image lies in the input (top, left, bottom, right), `image` its pixels, None where cells come
+    from a cache. Fine masks are kept once made.
     """
 
-    image: UInt8[np.ndarray, "h w 3"]
+    image: UInt8[np.ndarray, "h w 3"] | None
     content: tuple[int, int, int, int]
     things: Things
     low: Float[Tensor, "K G _"]
@@ -92,19 +94,23 @@ def look(
     vision: ResNet | None,
     grid: int,
     attributes: Sequence[str],
+    masks: bool = True,
 ) -> list[Seen]:
-    """The regions of N images. `pixels` are the images without padding, and where they lie in the input."""
+    """The regions of N images. `pixels` are the images without padding, and where they lie in the input; without
+    `masks` given regions have no coarse masks."""
     maps = None if vision is None else _third_stage(vision, images)
     found = []
     for index, (image, content) in enumerate(pixels):
         # One at a time: what is proposed in an image must not depend on its neighbours in the batch by rounding.
-        seen = _maps(proposer, image)
-        things = (
-            _proposed(proposer, image, seen.stem.device)
-            if given is None
-            else _given(proposer, seen, given, index, attributes)
-        )
-        if maps is None or vision is None:
+        seen = _maps(proposer, image) if given is None or masks or maps is None else None
+        if given is None:
+            things = _proposed(proposer, image, images.device)
+        else:
+            things = _given(given, index, attributes, images.device)
+            if seen is not None and masks:
+                things = replace(things, mask_logits=_coarse_masks(proposer, seen, things.boxes))
+        if vision is None or maps is None:
+            assert seen is not None
             cells = _pyramid_cells(seen, things.boxes * proposer.config.detector.side, grid)
         else:
             cells = _resnet_cells(vision, maps[index], _placed(things.boxes, content), grid)
@@ -164,17 +170,41 @@ def _proposed(proposer: Proposer, image: UInt8[np.ndarray, "h w 3"], device: tor
     )
 
 
-def _given(proposer: Proposer, seen: Maps, given: Regions, index: int, attributes: Sequence[str]) -> Things:
-    device = seen.stem.device
+def from_cells(
+    given: Regions,
+    contents: Sequence[tuple[int, int, int, int]],
+    channels: tuple[int, int],
+    attributes: Sequence[str],
+    device: torch.device,
+) -> list[Seen]:
+    """Given regions with their cells (`Regions.cells`), of low and high `channels`; without masks.
+
+    Raises `RefsegError` for cells of other channels.
+    """
+    assert given.cells is not None
+    found = []
+    for index, (content, cells) in enumerate(zip(contents, given.cells, strict=True)):
+        if cells.shape[-1] != sum(channels):
+            raise RefsegError(f"regions' cells have {cells.shape[-1]} channels, not {sum(channels)}")
+        low, high = cells.to(device).split(channels, dim=-1)
+        found.append(Seen(None, content, _given(given, index, attributes, device), low, high))
+    return found
+
+
+def _given(given: Regions, index: int, attributes: Sequence[str], device: torch.device) -> Things:
     boxes, labels = given.boxes[index].float().to(device), given.labels[index]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(labels))}
     groups = torch.tensor([numbers[name] for name in labels], dtype=torch.long, device=device)
-    side, coarse = proposer.config.detector.side, proposer.detector.coarse
-    features = roi_features([level[0] for level in seen.pyramid], boxes * side)
-    logits = coarse(coarse.prototypes(seen.stem, seen.pyramid[0])[0], features, boxes * side, side)
     held = None
     if given.attributes is not None:
         rows = [[word in words for word in attributes] for words in given.attributes[index]]
         held = torch.tensor(rows, dtype=torch.bool, device=device).view(len(rows), len(attributes))
     masks = None if given.masks is None else given.masks[index].to(device)
-    return Things(boxes, list(labels), groups, logits, masks, held)
+    return Things(boxes, list(labels), groups, None, masks, held)
+
+
+def _coarse_masks(proposer: Proposer, seen: Maps, boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K M M"]:
+    side, coarse = proposer.config.detector.side, proposer.detector.coarse
+    features = roi_features([level[0] for level in seen.pyramid], boxes * side)
+    logits: Tensor = coarse(coarse.prototypes(seen.stem, seen.pyramid[0])[0], features, boxes * side, side)
+    return logits

@@ -113,7 +113,7 @@ class RefTRConfig(Config):
             raise ConfigError(f"heads={self.heads} does not divide width={self.width}")
         needed = self.text.max_words + (0 if isinstance(self.text, BertTextConfig) else 1)
         if self.text_positions < needed:
-            raise ConfigError(f"text_positions={self.text_positions}: sentences of text.max_words need {needed}")
+            raise ConfigError(f"text_positions={self.text_positions}: expressions of text.max_words need {needed}")
         if self.losses.consistency and self.tasks != "both":
             raise ConfigError("losses.consistency: ties boxes to masks and wants tasks = both")
 

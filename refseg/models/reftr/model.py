@@ -366,7 +366,7 @@ def _instances_of_phrases(output: Output, targets: Targets) -> Bool[Tensor, "K H
     counts: Sequence[int] = mask.sum(dim=1).tolist()
     for index, (masks, count) in enumerate(zip(targets.instances, counts, strict=True)):
         if len(masks) != count:
-            raise RefsegError(f"sentence {index}: {count} phrases, but {len(masks)} masks; one a phrase is wanted")
+            raise RefsegError(f"expression {index}: {count} phrases, but {len(masks)} masks; one a phrase is wanted")
     return torch.cat(list(targets.instances))
 
 
@@ -381,7 +381,7 @@ def _target_boxes(output: Output, targets: Targets, instances: Tensor | None) ->
         each = boxes_of_masks(instances, content.repeat_interleave(mask.sum(dim=1), dim=0))
         return each.new_zeros(*mask.shape, 4).masked_scatter(mask[..., None], each)
     if mask.shape[1] > 1:
-        raise RefsegError("several phrases a sentence need a box each (Targets.boxes) or a mask each (instances)")
+        raise RefsegError("several phrases an expression need a box each (Targets.boxes) or a mask each (instances)")
     return boxes_of_masks(targets.masks, content)[:, None]
 
 

@@ -108,7 +108,7 @@ class ReLA(nn.Module):
     def encode_image(self, images: Float[Tensor, "N 3 H W"], pixel_mask: Bool[Tensor, "N H W"]) -> ReLAState:
         """What no expression changes. Raises `RefsegError` where words enter the vision encoder."""
         if not self.late_fusion:
-            raise RefsegError("this ReLA reads the sentence inside its picture encoder: call it with both")
+            raise RefsegError("this ReLA reads the expression inside its picture encoder: call it with both")
         return self._encode(images, pixel_mask, None)
 
     def decode(self, state: ReLAState, text: TextFeatures, image_index: Int[Tensor, " B"] | None = None) -> Output:

@@ -30,7 +30,7 @@ class ParallelRLAConfig(Config):
 
     def check(self) -> None:
         if not (self.language_attention or self.product):
-            raise ConfigError("language_attention: without it and product no region would see the sentence")
+            raise ConfigError("language_attention: without it and product no region would see the expression")
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class VLT(nn.Module):
         """
         frames = len(state.visual[0])
         if len(text.words) != 1:
-            raise RefsegError(f"one sentence for a clip is wanted, not {len(text.words)}")
+            raise RefsegError(f"one expression for a clip is wanted, not {len(text.words)}")
         words, sentence, mask = (
             value.expand(frames, *value.shape[1:]) for value in (text.words, text.sentence, text.mask)
         )

@@ -6,9 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from refseg.errors import RefsegError
 from refseg.training.instances.assemble import assemble
-from refseg.training.instances.recipe import read_recipe, run_recipe
+from refseg.training.instances.recipe import RecipeState, chooser_weights, read_recipe, run_recipe, train_referring
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,8 +21,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the stages; the model is OUT/model")
     chosen = parser.parse_args(arguments)
     try:
-        state = run_recipe(read_recipe(chosen.recipe), chosen.output)
-        print(assemble(chosen.output / "model", state.proposer, chosen.language))
+        recipe, console = read_recipe(chosen.recipe), Console(stderr=True)
+
+        def referring(state: RecipeState) -> list[Path]:
+            return train_referring(state, recipe, chosen.language, console)
+
+        state = run_recipe(recipe, chosen.output, referring=referring, console=console)
+        folder, weights = chosen.output / "model", chooser_weights(chosen.output / "chooser.safetensors")
+        print(assemble(folder, state.proposer, chosen.language, weights=weights))
     except RefsegError as error:
         print(f"refseg.training.instances: {error}", file=sys.stderr)
         return 2

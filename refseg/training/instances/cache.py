@@ -1,7 +1,7 @@
 """Proposals of many pictures, computed once: one SQLite file, resumable, tied to the weights that made it.
 
     table made_by   fingerprint of detector weights and configuration; another one is refused
-    table proposals key of a picture -> (height, width), K, 16-bit arrays, 8-bit coarse masks
+    table proposals key of a picture -> (height, width), drawn, K, 16-bit arrays, 8-bit coarse masks
 
 A picture's rows are committed together, so a run that was stopped goes on where it was. About 110 KB a picture.
 """
@@ -27,11 +27,13 @@ __all__ = ["ProposalCache", "Viewable", "fill", "fingerprint"]
 
 _MASK_STEP = 1 / 12
 """Coarse mask logits are kept in steps of this, -127 to 127 of them."""
+_FORMAT = 2
+"""Of the tables: files of another one count as made by other weights."""
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS made_by (fingerprint TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS proposals (
-        key TEXT PRIMARY KEY, height INTEGER, width INTEGER, count INTEGER, classes INTEGER, channels INTEGER,
-        boxes BLOB, arrays BLOB, masks BLOB
+        key TEXT PRIMARY KEY, height INTEGER, width INTEGER, drawn REAL, count INTEGER, classes INTEGER,
+        channels INTEGER, boxes BLOB, arrays BLOB, masks BLOB
     ) WITHOUT ROWID;
 """
 
@@ -68,6 +70,7 @@ class ProposalCache:
     def __init__(self, path: Path, made_by: str | None = None) -> None:
         """Open `path`, or begin it where `made_by`, a fingerprint, is given; None reads whatever is there."""
         self.path = path
+        made_by = None if made_by is None else f"{_FORMAT} {made_by}"
         if made_by is None and not path.exists():
             raise DataError(f"{path}: there is no cache of proposals")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +117,7 @@ class ProposalCache:
                 (
                     key,
                     *item.size,
+                    item.drawn,
                     len(item),
                     item.class_probs.shape[1],
                     item.features.shape[1],
@@ -123,24 +127,24 @@ class ProposalCache:
                 )
             )
         with self._file:
-            self._file.executemany("INSERT OR REPLACE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._file.executemany("INSERT OR REPLACE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def get(self, key: str, *, masks: bool = True) -> Proposals:
         """The proposals of a picture, in 32 bits; without `masks` their logits are K x 0 x 0 (half the reading).
 
         Raises `DataError` for a picture that is not there.
         """
-        columns = "height, width, count, classes, channels, boxes, arrays" + (", masks" if masks else "")
+        columns = "height, width, drawn, count, classes, channels, boxes, arrays" + (", masks" if masks else "")
         row = self._file.execute(f"SELECT {columns} FROM proposals WHERE key = ?", (key,)).fetchone()
         if row is None:
             raise DataError(f"{self.path}: holds no proposals of picture {key!r}; fill the cache first")
-        height, width, count, classes, channels, boxes, arrays = row[:7]
+        height, width, drawn, count, classes, channels, boxes, arrays = row[:8]
         widths = (1, classes, len(COLOURS), channels)
         table = np.frombuffer(arrays, np.float16).reshape(count, sum(widths)).astype(np.float32)
         scores, class_probs, colours, features = torch.from_numpy(table).split(widths, dim=1)
         logits = torch.zeros(count, 0, 0)
         if masks:
-            kept = np.frombuffer(row[7], np.int8).reshape(count, MASK_SIZE, MASK_SIZE)
+            kept = np.frombuffer(row[8], np.int8).reshape(count, MASK_SIZE, MASK_SIZE)
             logits = torch.from_numpy(kept.astype(np.float32) * _MASK_STEP)
         return Proposals(
             torch.from_numpy(np.frombuffer(boxes, np.float32).reshape(count, 4).copy()),
@@ -150,6 +154,7 @@ class ProposalCache:
             colours.contiguous(),
             logits,
             (height, width),
+            drawn,
         )
 
 

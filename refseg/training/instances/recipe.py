@@ -2,8 +2,8 @@
 
     detector    second heads and coarse masks on a detector's frozen maps   -> OUT/detector.safetensors
     masks       trunk and decoder of fine masks                             -> OUT/masks.safetensors
-    cache       proposals of every picture                                  -> OUT/proposals.sqlite
-    referring   what reasons over proposals: a stage that the caller passes
+    cache       proposals of every picture that may be learnt from          -> OUT/proposals.sqlite
+    referring   the chooser's weights, over proposals and sentences          -> OUT/sentences.sqlite, OUT/chooser.*
 
 A stage whose file is there is not run again; a run that was stopped goes on with the stage in which it was, the cache
 with the picture at which it was. The recipe is a TOML file:
@@ -18,6 +18,11 @@ with the picture at which it was. The recipe is a TOML file:
     splits = "splits.json"                             # or split_field = "split2017"
     [detector]                                         # fields of DetectorTraining, and shares = {"photos/cats" = 0.2}
     [masks]                                            # fields of MaskTraining
+    [referring]                                        # fields of ReferringTraining
+    [[people]]                                         # referring data sets whose sentences judge the chooser
+    root = "."
+    dataset = "refcoco"
+    splits = ["val"]
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -42,14 +47,29 @@ from refseg.encoders.vision.deeplab import from_deeplab
 from refseg.encoders.vision.nanodet import from_nanodet
 from refseg.errors import CheckpointError, ConfigError, did_you_mean
 from refseg.files import replacing
-from refseg.models.instances.config import DetectorConfig
+from refseg.generation.scenes.world import random_for
+from refseg.models.instances.chooser import RULES
+from refseg.models.instances.config import DetectorConfig, InstancesConfig
+from refseg.models.instances.model import build_instances, load_language
 from refseg.models.instances.proposals import Proposer
 from refseg.training.instances.annotated import AnnotatedPicture, picture_keys, read_annotated, read_splits
 from refseg.training.instances.cache import ProposalCache, fill, fingerprint
+from refseg.training.instances.referring import People, Referring, ReferringTraining
+from refseg.training.instances.sentences import Sentence, sentences_of
 from refseg.training.instances.train_detector import DetectorTraining, train_detector
 from refseg.training.instances.train_masks import MaskTraining, train_masks
 
-__all__ = ["InstancesRecipe", "RecipeState", "Source", "load_proposer", "read_recipe", "run_recipe"]
+__all__ = [
+    "InstancesRecipe",
+    "RecipeState",
+    "Source",
+    "chooser_weights",
+    "load_proposer",
+    "read_recipe",
+    "run_recipe",
+    "spoken_about",
+    "train_referring",
+]
 
 
 @dataclass(frozen=True)
@@ -74,11 +94,13 @@ class InstancesRecipe:
     shares: Mapping[str, float] = field(default_factory=dict)
     detector: DetectorTraining = field(default_factory=DetectorTraining)
     masks: MaskTraining = field(default_factory=MaskTraining)
+    referring: ReferringTraining = field(default_factory=ReferringTraining)
+    people: tuple[People, ...] = ()
 
 
 @dataclass(frozen=True)
 class RecipeState:
-    """What the last stage gets: all pictures with their splits, the trained proposer, and the filled cache's file."""
+    """What the last stage gets: the pictures that are spoken about, the trained proposer, the filled cache's file."""
 
     out: Path
     pictures: tuple[AnnotatedPicture, ...]
@@ -117,6 +139,11 @@ def read_recipe(path: Path) -> InstancesRecipe:
             shares,
             from_dict(DetectorTraining, detector, "detector"),
             from_dict(MaskTraining, content.get("masks", {}), "masks"),
+            from_dict(ReferringTraining, content.get("referring", {}), "referring"),
+            tuple(
+                People(home / each["root"], each["dataset"], tuple(each.get("splits", ("val",))))
+                for each in content.get("people", ())
+            ),
         )
     except KeyError as error:
         raise ConfigError(f"{path}: {error.args[0]} is missing") from error
@@ -209,18 +236,70 @@ def run_recipe(
     # What is used from here on is what was written, 16 bits and all.
     proposer = load_proposer(out, config)
     cache = out / "proposals.sqlite"
+    spoken = spoken_about(train, recipe.referring)
     with (
         _stage(console, "cache", cache, always=True),
         ProposalCache(cache, fingerprint(proposer)) as store,
-        _counted(console, "proposals", len(pictures)) as progress,
+        _counted(console, "proposals", len(spoken)) as progress,
     ):
-        fill(store, proposer, pictures, progress=progress)
-    state = RecipeState(out, tuple(pictures), proposer, cache)
+        fill(store, proposer, spoken, progress=progress)
+    state = RecipeState(out, tuple(spoken), proposer, cache)
     if referring is not None:
         started = time.perf_counter()
         files = referring(state)
         _told(console, "referring", time.perf_counter() - started, files)
     return state
+
+
+def spoken_about(train: Sequence[AnnotatedPicture], config: ReferringTraining) -> list[AnnotatedPicture]:
+    """At most `config.pictures` of the pictures, drawn at random, in their order."""
+    chosen = random_for("spoken about", config.seed).sample(range(len(train)), min(config.pictures, len(train)))
+    return [train[number] for number in sorted(chosen)]
+
+
+def train_referring(state: RecipeState, recipe: InstancesRecipe, language: Path | None, console: Console) -> list[Path]:
+    """The stage `referring`: sentences about the pictures, expanded once, and the chooser's weights from them.
+
+    Run again only where OUT/chooser.safetensors is missing; what was kept goes on. Without a `language` folder nouns
+    are read by the lists alone. Raises `CheckpointError` for another folder than all-MiniLM-L6-v2's.
+    """
+    files = [state.out / name for name in ("sentences.sqlite", "chooser.safetensors", "chooser.json")]
+    if files[1].exists():
+        console.print(f"referring: {files[1]} is there already")
+        return files
+    config = InstancesConfig(detector=state.proposer.config)
+    model = build_instances(config if language is not None else replace(config, text=None)).eval()
+    model.proposer.load_state_dict(state.proposer.state_dict())
+    if language is not None:
+        load_language(model, language)
+    sentences: list[Sentence] = []
+    started = time.perf_counter()
+    for source in recipe.sources:
+        about = [picture for picture in state.pictures if picture.key.startswith(f"{source.name}/")]
+        if about:
+            sentences += sentences_of(
+                source.name,
+                source.file,
+                source.images,
+                about,
+                state.out / f"views-{source.name}.jsonl",
+                seed=recipe.referring.seed,
+                per_image=recipe.referring.per_image,
+                absent=recipe.referring.absent,
+            )
+    views = [state.out / f"views-{source.name}.jsonl" for source in recipe.sources]
+    _told(console, f"referring: {len(sentences)} sentences", time.perf_counter() - started, views)
+    return Referring(model, state.out, state.cache, recipe.referring, console).run(
+        sentences, state.pictures, recipe.people
+    )
+
+
+def chooser_weights(path: Path) -> Tensor:
+    """The weights that the stage `referring` left in a file. Raises `CheckpointError` for another one."""
+    weights = _tensors(path).get("weights")
+    if weights is None or weights.shape != (len(RULES),):
+        raise CheckpointError(f"{path}: does not hold the chooser's {len(RULES)} weights")
+    return weights
 
 
 def _told(console: Console, name: str, seconds: float, files: Sequence[Path]) -> None:

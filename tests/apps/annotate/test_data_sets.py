@@ -101,7 +101,7 @@ def test_the_download_is_the_export(enter: Enter, sqlite_game: Game) -> None:
     admin = enter("admin")
     assert admin.get("/api/v1/admin/export").json()["error"]["code"] == "not_allowed"
     play(sqlite_game)
-    answer = admin.get("/api/v1/admin/export?form=jsonl")
+    answer = admin.get("/api/v1/admin/export?format=jsonl")
     assert answer.headers["content-type"] == "application/zip"
     assert answer.content[:2] == b"PK"
     assert not list(sqlite_game.settings.data.glob("export-*"))

@@ -47,7 +47,7 @@ def test_who_practised_with_it(enter: Enter) -> None:
 @pytest.mark.parametrize(
     "way",
     ["/api/v1/admin/samples", "/api/v1/admin/samples?no_target=false", "/api/v1/admin/export",
-     "/api/v1/admin/export?verdicts=true&form=jsonl"],
+     "/api/v1/admin/export?verdicts=true&format=jsonl"],
 )  # fmt: skip
 def test_who_saw_it_in_a_list_or_an_export(enter: Enter, way: str) -> None:
     anna, viktor, vera, ada = (enter(name) for name in ("anna", "viktor", "vera", "ada"))

@@ -216,5 +216,5 @@ def test_what_was_not_accepted_is_exported_by_pseudonym(enter: Enter, sqlite_gam
     plain = tmp_path / "plain"
     export(sqlite_game, plain, "grefcoco")
     assert not (plain / "game").exists()
-    body = anna.get("/api/v1/admin/export?verdicts=true&form=jsonl").content
+    body = anna.get("/api/v1/admin/export?verdicts=true&format=jsonl").content
     assert b"game/samples.jsonl" in body

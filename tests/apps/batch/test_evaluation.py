@@ -79,7 +79,7 @@ def test_what_cannot_be_counted_is_told(job: Job, tmp_path: Path) -> None:
     shutil.copytree(job.data, copy)
     for path in copy.rglob("*.jpg"):
         path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match="no sentence could be evaluated"):
+    with pytest.raises(DataError, match="no expression could be evaluated"):
         evaluate_elsewhere(replace(job, data=copy), 4)
 
 

@@ -53,12 +53,12 @@ def test_pieces() -> None:
 @pytest.mark.parametrize("tokenizer", [WORDS, pieces()], ids=["words", "pieces"])
 def test_errors_name_phrase_and_sentence(tokenizer: WordTokenizer | WordPieceTokenizer) -> None:
     for phrase in ("a dog", "ed hat", "man a", " "):
-        message = f"{phrase!r} is not in its sentence 'A man with a red hat, beside a man'"
+        message = f"{phrase!r} is not in its expression 'A man with a red hat, beside a man'"
         with pytest.raises(RefsegError, match=message):
             place_phrases([TEXT], [[phrase]], tokenizer)
     with pytest.raises(RefsegError, match=r"2 phrases in .* room for 1"):
         place_phrases([TEXT], [["a man", "hat"]], tokenizer, max_phrases=1)
-    with pytest.raises(RefsegError, match="1 sentences have 2 lists"):
+    with pytest.raises(RefsegError, match="1 expressions have 2 lists"):
         place_phrases([TEXT], [[], []], tokenizer)
 
 

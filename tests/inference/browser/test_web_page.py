@@ -29,6 +29,17 @@ SENTENCES = [
     "Über café ﬁsh стул 椅子",
     "the man’s t-shirt all in black",
     "the red traffic light above two traffic lights",
+    "eating bear next to the feeding giraffe",
+    "the person eating a sandwich",
+    "the man without an umbrella and a dog without a collar",
+    "the man who isn't in red",
+    "boy not wearing a red shirt",
+    "no hat guy",
+    "giraffe not near the tree, not smiling",
+    "the animal that is not a dog",
+    "center bike not the people on it",
+    "the old man looking at the feline sitting on the bench",
+    "man reaching for the dog on the left",
     "x" * 300,
     "dog " * 90,
 ]
@@ -80,12 +91,13 @@ def pictures_and_texts() -> list[tuple[np.ndarray, list[str]]]:
         expressions = [scene.expressions[at % len(scene.expressions)].text for at in (0, 3, 7)]
         found.append((scene.image, expressions))
     more = [
-        ["the feline on the left", "largest stove"],
+        ["the running feline on the left", "the ball that is not red"],
+        ["the ball without a person", "largest stove"],
         ["all balls", "two people in red next to the car"],
         ["kite", "the thing on the right"],
     ]
     for number in range(6):
-        found.append((synthetic_photograph(number), ["the ball in the middle", *more[number % 3]]))
+        found.append((synthetic_photograph(number), ["the ball in the middle", *more[number % 4]]))
     return found
 
 

@@ -68,6 +68,23 @@ def test_colours_choose_and_miss() -> None:
     assert answer("green car", *cars) == set()
 
 
+def test_negations_of_what_can_be_seen_are_exact() -> None:
+    cars = thing("car", 20, 100, colour="red"), thing("car", 120, 100, colour="blue"), thing("car", 220, 100, 60, "red")
+    assert answer("the car that is not red", *cars) == {1}
+    assert answer("the cars that are not blue", *cars) == {0, 2}
+    assert answer("the car that isn't red", cars[0], cars[2]) == set()
+    people = thing("man", 20, 100, 60, "red", 120), thing("man", 200, 100, 50, "blue", 110)
+    assert answer("the man not in red", *people) == {1}
+    umbrella = thing("umbrella", 30, 110, 30, "green")
+    assert answer("the man without an umbrella", *people, umbrella) == {1}
+    assert answer("the man with an umbrella", *people, umbrella) == {0}
+    assert answer("the man without an umbrella", people[0]) == {0}  # nobody sees one
+    dogs = thing("dog", 20, 200), thing("dog", 240, 200), thing("chair", 70, 200)
+    assert answer("the dog not next to the chair", *dogs) == {1}
+    assert answer("the animal that is not a dog", *dogs, thing("cat", 150, 200)) == {3}
+    assert answer("the cat, not the dog on the right", *dogs, thing("cat", 150, 200)) == {3}
+
+
 def test_a_plain_colour_never_turns_a_plain_thing_into_none() -> None:
     """A quarter of the pixels in the colour is plain, whatever else shows."""
     view = View((320, 320), (thing("bus", 60, 80, 160, "yellow"),))

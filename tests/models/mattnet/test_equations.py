@@ -20,6 +20,7 @@ from refseg.models.mattnet.losses import (
     attribute_weights,
     match_regions,
     ranking_losses,
+    region_iou,
     target_loss,
 )
 from refseg.models.mattnet.model import MAttNet
@@ -401,13 +402,13 @@ def test_sampled_negatives_come_from_the_targets_class_as_often_as_said() -> Non
 
 def test_regions_are_matched_by_overlap() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [0, 20, 10, 30]])
-    positive, negative = match_regions(boxes, torch.tensor([[0.0, 0, 10, 10], [21, 0, 30, 10]]))
+    positive, negative = match_regions(region_iou(boxes, torch.tensor([[0.0, 0, 10, 10], [21, 0, 30, 10]])))
     assert positive.tolist() == [True, False, True, False]
     assert negative.tolist() == [False, False, False, True]  # the second is nearly the first target: neither
-    positive, negative = match_regions(boxes, torch.zeros(0, 4))
+    positive, negative = match_regions(region_iou(boxes, torch.zeros(0, 4)))
     assert not positive.any()
     assert negative.all()
-    assert len(match_regions(torch.zeros(0, 4), boxes)[0]) == 0
+    assert len(match_regions(region_iou(torch.zeros(0, 4), boxes))[0]) == 0
 
 
 def test_losses_of_attributes_and_targets_against_loops() -> None:
@@ -424,6 +425,30 @@ def test_losses_of_attributes_and_targets_against_loops() -> None:
     found = target_loss(pair, [torch.tensor([1.0, -2.0, 9.0])], torch.zeros(()))
     wanted = (math.log(1 + math.exp(-1.0)) + math.log(1 + math.exp(-2.0))) / 2  # the third is neither
     assert float(found) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_every_expression_counts_alike_in_the_target_loss() -> None:
+    """Against a loop, with expressions about pictures of different numbers of things, one of which knows nothing."""
+    dice = torch.Generator().manual_seed(0)
+    logits = [torch.randn(count, generator=dice) for count in (5, 2, 3, 4)]
+    right = [torch.rand(len(each), generator=dice) > 0.6 for each in logits]
+    wrong = [~each & (torch.rand(len(each), generator=dice) > 0.3) for each in right]
+    right[2], wrong[2] = torch.zeros(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
+    pairs = [
+        Pairs(0, each, torch.zeros(len(each), dtype=torch.long), yes, no)
+        for each, yes, no in zip(logits, right, wrong, strict=True)
+    ]
+    wanted = []
+    for each, yes, no in zip(logits, right, wrong, strict=True):
+        terms = [
+            math.log1p(math.exp(-value if meant else value))
+            for value, meant, other in zip(each.tolist(), yes.tolist(), no.tolist(), strict=True)
+            if meant or other
+        ]
+        wanted += [sum(terms) / len(terms)] if terms else []
+    assert len(wanted) == 3
+    assert float(target_loss(pairs, logits, torch.zeros(()))) == pytest.approx(sum(wanted) / 3, rel=1e-5)
+    assert float(target_loss(pairs[2:3], logits[2:3], torch.ones(()))) == 1.0
 
 
 def test_a_model_of_the_paper_has_the_papers_parts() -> None:

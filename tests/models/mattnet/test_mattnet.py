@@ -13,9 +13,9 @@ from refseg.errors import ConfigError, RefsegError
 from refseg.models import MODELS, build
 from refseg.models.instances.config import DetectorConfig, ProposalConfig
 from refseg.models.mattnet.config import ABLATIONS, MINI, OFFICIAL, PAPER, PRESETS, MAttNetConfig
-from refseg.models.mattnet.losses import match_regions
+from refseg.models.mattnet.losses import match_regions, region_iou
 from refseg.models.mattnet.model import _target_boxes
-from refseg.types import Regions
+from refseg.types import Regions, Targets
 from tests.support.contract import ModelContract, batch_of, filled, leaf_fields
 from tests.support.learning import drawn_batch, fit, train_a_step
 from tests.support.tiny_parts import TINY_RESNET
@@ -138,9 +138,8 @@ def test_mini_learns_which_thing_is_meant() -> None:
     config, batch, targets = drawn_batch(config, size=96, regions=True, instances=True)
     output = fit(build(config), batch, targets, steps=80, rate=lambda step: 3e-3)
     assert output.no_target_logits is not None
-    for number in range(len(batch.tokens)):
-        wanted = _target_boxes(targets, number)
-        positive, _ = match_regions(output.auxiliary["boxes"][number], wanted)
+    for number, wanted in enumerate(_target_boxes(targets)):
+        positive, _ = match_regions(region_iou(output.auxiliary["boxes"][number], wanted))
         assert ((output.auxiliary["logits"][number] > 0) == positive).all()
         assert bool(output.no_target_logits[number] > 0) == bool(targets.no_target[number])
 
@@ -191,3 +190,37 @@ def test_an_image_without_regions_has_an_answer(name: str) -> None:
     assert not output.boxes.any()
     if output.no_target_logits is not None:
         assert (output.no_target_logits > 0).all()
+
+
+def test_boxes_of_targets_are_those_of_their_masks() -> None:
+    """Against a loop over pixels, with targets that are not in the picture, and expressions without any."""
+    dice = torch.Generator().manual_seed(0)
+    singly = [torch.rand(count, 9, 12, generator=dice) > 0.96 for count in (2, 0, 3)]
+    singly[2][1] = False
+    empty = torch.zeros(9, 12, dtype=torch.bool)
+    union = torch.stack([each.any(dim=0) if len(each) else empty for each in singly])
+    given = Targets(union, ~union.flatten(1).any(1), instances=singly)
+    for targets, masks in ((given, singly), (replace(given, instances=None), list(union[:, None]))):
+        for found, own in zip(_target_boxes(targets), masks, strict=True):
+            wanted = []
+            for mask in own:
+                points = mask.nonzero().tolist()
+                if points:
+                    rows, columns = zip(*points, strict=True)
+                    wanted.append([min(columns), min(rows), max(columns) + 1, max(rows) + 1])
+            assert found.tolist() == wanted
+
+
+def test_expressions_of_a_picture_are_answered_together_as_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where so many do not fit into one turn."""
+    config = tiny(MINI)
+    model = filled(build(config)).eval()
+    batch = batch_of(config, sentences=6, pictures=2, image_index=[0, 1, 0, 0, 1, 0])
+    with torch.no_grad():
+        together = model(batch)
+        monkeypatch.setattr("refseg.models.mattnet.model._AT_ONCE", 1)
+        apart = model(batch)
+    for name in ("scores", "module_scores", "cells", "context"):
+        for one, other in zip(together.auxiliary[name], apart.auxiliary[name], strict=True):
+            torch.testing.assert_close(one, other)
+    assert together.auxiliary["scores"][0].shape != (0,)

@@ -1,6 +1,7 @@
 """One command from data to weights: every stage, resumed, with what is held out left out."""
 
 import io
+import json
 from functools import partial
 
 import pytest
@@ -12,10 +13,20 @@ from refseg.encoders.vision import deeplab, nanodet
 from refseg.encoders.vision.deeplab import DeepLabTrunk
 from refseg.encoders.vision.nanodet import NanoDet, NanoDetConfig
 from refseg.errors import CheckpointError, ConfigError, DataError
+from refseg.inference.predictor import load
+from refseg.models.instances.chooser import RULES
 from refseg.models.instances.config import DetectorConfig, ProposalConfig
 from refseg.models.instances.masks import MaskDecoderConfig
+from refseg.training.instances.assemble import assemble
 from refseg.training.instances.cache import ProposalCache
-from refseg.training.instances.recipe import load_proposer, read_recipe, read_sources, run_recipe
+from refseg.training.instances.recipe import (
+    chooser_weights,
+    load_proposer,
+    read_recipe,
+    read_sources,
+    run_recipe,
+    train_referring,
+)
 from tests.support.instance_pictures import two_discs
 
 TINY = DetectorConfig(
@@ -104,6 +115,34 @@ def test_all_stages_run_once(home, tmp_path):
     image = state.pictures[0].image()
     again = load_proposer(tmp_path, TINY).propose(image)
     torch.testing.assert_close(again.boxes, state.proposer.propose(image).boxes)
+
+
+def test_the_chooser_is_trained_from_what_is_cached(home, tmp_path):
+    """Sentences of every picture, expanded once, weights that are the rules' or better; a second run does nothing."""
+    text = TEXT.replace('split_field = "split2017"', "").replace('without = ["apart/instances.json"]', "")
+    (home / "spoken.toml").write_text(text + "[referring]\nsteps = 4\nlook_every = 2\nheld_back = 0.4\nper_image = 2\n")
+    recipe, said = read_recipe(home / "spoken.toml"), io.StringIO()
+    console = Console(file=said, width=200)
+
+    def referring(state):
+        return train_referring(state, recipe, None, console)
+
+    run_recipe(recipe, tmp_path, config=TINY, console=console, referring=referring)
+    report = json.loads((tmp_path / "chooser.json").read_text())
+    assert report["sentences"] > 0
+    assert report["weights"].keys() == RULES.keys()
+    weights = chooser_weights(tmp_path / "chooser.safetensors")
+    if not report["trained"]:
+        assert torch.equal(weights, torch.tensor(list(RULES.values())))
+    expanded = (tmp_path / "sentences.sqlite").read_bytes()
+    run_recipe(recipe, tmp_path, config=TINY, console=console, referring=referring)
+    assert "chooser.safetensors is there already" in said.getvalue()
+    (tmp_path / "chooser.safetensors").unlink()
+    run_recipe(recipe, tmp_path, config=TINY, console=console, referring=referring)
+    assert torch.equal(chooser_weights(tmp_path / "chooser.safetensors"), weights)
+    assert (tmp_path / "sentences.sqlite").read_bytes() == expanded
+    folder = assemble(tmp_path / "model", load_proposer(tmp_path, TINY), None, weights=weights)
+    assert torch.allclose(load(str(folder)).model.chooser.weights, weights, rtol=2**-10)
 
 
 def test_a_photograph_held_out_once_is_held_out_everywhere(home):

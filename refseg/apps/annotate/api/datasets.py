@@ -96,7 +96,7 @@ def card(game: GameDep, person: Administrator, split: models.SplitQuery = None) 
 def download(
     game: GameDep,
     person: Administrator,
-    form: Annotated[Literal["grefcoco", "refcoco", "jsonl"], Query()] = "grefcoco",
+    format: Annotated[Literal["grefcoco", "refcoco", "jsonl"], Query()] = "grefcoco",
     split: models.SplitQuery = None,
     verdicts: Annotated[bool, Query()] = False,
 ) -> FileResponse:
@@ -106,14 +106,14 @@ def download(
     known = GameSample.state.in_(CLOSED if verdicts else ("accepted",))
     folder = Path(tempfile.mkdtemp(dir=game.settings.data, prefix="export-"))
     try:
-        count = export_archive(game, folder / "export.zip", form, split, verdicts)
+        count = export_archive(game, folder / "export.zip", format, split, verdicts)
     except RefsegError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise refusal_of(error, "not_allowed") from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    details = {"form": form, "split": split, "sentences": count}
+    details = {"format": format, "split": split, "sentences": count}
 
     def keep(session: Session) -> None:
         record(session, game, person.id, "data", None, "export", details=details)
@@ -123,6 +123,6 @@ def download(
     return FileResponse(
         folder / "export.zip",
         media_type="application/zip",
-        filename=f"{form}.zip",
+        filename=f"{format}.zip",
         background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
     )

@@ -40,7 +40,7 @@ def record(
 
 
 def note_security(
-    game: Game, event: str, *, person: int | None = None, address: str = "", path: str = "", **details: Any
+    game: Game, event: str, *, person: int | None = None, address: str = "", path: str = "", **details: object
 ) -> None:
     """Log an event (login_failed, csrf, forbidden, ...): to Python's logger always, to the database unless an address
     floods it.

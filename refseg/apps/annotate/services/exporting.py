@@ -99,7 +99,7 @@ def export(game: Game, target: Path, format: str, split: str | None = None, verd
         write_json(target / "pictures.json", picture_records(session, {sample.image_id for sample in samples}))
         if verdicts:
             write_verdicts(session, game, target / "game", split)
-    card = {**card, "form": format, "sentences": count}
+    card = {**card, "format": format, "sentences": count}
     write_json(target / "card.json", card)
     write_text(target / "README.md", card_markdown(card))
     return count

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -111,7 +111,11 @@ def why_nothing(session: Session, game: Game, person_id: int, kind: str) -> str:
     return "seen" if session.scalar(waiting.limit(1)) is not None else "empty"
 
 
-def lock_held(session: Session, person_id: int, kind: str, lease_id: str) -> Any:
+@overload
+def lock_held(session: Session, person_id: int, kind: Literal["write"], lease_id: str) -> Picture: ...
+@overload
+def lock_held(session: Session, person_id: int, kind: Literal["validate"], lease_id: str) -> GameSample: ...
+def lock_held(session: Session, person_id: int, kind: str, lease_id: str) -> Picture | GameSample:
     """The item's row, locked, if the person holds it by this lease; raises `GameError` "lease_lost" otherwise."""
     item = _locked(session, person_id, kind, lease_id)
     if item is None:
@@ -136,7 +140,7 @@ def release(session: Session, game: Game, person_id: int, lease_id: str, skip: b
         session.merge(Skip(**mine, until=game.clock() + game.settings.skip_seconds))
 
 
-def free(item: Any) -> None:
+def free(item: Picture | GameSample) -> None:
     """Give back an item whose row is locked."""
     item.lease_id = item.lease_person = item.lease_until = None
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from refseg.apps.annotate.auth.audit import record
-from refseg.apps.annotate.database.tables import Award, Draft, GameSample, Picture
+from refseg.apps.annotate.database.tables import Award, Draft, GameSample, Picture, Verdict
 from refseg.apps.annotate.errors import GameError, not_found
 from refseg.apps.annotate.game import Game, clean
 from refseg.apps.annotate.services.scoring import award, count
 from refseg.apps.annotate.states import LIVE, MOVES, allowed_moves
+
+Kept = TypeVar("Kept", GameSample, Verdict)
+"""What a person's request leaves."""
 
 
 def make_move(
@@ -97,12 +100,12 @@ def keep_as_draft(session: Session, game: Game, sample: GameSample, note: str) -
     session.flush()
 
 
-def fingerprint(*content: Any) -> str:
+def fingerprint(*content: object) -> str:
     """The hash by which a repeated request is told from another one with the same key."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def replayed(session: Session, wanted: Select[Any], content: str, what: str) -> Any:
+def replayed(session: Session, wanted: Select[Kept], content: str, what: str) -> Kept | None:
     """The row that an earlier request with the same key left; raises `GameError` "key_reused" for other content."""
     before = session.scalar(wanted)
     if before is not None and before.client_hash != content:

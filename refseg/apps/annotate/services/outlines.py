@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from refseg.apps.annotate.database.tables import Object
 from refseg.data import rle
 from refseg.data.contours import loops_of
-from refseg.data.masks import bounding_box, rasterise
+from refseg.data.masks import SegmentationSource, bounding_box, rasterise
 from refseg.data.sample import Instance
 from refseg.errors import DataError
 
 _MOST_POINTS = 20_000
+KeptOutline: TypeAlias = list[list[float]] | dict[str, Any]
+"""An outline as the database keeps it: polygons x, y, x, y, ..., or a run-length encoding."""
 
 
-def rings_of(item: Instance, size: tuple[int, int]) -> tuple[list[list[float]], Any, float]:
+def rings_of(item: Instance, size: tuple[int, int]) -> tuple[list[list[float]], KeptOutline, float]:
     """An object's rings, its outline as it is kept (polygons or an encoding), and its area in pixels.
 
     Polygons stay as they are, all turned the same way round so that the nonzero rule gives their union; masks become
@@ -46,7 +48,7 @@ def drawn_values(mask: NDArray[np.bool_]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rle_of(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+def rle_of(segmentation: KeptOutline, size: tuple[int, int]) -> dict[str, Any]:
     """A kept outline as a run-length encoding of its pixels at the picture's own (height, width)."""
     if isinstance(segmentation, dict):
         return segmentation
@@ -54,7 +56,7 @@ def rle_of(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
     return rle.encode(rasterise(polygons, size))
 
 
-def outline_of(row: Object) -> Any:
+def outline_of(row: Object) -> SegmentationSource:
     """An object's outline as the toolkit reads it: polygons as arrays x, y, x, y, ..., or an encoding."""
     outline = row.segmentation
     return [np.asarray(polygon, dtype=np.float64) for polygon in outline] if isinstance(outline, list) else outline

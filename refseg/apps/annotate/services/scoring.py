@@ -115,7 +115,7 @@ def _ranks(session: Session, game: Game, period: str) -> list[dict[str, Any]]:
     return ranked
 
 
-def summary(row: Any = None) -> dict[str, Any]:
+def summary(row: object = None) -> dict[str, Any]:
     """The totals of a row of sums; of somebody who has done nothing yet without one."""
     sums = {name: 0 if row is None else int(getattr(row, name)) for name in _COUNTS}
     author, judge = sums["author_compared"], sums["judge_compared"]

@@ -1,7 +1,7 @@
 // Which proposals an expression means: the twin of refseg/models/instances/{geometry,terms,places,chooser}.py.
 // Vectors over proposals are arrays of numbers; matrices are arrays of rows.
 
-const TINY = 1e-3, SOFT = 0.02, SAME_IOU = 0.6, INSIDE = 0.85, SURE = 0.58, COLOUR_SHARE = 0.25, TRAIT_SHARE = 0.1;
+const TINY = 1e-3, SOFT = 0.02, SAME_IOU = 0.6, INSIDE = 0.85, SURE = 0.58, EXCLUDABLE = 0.2, COLOUR_SHARE = 0.25, TRAIT_SHARE = 0.1;
 const MILD = ["little", "lil", "baby", "main", "large", "huge", "big"];
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -171,8 +171,8 @@ export class Chooser {
     const { evidence } = found, total = sum(found.member);
     let { penalty, reasons } = found, logits, out = null;
     if (phrase.excluded !== null) {
-      logits = this.members(found);
       out = this.excluded(phrase.excluded, found, candidates);
+      logits = phrase.many ? this.members(found) : margins(evidence.map((value, i) => value - 1e3 * Number(out[i])), 1);
       logits = logits.map((value, i) => (out[i] ? -Math.abs(value) - 1 : value));
     } else if (phrase.count > 1 && !phrase.relations.length) {
       const ranked = evidence.map((value, i) => value + 4 * Math.max(Math.log(Math.max(found.member[i], TINY)), -3));
@@ -183,7 +183,7 @@ export class Chooser {
       if (phrase.count > ranked.length) penalty += weight.none_short;
     } else if (phrase.many) logits = this.members(found);
     else logits = margins(evidence, 1);
-    const several = phrase.many || phrase.count > 1 || phrase.excluded !== null;
+    const several = phrase.many || phrase.count > 1;
     if (several && !logits.some((value) => value > 0)) {
       const allowed = out === null ? logits.map((value) => value > -20) : out.map((value) => !value);
       if (allowed.some(Boolean)) {
@@ -208,7 +208,8 @@ export class Chooser {
     const out = this.evaluate(phrase, candidates, base.member);
     if (phrase.many && phrase.count === 0) return this.members(out).map((value) => value > 0);
     const evidence = out.evidence.map((value, i) => value + 2 * Math.log(Math.max(base.member[i], TINY)));
-    return margins(evidence, Math.max(1, phrase.count)).map((value) => value > 0);
+    const least = EXCLUDABLE * maximum(out.fit);
+    return margins(evidence, Math.max(1, phrase.count)).map((value, i) => value > 0 && out.fit[i] > least);
   }
 
   evaluate(phrase, candidates, within) {
@@ -240,6 +241,12 @@ export class Chooser {
         member = member.map((value, i) => value * sigmoid((log[i] + 0.8) / 0.25));
       }
     }
+    const otherwise = config.colours ? this.notColoured(phrase, candidates) : null;
+    if (otherwise) {
+      const name = worn ? "trait_colour" : "colour";
+      evidence = evidence.map((value, i) => value + weight[name] * otherwise[i]);
+      absolute = absolute.map((value, i) => value + Math.min(otherwise[i], 0));
+    }
     const linked = zeros(fit.length);
     if (config.relations) {
       for (const link of phrase.relations) {
@@ -269,11 +276,21 @@ export class Chooser {
       against = against.map((value, i) => value + counts * wrong[i]);
       if (Math.min(...wrong.filter((_, i) => fit[i] >= 0.5 * most)) > 1) reasons = [...reasons, `none is ${phrase.colours.join(" and ")}`];
     }
+    if (otherwise) {
+      against = against.map((value, i) => value + weight.none_colour * clamp(-otherwise[i] - 0.7, 0, 2.5));
+      if (maximum(otherwise.filter((_, i) => fit[i] >= 0.5 * most)) < -1.5) reasons = [...reasons, `all are ${phrase.not_colours.join(" and ")}`];
+    }
     if (phrase.relations.length && config.relations) {
       against = against.map((value, i) => value + weight.none_relation * clamp(-linked[i] - 1.2, 0, 3));
     }
     penalty += Math.min(...against);
     return { fit, member, evidence, absolute, penalty, mismatch: penalty - noun.penalty, labels, reasons };
+  }
+
+  notColoured(phrase, candidates) {
+    if (!phrase.not_colours.length) return null;
+    const usual = this.isWorn(phrase) ? TRAIT_SHARE : COLOUR_SHARE;
+    return this.colourShare(phrase.not_colours, candidates.colours).map((shown) => Math.log(1 - 0.95 * Math.min(shown / usual, 1)));
   }
 
   colourShare(words, colours) {
@@ -362,7 +379,7 @@ export class Chooser {
       if (meaning === null ? !phrase.places.length && phrase.rank === null : !meaning.weights.length) return null;
       anchors.push(this.evaluate(phrase, candidates, null));
     }
-    if (link.kind === "between") {
+    if (link.kind === "between" && !link.negated) {
       const log = this.betweenOf(anchors, layout);
       return log === null ? null : { log, mismatch: anchors[0].mismatch };
     }
@@ -379,8 +396,11 @@ export class Chooser {
     const holds = relation(link.kind, layout);
     const log = fit.map((_, i) => {
       const row = holds[i].map((value, j) => (i === j || layout.iou[i][j] > 0.75 ? -6 : value) + Math.log(share[j] + 1e-6));
-      return Math.max(logSumExp(row), -5) * (link.kind === "nearest" ? 1.5 : 1) * there;
+      const value = Math.max(logSumExp(row), -5);
+      if (link.negated) return Math.log(1 - 0.95 * there * Math.exp(value));
+      return value * (link.kind === "nearest" ? 1.5 : 1) * there;
     });
+    if (link.negated) return { log, mismatch: 0 };
     return { log, mismatch: first.mismatch };
   }
 
@@ -469,6 +489,6 @@ export class Chooser {
 
 /** Whether nothing of the phrase was read. */
 function saysNothing(phrase) {
-  const said = [phrase.colours, phrase.places, phrase.relations, phrase.traits].some((list) => list.length > 0);
+  const said = [phrase.colours, phrase.not_colours, phrase.places, phrase.relations, phrase.traits].some((list) => list.length > 0);
   return !said && !phrase.head && !phrase.size && phrase.rank === null && !phrase.many && phrase.excluded === null;
 }

@@ -98,7 +98,8 @@ export class Model {
     const choice = this.chooser.choose(expression, state.candidates);
     const chosen = choice.logits.map((_, at) => at).sort((one, other) => choice.logits[other] - choice.logits[one] || one - other)
       .filter((at) => choice.logits[at] > 0).slice(0, this.description.maxMasks);
-    const remarks = this.remarks(expression, choice);
+    const words = this.parser.heard(expression, (phrase) => this.chooser.meaning(phrase));
+    const remarks = this.remarks(expression, choice, words);
     const { width, height } = state.picture;
     let noTargetScore = 1 / (1 + Math.exp(-choice.noTarget)), noTarget = noTargetScore > noTargetThreshold;
     const empty = { text: cleaned, mask: new Uint8Array(width * height), instances: [], remarks };
@@ -146,10 +147,15 @@ export class Model {
     return chosen.map((row) => state.fine.get(row));
   }
 
-  remarks(expression, choice) {
+  remarks(expression, choice, words) {
     const said = expression.slips.map(([wrong, right]) => `“${wrong}” was read as “${right}”`);
     if (expression.cut) said.push("the expression is longer than the model reads");
-    if (expression.ignored.length) said.push(`not used: ${expression.ignored.slice(0, 6).join(", ")}`);
+    said.push(...words.read_as.map(([action, instead]) => `“${action}” was read as “${instead}”`));
+    said.push(...expression.unchecked.map((piece) => `not checked: “${piece}”`));
+    if (words.ignored.length) said.push(`not used: ${words.ignored.slice(0, 6).join(", ")}`);
+    if (words.ignored.length || words.read_as.length || expression.unchecked.length) {
+      said.push(`used: ${words.used.join(", ") || "nothing"}`);
+    }
     if (choice.noTarget > 0) said.push(...choice.reasons);
     return said;
   }

@@ -1,5 +1,5 @@
-// Referring expressions as structures: the twin of refseg/models/instances/{expression,phrases,lookup,structure}.py.
-// `parse` gives {text, phrases, used, ignored, slips, cut}; names are those of structure.py.
+// Referring expressions as structures: the twin of refseg/models/instances/{expression,phrases,heard,lookup,structure}.py.
+// `parse` gives {text, phrases, used, ignored, slips, cut, unchecked, read_as, words, placed}, as structure.py.
 
 const has = (map, key) => Object.prototype.hasOwnProperty.call(map, key);
 const unique = (list) => [...new Set(list)];
@@ -14,6 +14,7 @@ const OUTERMOST = new RegExp(
 const HYPHENS = new RegExp(`${START}(${EDGE}+)-(most|hand)${END}`, "gu");
 const GROWN = new RegExp(`${START}grown[- ]?(ups|up)${END}`, "gu");
 const NUMBERED = new RegExp(`${START}(\\d+) (st|nd|rd|th)${END}`, "gu");
+const CONTRACTED = new RegExp(`${START}(is|are|was|were|do|does|did|has|have)n'?t${END}`, "gu");
 const SHIRT = new RegExp(`${START}t shirt`, "gu");
 const WORD = /[a-z0-9]+(?:'[a-z]+)?|[,;]/g;
 const CUT_OFF = new RegExp(
@@ -31,8 +32,12 @@ const JOINS = ["and", ",", "plus"];
 
 export const emptyPhrase = () => ({
   head: "", also: [], colours: [], size: "", places: [], rank: null, count: 0, many: false, relations: [],
-  traits: [], excluded: null, unknown: [],
+  traits: [], excluded: null, unknown: [], not_colours: [],
 });
+const emptySegment = () => ({ name: "", said: [], words: [] });
+const NEGATABLE = [
+  "next_to", "nearest", "on", "in", "under", "behind", "in_front_of", "with", "left_of", "right_of", "above",
+];
 
 export class Parser {
   /** `words`: the lists of words.json, `spelled`: (word, known, frequency) -> word or null, `isWord`: word -> boolean. */
@@ -43,7 +48,8 @@ export class Parser {
     this.sets = {};
     for (const name of [
       "strong", "quantifiers", "picture", "pronouns", "partitives", "containers", "garments", "parts", "fillers",
-      "pluralPeople", "noPlural", "notPlacesAfter", "bodySides", "patterns",
+      "pluralPeople", "noPlural", "notPlacesAfter", "bodySides", "patterns", "actions", "looks", "negations", "animate",
+      "attributive", "possessing", "readAsWith",
     ]) this.sets[name] = new Set(words[name]);
     this.table = new Map(Object.entries(words.table));
     this.placedNames = new Set([...this.table.keys()].filter(
@@ -53,7 +59,9 @@ export class Parser {
       ...words.known, ...[...this.table.keys()].flatMap((name) => name.split(" ")), ...words.picture, ...words.strong,
       ...words.fillers, ...linking,
     ]);
-    this.silent = new Set([...words.fillers, ...words.picture, ...words.pronouns, ...linking, ",", "and"]);
+    const told = new Set([...words.actions, ...words.looks, ...words.negations]);
+    const silent = [...words.fillers, ...words.picture, ...words.pronouns, ...words.partitives, ...linking, ",", "and"];
+    this.silent = new Set(silent.filter((word) => !told.has(word)));
     const links = words.links.map(([wording, name]) => [wording.split(" "), name]);
     links.sort((one, other) => other[0].length - one[0].length); // stable, as Python's
     this.links = new Map();
@@ -76,18 +84,70 @@ export class Parser {
     const cut = words.length > this.words.maxWords;
     const slips = [];
     words = this.withPlacedNames(words.slice(0, this.words.maxWords).map((word) => this.repaired(word, slips)));
-    const notes = { used: [] };
+    const notes = { used: [], unchecked: [] };
     const phrases = this.union(words, notes);
-    const used = unique(notes.used), known = new Set(used);
-    const ignored = unique(words.filter((word) => !known.has(word) && !this.silent.has(word) && word.length > 1));
-    return { text, phrases, used, ignored, slips, cut };
+    const expression = {
+      text, phrases, used: [], ignored: [], slips, cut, unchecked: unique(notes.unchecked), read_as: [], words,
+      placed: unique(notes.used),
+    };
+    return { ...expression, ...this.heard(expression, null) };
+  }
+
+  // ---- heard.py
+  /** {used, ignored, read_as} of an expression; `meaningOf`: phrase -> meaning or null (`Chooser.meaning`), or null. */
+  heard(expression, meaningOf) {
+    const used = new Set(expression.placed);
+    const readAs = expression.phrases.flatMap((phrase) => this.collect(phrase, used, meaningOf));
+    const told = new Set([...expression.unchecked.flatMap((piece) => piece.split(" ")), ...readAs.map(([word]) => word)]);
+    const order = expression.words.flatMap((word) => word.split(" "));
+    return {
+      used: unique(order.filter((word) => used.has(word) && !["the", "a", "an"].includes(word))),
+      ignored: unique(order.filter((word) => !used.has(word) && !this.silent.has(word) && !told.has(word) && word.length > 1)),
+      read_as: unique(readAs.map((pair) => pair.join("\n"))).map((pair) => pair.split("\n")),
+    };
+  }
+
+  /** The noun that gives a phrase its meaning; null where none does, "" where it has none and needs none. */
+  noun(phrase, meaningOf) {
+    if (meaningOf) {
+      const meaning = meaningOf(phrase);
+      if (meaning === null) return "";
+      return meaning.weights.length ? meaning.word : null;
+    }
+    if (phrase.head) return this.sets.pronouns.has(phrase.head) ? "" : phrase.head;
+    return phrase.traits.at(-1) ?? (phrase.unknown.length ? null : "");
+  }
+
+  collect(phrase, used, meaningOf) {
+    const { actions, possessing, readAsWith } = this.sets;
+    const noun = this.noun(phrase, meaningOf), spoken = [noun ?? "", phrase.size, ...phrase.colours, ...phrase.not_colours];
+    if (noun) spoken.push(...phrase.also);
+    if (phrase.colours.length || phrase.not_colours.length) spoken.push(...phrase.traits);
+    for (const word of spoken.flatMap((name) => name.split(" "))) if (word) used.add(word);
+    const readAs = phrase.excluded === null ? [] : this.collect(phrase.excluded, used, meaningOf);
+    for (const link of phrase.relations) {
+      if (!this.counts(link, meaningOf)) continue;
+      for (const word of link.said) {
+        if (readAsWith.has(word)) readAs.push([word, "with"]);
+        else if (!actions.has(word) || possessing.has(word)) used.add(word);
+      }
+      for (const anchor of link.anchors) readAs.push(...this.collect(anchor, used, meaningOf));
+    }
+    return readAs;
+  }
+
+  counts(link, meaningOf) {
+    return link.anchors.every((anchor) => {
+      const noun = this.noun(anchor, meaningOf);
+      return noun !== null && (noun !== "" || anchor.places.length > 0 || anchor.rank !== null);
+    });
   }
 
   wordsOf(text) {
     let plain = text.normalize("NFKC").toLowerCase().replaceAll("\u2019", "'").replaceAll("`", "'");
     plain = plain.replace(CLOCK, (_, hour) => ` ${HOUR}${hour} `);
     plain = plain.replaceAll("t-shirt", "tshirt").replaceAll("w/", "with ").replaceAll("&", " and ");
-    plain = plain.replace(SHIRT, "tshirt").replace(HYPHENS, "$1$2").replace(GROWN, "grown$1");
+    plain = plain.replace(SHIRT, "tshirt").replace(HYPHENS, "$1$2").replace(CONTRACTED, "$1 not").replace(GROWN, "grown$1");
     plain = plain.replace(CUT_OFF, " cutoff ").replace(OUTERMOST, (_, first, second) => ` ${first || second}most `);
     plain = plain.replace(NUMBERED, "$1$2").replace(/[.!?]+/g, " , ");
     const words = (plain.match(WORD) ?? []).map((word) => {
@@ -129,6 +189,10 @@ export class Parser {
     return words.some((word) => this.isNoun(word) || ["piece", "slice", "pair", "group"].includes(word));
   }
 
+  isCertain(noun) {
+    return Math.max(0, ...Object.values(this.table.get(noun) ?? {})) >= 0.9;
+  }
+
   isTrait(noun) {
     return this.sets.garments.has(noun) || this.sets.parts.has(noun);
   }
@@ -159,7 +223,7 @@ export class Parser {
         if (!base.head || this.sets.pronouns.has(base.head)) base = { ...base, head: base.head || out.head, many: true };
         if (!out.head || this.sets.pronouns.has(out.head)) out = { ...out, head: base.head, also: base.also };
         notes.used.push(...excluding);
-        return [{ ...base, excluded: out, many: true }];
+        return [{ ...base, excluded: out, many: base.many || !excluding.includes("not") }];
       }
     }
     const parts = this.conjuncts(words);
@@ -239,34 +303,34 @@ export class Parser {
 
   // ---- phrases.py
   readPhrase(words, notes, depth = 0) {
-    const segments = [["", []]];
+    const segments = [emptySegment()];
     let at = 0;
     while (at < words.length) {
       let link = this.linkAt(words, at);
-      if (link !== null && CLOSENESS.includes(words[at]) && segments.length === 1 && !this.hasContent(segments[0][1])) {
+      if (link !== null && CLOSENESS.includes(words[at]) && segments.length === 1 && !this.hasContent(segments[0].words)) {
         link = link[1] === 1 ? null : link;
       }
-      if (link !== null && !this.isCompound(words, at)) {
-        segments.push([link[0], []]);
+      if (link !== null && !this.isCompound(words, at) && !this.isAttribute(words, at, segments)) {
+        segments.push({ name: link[0], said: words.slice(at, at + link[1]), words: [] });
         at += link[1];
         continue;
       }
-      segments.at(-1)[1].push(words[at]);
+      segments.at(-1).words.push(words[at]);
       at += 1;
     }
-    let phrase = this.simple(segments[0][1], notes);
+    let phrase = this.simple(segments[0].words, notes);
     at = 1;
     while (at < segments.length) {
-      const [name, inner] = segments[at];
+      const segment = segments[at];
       const last = phrase.relations.at(-1);
-      if (["wearing", "with", "in"].includes(name) && last && this.dresses(inner, last)) {
-        const [anchor] = this.linked(last.anchors.at(-1), name, inner, ["", []], notes, 3);
+      if (["wearing", "with", "in"].includes(segment.name) && last && this.dresses(segment.words, last)) {
+        const [anchor] = this.linked(last.anchors.at(-1), segment, emptySegment(), notes, 3);
         const dressed = { ...last, anchors: [...last.anchors.slice(0, -1), anchor] };
         phrase = { ...phrase, relations: [...phrase.relations.slice(0, -1), dressed] };
         at += 1;
         continue;
       }
-      const [next, eaten] = this.linked(phrase, name, inner, segments[at + 1] ?? ["", []], notes, depth);
+      const [next, eaten] = this.linked(phrase, segment, segments[at + 1] ?? emptySegment(), notes, depth);
       phrase = next;
       at += 1 + eaten;
     }
@@ -290,14 +354,21 @@ export class Parser {
     return words[at] === "front" || (words[at] === "no" && words[at + 1] === "one");
   }
 
+  isAttribute(words, at, segments) {
+    const { attributive, animate } = this.sets;
+    if (!attributive.has(words[at]) || segments.length > 1 || this.nounIn(segments[0].words) || at + 1 >= words.length) return false;
+    return Object.entries(this.table.get(words[at + 1]) ?? {}).some(([name, share]) => share >= 0.9 && animate.has(name));
+  }
+
   isOfPicture(words) {
     return words.every((word) => this.sets.picture.has(word) || this.sets.fillers.has(word));
   }
 
-  linked(given, name, innerGiven, following, notes, depth) {
-    let phrase = given, inner = innerGiven;
+  linked(given, segment, following, notes, depth) {
+    const { name, said } = segment;
+    let phrase = given, inner = segment.words;
     const { garments, parts, pronouns, partitives, containers } = this.sets;
-    if (name === "without") return [phrase, 0];
+    if (name === "without") return this.without(phrase, segment, following, notes);
     if (!inner.length && ["with", "wearing", "next_to", "in", "on", "to", "of", "from"].includes(name)) return [phrase, 0];
     if (name === "facing") return [phrase, 0];
     if (name === "to" || name === "from") {
@@ -306,35 +377,36 @@ export class Parser {
         notes.used.push("from", ...inner);
         return [{ ...phrase, rank: { number: phrase.rank.number, side: this.words.sides[side] } }, 0];
       }
-      const inside = this.simple(inner, notes);
+      const inside = this.simple(inner, { used: [], unchecked: [] });
+      if (inside.places.length) notes.used.push(...inner.filter((word) => has(this.words.sides, word)));
       return [{ ...phrase, places: [...phrase.places, ...halves(inside.places)] }, 0];
     }
     if (this.isOfPicture(inner) && ["behind", "in_front_of", "left_of", "right_of", "nearest", "of"].includes(name)) {
       const nearby = { behind: "far", in_front_of: "near", left_of: "left", right_of: "right", nearest: "near" }[name];
-      notes.used.push(...name.split("_"));
+      notes.used.push(...said);
       if (nearby === undefined) return [phrase, 0];
-      if (following[0] === "of" && this.isOfPicture(following[1])) {
+      if (following.name === "of" && this.isOfPicture(following.words)) {
         return [{ ...phrase, places: [...phrase.places, place(nearby, false, true)] }, 1];
       }
       return [{ ...phrase, places: [...phrase.places, place(nearby, false, nearby === "left" || nearby === "right")] }, 0];
     }
     let eaten = 0;
     if (
-      following[0] === "of" &&
+      following.name === "of" &&
       inner.some((word) => partitives.has(word) || containers.has(word) || word === "side" || word === "hand") &&
       !this.hasThing(inner)
     ) {
       eaten = 1;
       const sides = inner.filter((word) => word === "left" || word === "right");
-      const picture = this.isOfPicture(following[1]);
+      const picture = this.isOfPicture(following.words);
       if (!picture && sides.length && ["on", "in", "to"].includes(name)) {
-        return [this.related(phrase, `${sides[0]}_of`, following[1], notes, depth), eaten];
+        return [this.related(phrase, `${sides[0]}_of`, [sides[0]], following.words, notes), eaten];
       }
-      if (!picture) inner = sides.length ? inner : [...inner, ...following[1]];
+      if (!picture) inner = sides.length ? inner : [...inner, ...following.words];
     }
-    const said = inner.filter((word) => !this.sets.fillers.has(word));
-    if (["wearing", "in"].includes(name) && said.length === 1 && said[0] === "orange") {
-      notes.used.push("orange");
+    const content = inner.filter((word) => !this.sets.fillers.has(word));
+    if (["wearing", "in"].includes(name) && content.length === 1 && content[0] === "orange") {
+      notes.used.push(...said);
       return [{ ...phrase, colours: [...phrase.colours, "orange"] }, 0];
     }
     const lead = this.leadingPlace(inner);
@@ -362,7 +434,7 @@ export class Parser {
       wears = true;
     }
     if (["wearing", "with", "in"].includes(name) && wears) {
-      notes.used.push(name);
+      if (inside.colours.length) notes.used.push(...said);
       return [{
         ...phrase,
         colours: [...phrase.colours, ...inside.colours],
@@ -377,8 +449,50 @@ export class Parser {
         traits: [...phrase.traits, ...inside.traits],
       }, eaten];
     }
-    if (depth < 3) return [this.related(phrase, name === "wearing" ? "with" : name, inner, notes, depth), eaten];
+    if (depth < 3) return [this.related(phrase, name === "wearing" ? "with" : name, said, inner, notes), eaten];
     return [phrase, eaten];
+  }
+
+  without(phrase, segment, following, notes) {
+    const { words: inner, said } = segment, { actions, looks, pronouns } = this.sets;
+    if (!inner.length && NEGATABLE.includes(following.name) && this.hasThing(following.words)) {
+      const base = { ...emptyPhrase(), head: "thing" };
+      const link = this.related(base, following.name, following.said, following.words, notes).relations.at(-1);
+      if (link && link.anchors.every((anchor) => this.isCertain(anchor.head))) {
+        const negated = { ...link, negated: true, said: [...said, ...following.said] };
+        return [{ ...phrase, relations: [...phrase.relations, negated] }, 1];
+      }
+    }
+    if (!inner.length && following.name) {
+      notes.unchecked.push([...said, ...following.said, ...following.words].join(" "));
+      return [phrase, 1];
+    }
+    const inside = this.simple(inner, { used: [], unchecked: [] });
+    const placed = inside.places.length > 0 || inside.rank !== null || inside.size !== "" || inside.count > 0;
+    const worn = !inside.head || pronouns.has(inside.head) || this.isTrait(inside.head);
+    const unseen = inner.some((word) => actions.has(word) || looks.has(word)) || inside.unknown.length > 0;
+    if (inside.colours.length && worn && !placed && !unseen) {
+      notes.used.push(...said);
+      const traits = [...phrase.traits, ...inside.traits, ...(this.isTrait(inside.head) ? [inside.head] : [])];
+      return [{ ...phrase, not_colours: [...phrase.not_colours, ...inside.colours], traits }, 0];
+    }
+    if (this.isCertain(inside.head) && !worn && !inside.traits.length && !placed && !unseen && !inside.also.length) {
+      if (said.length !== 1 || !["not", "minus"].includes(said[0])) {
+        const link = { kind: "with", anchors: [inside], negated: true, said };
+        return [{ ...phrase, relations: [...phrase.relations, link] }, 0];
+      }
+      if (phrase.head && phrase.excluded === null) {
+        notes.used.push(...said);
+        return [{ ...phrase, excluded: { ...inside, many: true } }, 0];
+      }
+    }
+    if (inside.head && !worn && !phrase.head && inside.traits.length) {
+      const at = inner.findLastIndex((word) => this.isTrait(word)) + 1;
+      notes.unchecked.push([...said, ...inner.slice(0, at)].join(" "));
+      return [this.merged(phrase, this.simple(inner.slice(at), notes)), 0];
+    }
+    notes.unchecked.push([...said, ...inner].join(" "));
+    return [phrase, 0];
   }
 
   leadingPlace(words) {
@@ -408,7 +522,7 @@ export class Parser {
     };
   }
 
-  related(given, kind, inner, notes) {
+  related(given, kind, said, inner, notes) {
     let phrase = given, anchors;
     if (kind === "between" && inner.includes("and")) {
       const cut = inner.indexOf("and");
@@ -416,7 +530,6 @@ export class Parser {
     } else {
       anchors = [this.simple(inner, notes)];
     }
-    notes.used.push(...kind.split("_"));
     anchors = anchors.map((anchor) =>
       this.sets.pronouns.has(anchor.head) && phrase.head ? { ...anchor, head: phrase.head, also: phrase.also } : anchor);
     if (anchors.length === 1 && anchors[0].places.length && anchors[0].head && has(this.words.sides, inner.at(-1))) {
@@ -426,7 +539,7 @@ export class Parser {
     if (!anchors.some((anchor) => anchor.head || anchor.unknown.length || anchor.traits.length)) {
       return { ...phrase, places: [...phrase.places, ...anchors.flatMap((anchor) => anchor.places)] };
     }
-    return { ...phrase, relations: [...phrase.relations, { kind, anchors }] };
+    return { ...phrase, relations: [...phrase.relations, { kind, anchors, negated: false, said }] };
   }
 
   of(phrase, inner, notes) {
@@ -513,23 +626,18 @@ export class Parser {
       ) {
         if (["dark", "light", "bright"].includes(word) && has(colourWords, following)) return;
         colours.push(word);
-        notes.used.push(word);
         newGroup();
       } else if (has(sizes, word) && !(word === "baby" && !this.nounIn(words.slice(at + 1)))) {
         size ||= word;
-        notes.used.push(word);
         newGroup();
       } else if (this.table.has(two) && before && groups.at(-1).at(-1) === before) {
         groups.at(-1)[groups.at(-1).length - 1] = two;
-        notes.used.push(word);
       } else if (this.isNoun(word)) {
         groups.at(-1).push(word);
-        notes.used.push(word);
       } else if (fillers.has(word) || word === "," || picture.has(word)) {
         if (word === ",") newGroup();
       } else if (this.table.has(`${word} ${following}`)) {
         groups.at(-1).push(word);
-        notes.used.push(word);
       } else {
         unknown.push(word);
         newGroup();
