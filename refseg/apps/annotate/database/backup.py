@@ -11,6 +11,7 @@ A copy of an older version is restored by building a database of that version be
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -40,6 +41,9 @@ _AT_ONCE = 500
 _PASSED_OVER = ("rates", "attempts", "boards")  # who did what in the last minutes: nothing that a game is made of
 _LARGEST_LINE = 64 << 20
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the time of every file in an archive
+_SEAL, _DIGEST = b"refseg sha256 ", 64
+"""An archive ends with a comment: these words and the digest of all bytes before it, since a .zip file's own sums leave
+out names, attributes and most of its directory."""
 
 
 def backup(database: Database, target: Path, pictures: Path | None = None) -> str:
@@ -87,6 +91,21 @@ def _write_archive(database: Database, target: Path, pictures: Path) -> None:
         for path in sorted(pictures.iterdir()) if pictures.is_dir() else ():
             if path.is_file() and not path.name.startswith("."):
                 _add(archive, path, PICTURES + path.name)
+        archive.comment = _SEAL + b"0" * _DIGEST
+    digest = _digest(target)
+    with target.open("r+b") as handle:
+        handle.seek(-_DIGEST, os.SEEK_END)
+        handle.write(digest)
+
+
+def _digest(path: Path) -> bytes:
+    """Of all but the last `_DIGEST` bytes, as hexadecimal digits."""
+    left, digest = path.stat().st_size - _DIGEST, hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(min(left, 1 << 20)):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest().encode()
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
@@ -233,6 +252,12 @@ def _lines(source: Path) -> Iterator[dict[str, Any]]:
 
 def _unpack(source: Path, folder: Path) -> Path:
     with zipfile.ZipFile(source) as archive:
+        # Archives of before have no comment, and end with its length, 0 in two bytes.
+        with source.open("rb") as handle:
+            handle.seek(-2, os.SEEK_END)
+            sealed = bool(archive.comment) or handle.read() != b"\0\0"
+        if sealed and archive.comment != _SEAL + _digest(source):
+            raise DataError(f"{source}: damaged: it is not what was written; nothing was restored")
         if GAME not in archive.namelist():
             raise DataError(f"{source}: not a backup of the game; {GAME} is missing")
         with archive.open(GAME) as packed, (folder / GAME).open("wb") as place:
