@@ -94,6 +94,19 @@ segment ftp://127.0.0.1/a.png "red ball" --model {w}/model -o {out}
 segment {w}/good.png "red ball" --model {w}/model -o {out} --detections {w}/broken.json
 segment {w}/good.png "red ball" --model {w}/model -o {out} --detections {w}/deep.json
 segment {w}/good.png "red ball" --model {w}/model -o {out} --detections {w}/missing.json
+gallery
+gallery {w}/good.png
+gallery "red ball" --model {w}/model -o {out}
+gallery {w}/good.png "  " --model {w}/model -o {out}
+gallery {w}/good.png "red ball" --model {w}/model -o {w}/good.png
+gallery {w}/good.png "red ball" --model {w}/model -o {w}/data
+gallery {w}/good.png "red ball" --model {w}/model -o {out} --side 0
+gallery {w}/good.png "red ball" --model {w}/model -o {out} --format pdf
+gallery {w}/good.png "red ball" --model {w}/missing -o {out}
+gallery --expressions {w}/missing.tsv --model {w}/model -o {out}
+gallery --expressions {w}/good.png --model {w}/model -o {out}
+gallery --expressions {w}/broken.json --model {w}/model -o {out}
+gallery {w}/missing.png "red ball" --model {w}/model -o {out}
 edit {w}/good.png
 edit {w}/good.png "" --model {w}/model -o {out}.png
 edit {w}/good.png "red ball" --model {w}/model -o {out}.doc
@@ -264,6 +277,23 @@ studies side-by-side -o {out} --only nobody
 studies side-by-side -o {out} --only rela --seeds 0
 studies side-by-side -o {out} --only rela --recipes {w}/missing
 studies side-by-side -o {w}/good.png --only rela
+studies instances
+studies instances -o {out}
+studies instances -o {out} --scenes -1
+studies instances -o {out} --scenes 1 --half third
+studies instances -o {out} --scenes 1 --model {w}/model
+studies instances -o {out} --scenes 1 --model {w}/missing
+studies instances -o {w}/good.png --scenes 1
+studies instances -o {out} --nouns {w}/missing.tsv
+studies instances -o {out} --referring {w}/data
+studies instances -o {out} --referring here={w}/missing,split=val
+studies instances -o {out} --photographs here={w}/broken.json
+studies instance-ablations
+studies instance-ablations -o {out}
+studies instance-ablations -o {out} --referring here={w}/missing
+studies instance-ablations -o {out} --referring here={w}/data,split=nothing
+studies instance-ablations -o {out} --referring here={w}/data,split=val --model {w}/model
+studies instance-ablations -o {out} --referring here={w}/data,split=val --chooser {w}/good.png
 tables "no such table"
 tables --measured {w}/broken.json
 tables --measured {w}/missing.json
