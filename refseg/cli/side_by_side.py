@@ -174,11 +174,12 @@ def _write(
 ) -> None:
     """The page, its numbers, and the plot beside the page."""
     from refseg.inference import DEFAULT_MODEL
-    from refseg.studies import photographs
-    from refseg.studies.report import curves_svg, to_dict, to_markdown
+    from refseg.studies import packaged, photographs
+    from refseg.studies.curves import curves_svg
+    from refseg.studies.report import to_dict, to_markdown
     from refseg.studies.settings import Run, runs_of
     from refseg.studies.shared_encoder import ABOUT
-    from refseg.studies.side_by_side import ENCODER, METRICS, read_rows
+    from refseg.studies.side_by_side import ENCODER, METRICS, read_rows, test_set
 
     done = [run for run in runs_of(chosen, claims, settings) if "metrics" in results[run.name]]
     rows = {run.name: read_rows(folder, run) for run in done}
@@ -186,11 +187,12 @@ def _write(
     about = folder / ENCODER / ABOUT
     encoder = json_format.loads(about.read_text(encoding="utf-8")) if about.exists() else None
     times = _times(folder, [] if no_timing else systems)
-    packaged = {}
+    name, pictures = DEFAULT_MODEL, dict[str, Any]()
     if settings.photographs is not None:
         place = folder / photographs.FOLDER
-        packaged[DEFAULT_MODEL] = photographs.packaged_row(DEFAULT_MODEL, place, settings.photographs, METRICS, _say)
-    document = to_dict(settings, chosen, claims, results, rows, times, encoder, packaged)
+        pictures[name] = packaged.on_photographs(name, place, settings.photographs, METRICS, _say)
+    shipped = {name: packaged.on_scenes(name, folder, test_set(folder, settings), METRICS, _say)} if systems else {}
+    document = to_dict(settings, chosen, claims, results, rows, times, encoder, pictures, shipped)
     write_text(numbers, json_format.dumps(document, indent=1) + "\n")
     plot = page.with_suffix(".svg")
     write_text(plot, curves_svg(document))

@@ -4,7 +4,7 @@
                                                                        |
     one vocabulary -> each system's recipe, on that encoder -> training -> every test set -> a row
 
-A row of packaged weights stands beside them.
+A row of packaged weights stands beside them (`refseg.studies.packaged`).
 
 Lengths, seeds and folders are as in `refseg.studies.side_by_side`, whose runs these are.
 """
@@ -12,7 +12,6 @@ Lengths, seeds and folders are as in `refseg.studies.side_by_side`, whose runs t
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,13 +37,12 @@ __all__ = [
     "kept",
     "on_photographs",
     "open_test_sets",
-    "packaged_row",
     "prepare",
     "score_all",
 ]
 
 DEFAULT_ENCODER = "rela-photo"
-FOLDER, WEIGHTS, WORDS, PACKAGED = "photographs", "encoder.safetensors", "vocabulary.txt", "packaged.json"
+FOLDER, WEIGHTS, WORDS = "photographs", "encoder.safetensors", "vocabulary.txt"
 _KEYS = ("dataset", "split_by", "split")
 
 
@@ -201,21 +199,3 @@ def kept(score: Score, metrics: Sequence[str]) -> dict[str, Any]:
         "metrics": {name: document["metrics"][name] for name in metrics if name in document["metrics"]},
         "counts": document["counts"],
     }
-
-
-def packaged_row(
-    name: str, folder: Path, photographs: Photographs, metrics: Sequence[str], say: Callable[[str], None]
-) -> dict[str, dict[str, Any]]:
-    """Test set -> what is kept of the score of weights that ship with the package; measured once."""
-    from refseg.evaluation.evaluate import native_protocol
-    from refseg.inference.checkpoint import load_model
-
-    path = folder / PACKAGED
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if set(known.get(name, {})) != {test.name for test in photographs.tests}:
-        say(f"{name} on photographs")
-        model, tokenizer, info = load_model(name)
-        scores, _ = score_all(model, tokenizer, open_test_sets(photographs), native_protocol(info))
-        known[name] = {each: kept(score, metrics) for each, score in scores.items()}
-        write_text(path, json.dumps(known, indent=1) + "\n")
-    return dict(known[name])

@@ -1,4 +1,4 @@
-"""The side-by-side study as Markdown, JSON and a plot of learning curves. Every number comes from the runs."""
+"""The side-by-side study as Markdown and JSON. Every number comes from the runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from refseg.studies.settings import TARGET_ACCURACY, Run, Settings
 from refseg.studies.weighing import equal_time, percent_metrics, value_of, weigh
 from refseg.training.monitor import time_text
 
-__all__ = ["curves_svg", "to_dict", "to_markdown"]
+__all__ = ["to_dict", "to_markdown"]
 
 _PERCENT = {
     "gIoU": "gIoU",
@@ -22,18 +22,6 @@ _PERCENT = {
     "N_acc": "N-acc",
     "T_acc": "T-acc",
 }
-_COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#000000",
-    "#8C564B",
-    "#7F7F7F",
-    "#9467BD",
-)
 
 
 def to_dict(
@@ -45,11 +33,13 @@ def to_dict(
     times: Mapping[str, Mapping[str, Any]],
     encoder: Mapping[str, Any] | None = None,
     packaged: Mapping[str, Mapping[str, Any]] | None = None,
+    shipped: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Everything that the page says, ready for JSON: `systems` in percent, `claims` with their sentences, `runs`.
 
     `results` and `rows` are by the run's name, `times` by the system's; `encoder` is what is known of the shared one;
-    `packaged` is name -> test set -> score on photographs of weights that ship.
+    `packaged` is name -> test set -> score on photographs of weights that ship, `shipped` is name -> what
+    `refseg.studies.packaged.on_scenes` gives of them. Claims of which no run is finished are named in `waiting`.
     """
     runs = {entry.name: Run(entry, settings.budget) for entry in chosen}
     done = {name: results[run.name] for name, run in runs.items() if "metrics" in results.get(run.name, {})}
@@ -61,12 +51,17 @@ def to_dict(
             "gIoU_equal_time": round(100 * at_time[name], 2) if name in at_time else None,
             "expressions_per_second": round(training["sentences"] / max(1e-9, training["seconds"]), 1),
         }
+    for name, result in (shipped or {}).items():
+        systems[name] = {**result["metrics"], "gIoU_equal_time": None, "expressions_per_second": None}
+    weighed = [_claim(claim, settings, results, rows) for claim in claims]
     return {
         "settings": asdict(settings),
         "encoder": dict(encoder or {}),
         "equal_time_seconds": round(seconds, 1),
         "systems": systems,
-        "claims": [_claim(claim, settings, results, rows) for claim in claims],
+        "shipped": {name: dict(result) for name, result in (shipped or {}).items()},
+        "claims": [claim for claim in weighed if any(row["seeds"] for row in claim["rows"])],
+        "waiting": [claim["title"] for claim in weighed if not any(row["seeds"] for row in claim["rows"])],
         "photographs": _on_photographs(results.values(), packaged or {}),
         "runs": {name: dict(result) for name, result in results.items()},
         "order": [entry.name for entry in chosen],
@@ -131,6 +126,7 @@ def _claim(
 def to_markdown(document: Mapping[str, Any], command: str, plot: str | None = None) -> str:
     """A page of what `to_dict` gives; `command` makes it again, `plot` is the address of the learning curves."""
     names = [name for name in document["order"] if name in document["systems"]]
+    shipped = document["shipped"]
     runs: dict[str, Mapping[str, Any]] = {}
     for result in document["runs"].values():
         if "metrics" in result and "sets" not in result:
@@ -140,7 +136,7 @@ def to_markdown(document: Mapping[str, Any], command: str, plot: str | None = No
         parts += ["## The systems", _systems(names, document, runs)]
         if plot:
             parts += [f"![gIoU on scenes of the split val by expressions learnt from]({plot})"]
-        parts += ["### gIoU by kind of expression", _kinds(names, runs)]
+        parts += ["### gIoU by kind of expression", _kinds({name: runs[name] for name in names} | dict(shipped))]
         parts += ["### What they cost", _costs(names, runs, document["times"]), _machine(document["times"])]
     claims = [claim for claim in document["claims"] if claim["metric"] != "mIoU_one"]
     costs = [claim for claim in document["claims"] if claim["metric"] == "mIoU_one"]
@@ -151,9 +147,14 @@ def to_markdown(document: Mapping[str, Any], command: str, plot: str | None = No
         parts += ["## What the no-target head costs on expressions with one target", _cost_table(costs)]
     if document.get("photographs"):
         parts += ["## On photographs", _photographs(document)]
-    failed = {name: result["error"] for name, result in document["runs"].items() if "error" in result}
-    if failed:
-        parts += ["## Without a number", "\n".join(f"- {name}: {message}" for name, message in failed.items())]
+    missing: dict[str, list[str]] = {}
+    for name, result in document["runs"].items():
+        if "error" in result:
+            missing.setdefault(result["error"], []).append(name)
+    if missing:
+        lines = [f"- {', '.join(each)}: {message}" for message, each in missing.items()]
+        waiting = f"Nothing is trained yet for: {'; '.join(document['waiting'])}." if document["waiting"] else ""
+        parts += ["## Without a number", waiting, "\n".join(lines)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -219,6 +220,11 @@ def _systems(names: Sequence[str], document: Mapping[str, Any], runs: Mapping[st
         cells += [_number(metrics.get("Acc@0.5"))] if boxes else []
         cells += [_number(metrics["gIoU_equal_time"]), f"{metrics['expressions_per_second']:.0f}"]
         lines.append([name, *cells, runs[name]["encoder"]])
+    for name in document["shipped"]:
+        metrics = systems[name]
+        first = f"{_number(metrics['gIoU'])} ({_number(metrics['gIoU_low'])} to {_number(metrics['gIoU_high'])})"
+        cells = [first, *(_number(metrics.get(key)) for key in list(_PERCENT)[1:])]
+        lines.append([name, *cells, *([_number(metrics.get("Acc@0.5"))] if boxes else []), "", "", "ships"])
     seconds = document["equal_time_seconds"]
     note = (
         f"\n\nAt equal time: on 25 scenes of the split val after {time_text(seconds)}, which the quickest took for all "
@@ -226,6 +232,11 @@ def _systems(names: Sequence[str], document: Mapping[str, Any], runs: Mapping[st
         if seconds
         else ""
     )
+    if document["shipped"]:
+        note += (
+            "\n\nWhat ships stands beside them as it is: it has learnt from photographs and from other scenes, longer, "
+            "with thresholds of its own."
+        )
     return _table(head, lines) + note
 
 
@@ -246,14 +257,14 @@ def _photographs(document: Mapping[str, Any]) -> str:
     return "\n\n".join([text, *tables])
 
 
-def _kinds(names: Sequence[str], runs: Mapping[str, Mapping[str, Any]]) -> str:
+def _kinds(results: Mapping[str, Mapping[str, Any]]) -> str:
     counts: dict[str, int] = {}
-    for name in names:
-        for kind, row in runs[name].get("kinds", {}).items():
+    for result in results.values():
+        for kind, row in result.get("kinds", {}).items():
             counts.setdefault(kind, row["sentences"])
     lines = []
-    for name in names:
-        kinds = runs[name].get("kinds", {})
+    for name, result in results.items():
+        kinds = result.get("kinds", {})
         lines.append([name, *(_percent(kinds.get(kind, {}).get("gIoU")) for kind in counts)])
     return _table(["", *(f"{kind.replace('_', ' ')} ({count})" for kind, count in counts.items())], lines)
 
@@ -328,43 +339,3 @@ def _percent(value: float | None) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def curves_svg(document: Mapping[str, Any]) -> str:
-    """gIoU in percent by expressions learnt from, a line a system, as an SVG picture that reads on light and dark."""
-    width, height, left, top, right, bottom = 720, 380, 50, 20, 130, 40
-    found = {result["name"]: result["curve"] for result in document["runs"].values() if result.get("curve")}
-    curves = {name: found[name] for name in document["order"] if name in found}
-    most = max((point["sentences"] for curve in curves.values() for point in curve), default=1.0)
-    high = max((point["gIoU"] for curve in curves.values() for point in curve), default=0.1) * 1.1 or 0.1
-
-    def place(sentences: float, value: float) -> str:
-        x = left + (width - left - right) * sentences / most
-        return f"{x:.1f},{height - bottom - (height - top - bottom) * value / high:.1f}"
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="#fff"/>',
-    ]
-    for step in range(0, int(100 * high) + 1, 10):
-        x, y = place(0.0, step / 100).split(",")
-        parts.append(f'<line x1="{x}" y1="{y}" x2="{width - right}" y2="{y}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left - 8}" y="{float(y) + 4:.1f}" text-anchor="end">{step}</text>')
-    for quarter in range(5):
-        x = place(most * quarter / 4, 0.0).split(",")[0]
-        label = f"{most * quarter / 4:,.0f}"
-        parts.append(f'<text x="{x}" y="{height - bottom + 18}" text-anchor="middle">{label}</text>')
-    parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 6}" text-anchor="middle">expressions</text>')
-    ends = sorted((-curve[-1]["gIoU"], name) for name, curve in curves.items())
-    spots: dict[str, float] = {}
-    lowest = float(top)
-    for value, name in ends:  # labels do not cover one another
-        spots[name] = max(lowest, float(place(most, -value).split(",")[1]) + 4)
-        lowest = spots[name] + 14
-    for number, (name, curve) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        points = " ".join(place(point["sentences"], point["gIoU"]) for point in curve)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{width - right + 8}" y="{spots[name]:.1f}" fill="{colour}">{name}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"

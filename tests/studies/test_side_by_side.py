@@ -18,7 +18,8 @@ from refseg.models import MODELS
 from refseg.state_dicts import read_tensors
 from refseg.studies import shared_encoder, side_by_side
 from refseg.studies.claims import CLAIMS, Claim, Entry, choose, entries_of, no_target_costs, recipe_of, systems
-from refseg.studies.report import curves_svg, to_dict, to_markdown
+from refseg.studies.curves import curves_svg
+from refseg.studies.report import to_dict, to_markdown
 from refseg.studies.settings import Run, Settings, runs_of
 from refseg.studies.shared_encoder import ABOUT, ENCODER, STATE, SeeingSettings, learn_to_see
 from refseg.studies.side_by_side import RESULT, Stopped, build_recipe, collect, prepare, run_all, run_folder, time_runs
@@ -392,6 +393,12 @@ def test_the_page_says_what_was_measured(trained: tuple[Path, dict[str, Any]]) -
     assert f"{times['rela']['picture']:.1f}" in page
     assert "refseg studies side-by-side --budget 8" in page
     assert "- broken-8-0: " in page
+    assert document["waiting"] == []
+    unknown = to_dict(SETTINGS, [RELA.entry], [claim], {}, {}, {})
+    assert unknown["claims"] == []
+    assert "Nothing is trained yet for: A claim." in to_markdown(
+        {**unknown, "runs": {"x": {"error": "is not finished"}, "y": {"error": "is not finished"}}}, "refseg"
+    )
     assert "a table: 1 with, 2 without." in page
     assert "(curves.svg)" in page
     assert ">rela</text>" in curves_svg(document)
@@ -407,7 +414,16 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--only", "reftr", "--no-timing"]) == 0
     document = json.loads((tmp_path / "out" / "scenes.json").read_text())
     assert document["systems"]["reftr"]["Acc@0.5"] is not None
+    # What ships stands beside what was trained, scored on the same scenes.
+    assert list(document["systems"]) == ["reftr", "instances"]
+    ships = document["systems"]["instances"]
+    assert ships["gIoU_low"] <= ships["gIoU"] <= ships["gIoU_high"]
+    kinds = document["shipped"]["instances"]["kinds"]
+    assert {kind: row["sentences"] for kind, row in kinds.items()} == {
+        kind: row["sentences"] for kind, row in document["runs"]["reftr-4-0"]["kinds"].items()
+    }
     page = (tmp_path / "out" / "scenes.md").read_text()
+    assert f"| instances | {ships['gIoU']:.1f} (" in page
     assert "boxes Acc@.5" in page
     assert "--budget 4" in page
     assert (tmp_path / "out" / "scenes.svg").read_text().startswith("<svg")
