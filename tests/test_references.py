@@ -16,7 +16,7 @@ NAME = re.compile(r"`(refseg(?:\.[A-Za-z_]\w*)+)`")
 
 def references() -> dict[str, str]:
     """Dotted names in backquotes, and one place where each stands."""
-    pages = [*ROOT.glob("refseg/**/*.py"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md"]
+    pages = [*ROOT.glob("refseg/**/*.py"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     return {name: str(page) for page in pages for name in NAME.findall(page.read_text(encoding="utf-8"))}
 
 
