@@ -1,6 +1,12 @@
-"""Where a picture lies on a network's input: the configuration that decides it and the record that leads back.
+"""Where a picture lies on a network's input: the configuration that decides it, the placing, and the record that leads
+back. Free of torch: whatever handles pictures, masks or boxes may import it.
 
-Free of torch: whatever handles pictures, masks or boxes may import it.
+Four ways, by `InputConfig.resize`:
+- warp: stretched to size x size, the aspect ratio lost (ReLA, LAVT, the Swin systems);
+- letterbox: the longer side becomes `size`, the picture stands in the middle of a padded square (LTS, ISFP, VLT, M3Att
+  on DarkNet; ReSTR);
+- longest: the longer side becomes `size`, padding at the right and the bottom up to a multiple of `divisor` (RefTR);
+- shrink: as longest, but a picture that is smaller keeps its size (networks of transformers, which place it again).
 """
 
 from __future__ import annotations
@@ -10,14 +16,18 @@ from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Le
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
+from PIL import Image
 
 from refseg.config import Config, PositiveFloat, PositiveInt
 from refseg.errors import ConfigError, RefsegError
 
-__all__ = ["Geometry", "InputConfig"]
+__all__ = ["Geometry", "InputConfig", "geometry_of", "placed_pixels"]
 
 Colour = Annotated[float, Ge(0), Le(255)]
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
@@ -93,3 +103,49 @@ class Geometry:
             raise RefsegError(f"points end in 2 numbers (x, y) and boxes in 4 (xyxy), not in {size}")
         repeat = size // 2
         return np.tile(self.scale[::-1], repeat).astype(float), np.tile(self.offset[::-1], repeat).astype(float)
+
+
+def geometry_of(size: tuple[int, int], config: InputConfig) -> Geometry:
+    """Where a picture of (height, width) lies on the input that `config` describes."""
+    height, width = size
+    if config.resize == "warp":
+        inner, outer, offset = (config.size, config.size), (config.size, config.size), (0.0, 0.0)
+    else:
+        scale = config.size / max(height, width)
+        if config.resize == "shrink":
+            scale = min(1.0, scale)
+        inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+        if config.resize == "letterbox":
+            outer = (config.size, config.size)
+            offset = (float((outer[0] - inner[0]) // 2), float((outer[1] - inner[1]) // 2))
+        else:
+            outer, offset = (_up(inner[0], config.divisor), _up(inner[1], config.divisor)), (0.0, 0.0)
+    return Geometry((height, width), outer, (inner[0] / height, inner[1] / width), offset)
+
+
+def placed_pixels(
+    picture: Image.Image, config: InputConfig
+) -> tuple[Float[np.ndarray, "3 H W"], Bool[np.ndarray, "H W"], Geometry]:
+    """A picture of mode RGB as normalised input in 32 bits, the mask of its real pixels (not padding), and the geometry
+    that leads back."""
+    geometry = geometry_of((picture.height, picture.width), config)
+    top, left, bottom, right = geometry.content()
+    if (picture.height, picture.width) != (bottom - top, right - left):
+        picture = picture.resize((right - left, bottom - top), _RESAMPLING[config.interpolation])
+    mean, std = (np.array(values, dtype=np.float32).reshape(3, 1, 1) for values in (config.mean, config.std))
+    pixels = np.asarray(picture).transpose(2, 0, 1).astype(np.float32, order="C")
+    pixels -= mean
+    pixels /= std
+    if pixels.shape[1:] == geometry.model_size:
+        return pixels, np.ones(geometry.model_size, dtype=bool), geometry
+    colour = np.array(config.mean if config.padding is None else config.padding, dtype=np.float32).reshape(3, 1, 1)
+    placed = np.empty((3, *geometry.model_size), dtype=np.float32)
+    placed[:] = (colour - mean) / std
+    placed[:, top:bottom, left:right] = pixels
+    real = np.zeros(geometry.model_size, dtype=bool)
+    real[top:bottom, left:right] = True
+    return placed, real, geometry
+
+
+def _up(value: int, divisor: int) -> int:
+    return -(-value // divisor) * divisor

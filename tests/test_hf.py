@@ -96,7 +96,7 @@ def test_pipeline_refuses(folder):
 
 
 def test_pipeline_of_packaged_weights():
-    model = refseg.hf.RefsegModel.from_pretrained("rela-mini")
+    model = refseg.hf.RefsegModel.from_pretrained("rela-photo")
     pipe = pipeline("referring-image-segmentation", model=model, device="cpu")
     assert pipe(picture(), text="the red ball")["text"] == "the red ball"
 

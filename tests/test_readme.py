@@ -53,7 +53,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     (tmp_path / "demo-out").mkdir()
     for name in ("demo-out/scene.png", "photo.jpg", "a.jpg", "b.jpg", "street.jpg"):
         Image.fromarray(pixels).save(tmp_path / name)
-    folder = write_model_folder(tmp_path / "rela-mini")
+    folder = write_model_folder(tmp_path / "small")
     load = refseg.load
     monkeypatch.setattr(refseg, "load", lambda *_: load(folder))
     monkeypatch.chdir(tmp_path)

@@ -16,8 +16,9 @@ from refseg.encoders.vision import (
     darknet,
     darknet_weights,
     mobilenet,
+    nanodet,
+    nanodet_weights,
     resnet,
-    shufflenet,
     swin,
     towers,
     video_swin,
@@ -65,8 +66,8 @@ VISION: dict[type, Encoder] = {
         fresh=("pyramid.",),
     ),
     darknet.DarkNetConfig: Encoder(darknet.DarkNet, darknet_weights.read_darknet),
-    shufflenet.ShuffleNetConfig: Encoder(
-        shufflenet.ShuffleNet, lambda path, encoder: shufflenet.from_state(read_state(path), encoder)
+    nanodet.ShuffleNetConfig: Encoder(
+        nanodet.ShuffleNet, lambda path, encoder: nanodet_weights.encoder_from_state(read_state(path), encoder)
     ),
     mobilenet.MobileNetConfig: Encoder(
         mobilenet.MobileNet, lambda path, encoder: mobilenet.from_execution_order(read_state(path), encoder.config)

@@ -28,10 +28,10 @@ from refseg.data.fields import box_xywh, category_names, integer, is_integer
 from refseg.data.images import FILENAME
 from refseg.data.json_files import read_json
 from refseg.data.masks import SegmentationSource, bounding_box, clean_segmentation, rasterise
+from refseg.encoders.vision.proposers import Detections
 from refseg.errors import DataError, ImageError
 from refseg.models.instances.classes import COCO
 from refseg.models.instances.concepts import category_weight, normal_category
-from refseg.models.instances.proposers import Detections
 from refseg.models.instances.words import SAID, Lexicon
 
 __all__ = ["Detection", "DetectionTable", "read_detections"]

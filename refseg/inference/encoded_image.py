@@ -10,9 +10,7 @@ from PIL import Image
 from typing_extensions import Unpack
 
 from refseg.encoders.text.phrases import Place
-from refseg.errors import RefsegError
-from refseg.inference.inputs import AskOptions, check_batch_size
-from refseg.inference.pipeline import EncodedBatch
+from refseg.inference.pipeline import AskOptions, EncodedBatch, check_batch_size
 from refseg.inference.segmentation import Segmentation
 
 if TYPE_CHECKING:
@@ -60,8 +58,6 @@ class EncodedImage:
         thresholds = segmenter._thresholds(threshold, no_target_threshold)
         with segmenter._inference():
             if phrases is not None:
-                if not isinstance(texts, str):
-                    raise RefsegError("phrases are parts of one caption: give one string")
                 return segmenter._ask_phrases(self._encoded, texts, phrases, thresholds, batch_size, probabilities)
             expressions = segmenter._expressions(texts)
             pairs = [(0, text) for text in range(len(expressions.texts))]

@@ -28,6 +28,8 @@ MODEL_TYPE = "refseg"
 """What the library transformers tells models apart by (`refseg.hf`)."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PACKAGED = Path(__file__).parents[1] / "weights"
+_NO_LONGER_SHIPPED = {"rela-mini": "recipes/rela-mini-scenes.toml"}
+"""Weights that came with earlier versions, and the recipe that trains them anew."""
 _LEFT = ["pytorch_model*", "original/*", "onnx/*"]
 _DOWNLOADED = ["*.json", "*.safetensors", "*.txt", "*.onnx", "*.xml", "*.bin"]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+").fullmatch
@@ -115,11 +117,21 @@ def _look(name: str | os.PathLike[str]) -> tuple[Path | None, str, str | None]:
     if _HUB_ID(hub_id) and not hub_id.startswith(".") and (not at or _REVISION(revision)):
         return None, hub_id, revision or None
     shipped = sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()) if PACKAGED.is_dir() else []
+    _check_no_longer_shipped(text, shipped)
     _check_preset(text, shipped)
     raise CheckpointError(
         f"{text}: no such model folder; give a folder, a hub id (owner/name or owner/name@revision)"
         + (f" or a name that ships with refseg: {', '.join(shipped)}" if shipped else "")
     )
+
+
+def _check_no_longer_shipped(name: str, shipped: list[str]) -> None:
+    """Raises `CheckpointError` where the name is that of weights that came with earlier versions."""
+    if name in _NO_LONGER_SHIPPED:
+        raise CheckpointError(
+            f"{name}: these weights are no longer shipped; give one of those that are ({', '.join(shipped)}), or train "
+            f"them anew with `refseg train {_NO_LONGER_SHIPPED[name]}` and give the folder that it writes"
+        )
 
 
 def _check_preset(name: str, shipped: list[str]) -> None:

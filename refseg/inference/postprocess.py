@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from refseg.geometry import Geometry
 from refseg.inference.segmentation import Instance, Segmentation
 from refseg.types import InstancePredictions, Output
 
-__all__ = ["MINIMUM_AREA", "check_numbers", "check_probability", "corners_of", "postprocess"]
+__all__ = ["MINIMUM_AREA", "Thresholds", "check_numbers", "check_probability", "corners_of", "postprocess"]
 
 MINIMUM_AREA = 50
 """A mask of fewer pixels says "none" where the network has no no-target head (Liu et al., GRES, CVPR 2023, section
@@ -125,6 +126,18 @@ def check_numbers(output: Output) -> None:
                 f"the model's {name.replace('_', ' ')} are not numbers (NaN): its weights are damaged, or the "
                 "precision is too low; try precision float32, or get the weights again"
             )
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Probabilities above which a pixel is foreground and an answer is none; see `postprocess`."""
+
+    mask: float = 0.5
+    no_target: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability("threshold", self.mask)
+        check_probability("no_target_threshold", self.no_target)
 
 
 def check_probability(name: str, value: float) -> None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from refseg.inference.device import choose_device
 from refseg.inference.encoded_image import EncodedImage
-from refseg.inference.inputs import MAX_LETTERS, AskOptions, ImageLike, Thresholds, clean_text
 from refseg.inference.loading import list_models, load
+from refseg.inference.pipeline import MAX_LETTERS, AskOptions, ImageLike, clean_text
+from refseg.inference.postprocess import Thresholds
 from refseg.inference.segmenter import Segmenter
 
 __all__ = [

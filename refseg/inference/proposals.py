@@ -8,11 +8,11 @@ from typing import TypeAlias, cast
 
 from torch import nn
 
+from refseg.encoders.vision.proposers import InstanceProposer
 from refseg.errors import RefsegError
 from refseg.inference.detections import read_detections
 from refseg.models.instances.model import Instances
 from refseg.models.instances.proposed import ProposedInstances
-from refseg.models.instances.proposers import InstanceProposer
 from refseg.models.instances.words import Lexicon
 
 __all__ = ["Proposals", "over_proposals"]

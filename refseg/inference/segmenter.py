@@ -6,18 +6,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, cast
 
 from refseg.data.images import read_image
-from refseg.encoders.text.phrases import Place
 from refseg.encoders.text.tokenizer import Tokenizer, token_names
 from refseg.errors import RefsegError
 from refseg.inference.encoded_image import EncodedImage
 from refseg.inference.frames import DEFAULT_FPS
-from refseg.inference.inputs import AskOptions, ImageLike, check_batch_size, is_list_of_images
-from refseg.inference.pipeline import Pipeline, Placed
+from refseg.inference.pipeline import ImageLike, Pipeline, Placed, check_batch_size
 from refseg.inference.segmentation import Segmentation
 
 if TYPE_CHECKING:  # imported by the methods that need them
@@ -27,71 +23,10 @@ if TYPE_CHECKING:  # imported by the methods that need them
 
 
 class Segmenter(Pipeline):
-    """A model with its tokenizer, ready to answer. Thresholds default to those stored with the weights, else 0.5."""
+    """A model with its tokenizer, ready to answer: call it with images and expressions (`Pipeline.__call__`).
 
-    # A string is a sequence of strings, too: the overload that comes first holds.
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, images: ImageLike, texts: str, **options: Unpack[AskOptions]
-    ) -> Segmentation: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, images: ImageLike, texts: Sequence[str], **options: Unpack[AskOptions]
-    ) -> list[Segmentation]: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, images: Sequence[ImageLike], texts: str, **options: Unpack[AskOptions]
-    ) -> list[Segmentation]: ...
-    @overload
-    def __call__(
-        self, images: Sequence[ImageLike], texts: Sequence[str], **options: Unpack[AskOptions]
-    ) -> list[list[Segmentation]]: ...
-    @overload
-    def __call__(
-        self, images: ImageLike, texts: str, *, phrases: Sequence[Place], **options: Unpack[AskOptions]
-    ) -> list[Segmentation]: ...
-    def __call__(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        texts: str | Sequence[str],
-        *,
-        phrases: Sequence[Place] | None = None,
-        threshold: float | None = None,
-        no_target_threshold: float | None = None,
-        batch_size: int = 16,
-        probabilities: bool = False,
-    ) -> Segmentation | list[Segmentation] | list[list[Segmentation]]:
-        """Segment the targets of each expression in each image; options as in `AskOptions`.
-
-        One image and one text give a `Segmentation`; a list (of images: also a tuple or an array (N, H, W, 3)) on one
-        side gives a list; lists on both sides give a list for each image of the answers to each expression.
-
-        With `phrases` of one caption about one image: a list with an answer a phrase, as `EncodedImage.ask`.
-
-        `answer.extra["remarks"]` says where an expression was cut and which words the model does not know; one of which
-        it knows no word is answered with none. Raises `ImageError` for what is no image, `RefsegError` for empty
-        expressions and options out of range.
-        """
-        several_images, several_texts = is_list_of_images(images), not isinstance(texts, str)
-        if phrases is not None:
-            if several_images:
-                raise RefsegError("phrases belong to one caption about one picture; call once a picture")
-            options: AskOptions = {
-                "threshold": threshold,
-                "no_target_threshold": no_target_threshold,
-                "batch_size": batch_size,
-                "probabilities": probabilities,
-            }
-            return self.encode(cast(ImageLike, images)).ask(cast(str, texts), phrases=phrases, **options)
-        thresholds = self._thresholds(threshold, no_target_threshold)
-        with self._inference():
-            expressions = self._expressions(texts)
-            sources = list(cast(Sequence[ImageLike], images)) if several_images else [cast(ImageLike, images)]
-            rows = list(self._answer(sources, expressions, thresholds, batch_size, probabilities))
-        if several_texts:
-            return rows if several_images else rows[0]
-        answers = [row[0] for row in rows]
-        return answers if several_images else answers[0]
+    Thresholds default to those stored with the weights, else 0.5.
+    """
 
     def encode(self, image: ImageLike) -> EncodedImage:
         """One image, encoded once where the model allows it, to be asked many expressions."""

@@ -27,9 +27,9 @@ from torch import Tensor
 from refseg.errors import RefsegError
 from refseg.inference.connected_components import Components, counts_as_target, find_components
 from refseg.inference.frames import DEFAULT_FPS, Frame, read_frames
-from refseg.inference.inputs import AskOptions, Thresholds
 from refseg.inference.mask_memory import MaskMemory
-from refseg.inference.postprocess import postprocess
+from refseg.inference.pipeline import AskOptions
+from refseg.inference.postprocess import Thresholds, postprocess
 from refseg.inference.segmentation import Instance, Segmentation
 from refseg.inference.tracking import (
     Candidates,

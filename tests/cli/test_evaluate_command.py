@@ -249,8 +249,8 @@ def test_oracles_of_isfp(data: Path, tmp_path: Path) -> None:
     from refseg.inference.checkpoint import save_model
     from refseg.models import build
     from refseg.models.isfp.config import PAPER
-    from tests.models.test_isfp import tiny
     from tests.support.contract import filled
+    from tests.support.tiny_systems import tiny_isfp as tiny
 
     config = tiny(PAPER)
     words = WordTokenizer([f"w{number}" for number in range(config.text.vocabulary_size - 2)], config.text.max_words)

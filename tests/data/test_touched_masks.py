@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from refseg.data.sample import Instance
-from refseg.data.transforms import geometry_of, place_mask, place_objects
-from refseg.geometry import InputConfig
+from refseg.data.transforms import place_mask, place_objects
+from refseg.geometry import InputConfig, geometry_of
 
 
 def test_a_touched_pixel_counts() -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from refseg.data import Instance, Sample, open_dataset
-from refseg.data.transforms import geometry_of, place_boxes, place_image, place_mask, place_objects
+from refseg.data.transforms import place_boxes, place_image, place_mask, place_objects
 from refseg.errors import ConfigError, DataError
-from refseg.geometry import InputConfig
+from refseg.geometry import InputConfig, geometry_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
 CONFIGS = [

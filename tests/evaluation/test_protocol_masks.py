@@ -8,9 +8,8 @@ import torch
 
 from refseg.data.rle import encode
 from refseg.data.sample import Instance, Sample
-from refseg.data.transforms import geometry_of
 from refseg.evaluation.protocol_masks import foreground, predict, target_mask
-from refseg.geometry import InputConfig
+from refseg.geometry import InputConfig, geometry_of
 from refseg.inference.postprocess import postprocess
 from refseg.metrics import PROTOCOLS
 from refseg.types import Output

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import refseg
-from refseg.data.transforms import geometry_of
 from refseg.encoders.text.tokenizer import WordTokenizer, token_names
 from refseg.errors import RefsegError
-from refseg.geometry import Geometry, InputConfig
+from refseg.geometry import Geometry, InputConfig, geometry_of
 from refseg.inference.explain import Explanation, explain_output
 from refseg.inference.map_pictures import WIDTH, draw_map, heat_colours, heat_over
 from refseg.inference.segmentation import Segmentation

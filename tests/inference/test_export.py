@@ -161,7 +161,7 @@ def test_bad_input(dense, exported, tmp_path):
         export(dense, tmp_path / "x")
     assert not list(tmp_path.iterdir())  # nothing half-written
     with pytest.raises(CheckpointError, match="no exported model"):
-        refseg.load("rela-mini", runtime="onnxruntime")
+        refseg.load("rela-photo", runtime="onnxruntime")
     with pytest.raises(RefsegError, match="float32"):
         refseg.load(folder, precision="bfloat16")
     nothing = Output(torch.zeros(1, 4, 4))

@@ -13,7 +13,7 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install 'refseg[o
 import refseg
 from refseg.errors import RefsegError
 from refseg.inference.export.web import MODULES, ORT_FILES, PAGE, export_web, fetch_ort, find_ort, word_lists
-from refseg.models.instances.chooser import RULES
+from refseg.models.instances.evidence import RULES
 from refseg.models.instances.words import Lexicon
 from tests.support.tiny_model import write_model_folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from PIL import Image
 
 import refseg
 from refseg.cli.main import main
+from refseg.errors import RefsegError
 from refseg.generation.scenes import generate
 from refseg.inference import DEFAULT_MODEL
 from refseg.inference.locate import PACKAGED
+from refseg.training.recipe import read_recipe
 
 FOLDER = PACKAGED / "rela-photo"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +37,16 @@ def scene() -> Image.Image:
     return Image.fromarray(generate(20303, 0, size=320, sentences=4, split="val").image)
 
 
-def test_they_are_small_and_tell_no_tales_of_other_machines() -> None:
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 40e6
+def test_all_that_ships_is_small() -> None:
+    assert refseg.list_models() == ["instances", "rela-photo"]
+    folders = [path for path in PACKAGED.iterdir() if path.is_dir()]
+    assert sorted(path.name for path in folders) == refseg.list_models()
+    files = [path for path in PACKAGED.rglob("*") if path.is_file()]
+    assert {path.parent for path in files} == set(folders)
+    assert sum(path.stat().st_size for path in files) < 40e6
+
+
+def test_no_tales_of_other_machines() -> None:
     text = (FOLDER / "config.json").read_text(encoding="utf-8")
     assert "/tmp" not in text
     assert "/work" not in text
@@ -48,7 +60,17 @@ def test_nobody_says_which_model_and_gets_this_one(default: refseg.Segmenter) ->
     assert DEFAULT_MODEL in refseg.list_models()
     assert default.late_fusion
     assert type(default.model).__name__ == "Instances"
-    assert sum(path.stat().st_size for path in (PACKAGED / DEFAULT_MODEL).iterdir()) < 40e6
+
+
+def test_weights_that_are_no_longer_shipped_say_what_there_is_instead(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RefsegError, match="rela-mini: these weights are no longer shipped") as caught:
+        refseg.load("rela-mini", device="cpu")
+    said = str(caught.value)
+    assert all(name in said for name in refseg.list_models())
+    [recipe] = re.findall(r"refseg train (\S+\.toml)", said)
+    assert read_recipe(ROOT / recipe).model_name == "rela-mini", "the preset stays, and the recipe trains it"
+    assert main(["evaluate", "--model", "rela-mini", "--data", "scenes"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

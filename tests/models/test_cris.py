@@ -12,50 +12,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from refseg.encoders.text.bert import BertTextConfig
-from refseg.encoders.text.clip import ClipTextConfig
-from refseg.encoders.text.transformer import WordTransformerConfig
-from refseg.encoders.vision.clip_resnet import ClipResNetConfig
-from refseg.encoders.vision.swin import SwinConfig
-from refseg.errors import ConfigError
-from refseg.geometry import InputConfig
-from refseg.models import MODELS, build, preset
+from refseg.models import build, preset
 from refseg.models.cris.config import (
-    ABLATIONS,
     GRES,
     MINI,
     OFFICIAL,
     OFFICIAL_R101,
-    PRESETS,
-    CRISConfig,
     CRISLosses,
-    VLDecoderConfig,
 )
 from refseg.models.cris.parts import corner_coordinates
 from refseg.types import Targets
 from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
+from tests.support.tiny_systems import tiny_cris as tiny
 
-
-def tiny(config: CRISConfig) -> CRISConfig:
-    """The same wiring at a size that runs in milliseconds."""
-    return replace(
-        config,
-        input=InputConfig(size=64),
-        neck=(6, 20),
-        width=16,
-        groups=2,
-        decoder=VLDecoderConfig(layers=2, heads=2, feedforward=24),
-    )
-
-
-TINY_CLIP = replace(
-    tiny(OFFICIAL),
-    vision=ClipResNetConfig(width=4, depths=(1, 2, 1, 1), output_width=12, heads=2, grid=3),
-    text=ClipTextConfig(
-        vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=24, positions=9, joint_width=12
-    ),
-)
-WORDS = WordTransformerConfig(vocabulary_size=30, max_words=7, width=24, layers=1, heads=2, feedforward=16)
-SWIN = SwinConfig(embed_dim=8, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=4)
+TINY_CLIP = tiny(OFFICIAL)
 
 
 class TestClip(ModelContract):
@@ -84,15 +54,7 @@ class TestClip(ModelContract):
 
 
 class TestWithWords(ModelContract):
-    config = replace(
-        tiny(MINI),
-        vision=SWIN,
-        text=WORDS,
-        neck=(8, 20),
-        no_target_head=True,
-        tags=("red", "cat"),
-        losses=CRISLosses(dice=1.0),
-    )
+    config = replace(tiny(MINI), no_target_head=True, tags=("red", "cat"), losses=CRISLosses(dice=1.0))
     knobs = "losses."
     unreached = frozenset({"vision.norm0.weight", "vision.norm0.bias"})  # of the map at stride 4, which nobody reads
 
@@ -105,14 +67,12 @@ class TestOtherKnobs(TestWithWords):
 
 
 def test_presets_say_what_the_sources_say() -> None:
-    assert MODELS["cris"].presets is PRESETS
     assert (OFFICIAL.input.size, OFFICIAL.input.resize, OFFICIAL.text.max_words) == (416, "letterbox", 17)
     assert (OFFICIAL.neck, OFFICIAL.width, OFFICIAL.decoder.layers) == ((256, 1024), 512, 3)
     assert (OFFICIAL.vision.output_width, OFFICIAL_R101.vision.output_width) == (1024, 512)
     assert OFFICIAL_R101.text.joint_width == 512
     assert [value / 255 for value in OFFICIAL.input.mean] == pytest.approx([0.48145466, 0.4578275, 0.40821073])
     assert [value / 255 for value in OFFICIAL.input.std] == pytest.approx([0.26862954, 0.26130258, 0.27577711])
-    assert list(ABLATIONS.values()) == [GRES]
     assert preset("cris: GRES, table 5: CRIS") == GRES
     assert isinstance(GRES.text, BertTextConfig)
 
@@ -264,22 +224,3 @@ def test_padding_of_pictures_counts_for_no_no_target_logit() -> None:
     whole, part = model(batch), model(replace(batch, pixel_mask=half))
     assert torch.equal(whole.mask_logits, part.mask_logits)
     assert_differs(whole.no_target_logits, part.no_target_logits)
-
-
-def test_wrong_configurations_say_so() -> None:
-    for changes, said in (
-        ({"kernel": 2}, "kernel=2: an odd side"),
-        ({"width": 30}, "width=30"),
-        ({"decoder": VLDecoderConfig(heads=7)}, "heads=7"),
-        ({"norm": "group", "groups": 7}, "groups=7"),
-    ):
-        with pytest.raises(ConfigError, match=said):
-            replace(OFFICIAL, **changes)
-    for config, changes, said in (
-        (ClipResNetConfig(), {"width": 5}, "width=5"),
-        (ClipResNetConfig(), {"heads": 7}, "heads=7"),
-        (ClipTextConfig(), {"family": "siglip"}, "family='siglip'"),
-        (ClipTextConfig(), {"max_words": 78}, "max_words=78"),
-    ):
-        with pytest.raises(ConfigError, match=said):
-            replace(config, **changes)

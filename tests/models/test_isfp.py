@@ -1,4 +1,4 @@
-"""ISFP: the contract, equations 3.1 to 3.4 against loops written from the thesis, its oracles, and that it learns."""
+"""ISFP: the contract, equations 3.1 to 3.4 against loops written from the thesis, and its oracles."""
 
 from __future__ import annotations
 
@@ -11,58 +11,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from refseg.encoders.text.recurrent import RecurrentTextConfig
-from refseg.encoders.vision.darknet import DarkNetConfig
-from refseg.encoders.vision.resnet import ResNetConfig
-from refseg.encoders.vision.swin import SwinConfig
-from refseg.errors import ConfigError, RefsegError
-from refseg.models import MODELS, build
+from refseg.errors import RefsegError
+from refseg.models import build
 from refseg.models.isfp.config import (
     ABLATIONS,
     MINI,
     PAPER,
     PAPER_SWIN,
-    PRESETS,
-    BranchConfig,
-    ISFPConfig,
-    ISFPLosses,
     PropagationConfig,
     RefinementConfig,
 )
 from refseg.models.isfp.grid import gravity_centres, grid_targets
 from refseg.models.isfp.model import chosen_cells, masks_of_cells, with_true_location, with_true_masks
 from refseg.models.isfp.propagation import Propagation, RelationAnalysis, sweep
-from refseg.nn.losses import tag_loss
 from refseg.types import Targets
 from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
-from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step
-from tests.support.tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET, TINY_SWIN
-
-
-def tiny(config: ISFPConfig, grid: int = 3) -> ISFPConfig:
-    """The same wiring at a size that runs in milliseconds; everything is trained, refinement always."""
-    vision: Any = {DarkNetConfig: TINY_DARKNET, SwinConfig: TINY_SWIN, ResNetConfig: TINY_RESNET}[type(config.vision)]
-    text: Any = TINY_BERT
-    if isinstance(config.text, RecurrentTextConfig):
-        text = replace(
-            config.text, vocabulary_size=30, max_words=7, embedding=6, hidden=8, train_embedding=True, dropout=0.1
-        )
-    return replace(
-        config,
-        input=replace(config.input, size=64),
-        vision=vision,
-        text=text,
-        width=16,
-        grid=grid,
-        branches=BranchConfig(instance_width=12, segmentation_width=8, layers=2, rates=(1, 2)),
-        refinement=replace(config.refinement, width=4),
-        losses=replace(config.losses, refine_threshold=-1.0),
-    )
-
+from tests.support.tiny_systems import tiny_isfp as tiny
 
 TAGS = {
     "losses.tags": "there are no tags",
-    "tags": "tested below",
+    "tags": "tested in test_systems",
     "text.train_embedding": "says what training changes, tested with the encoder",
 }
 HEAD = {**TAGS, "losses.no_target": "no head: without effect"}
@@ -114,7 +82,7 @@ class TestMini(ModelContract):
     changes: ClassVar[dict[str, Any]] = {**RESNET, "refinement.input_stride": 8}
     inactive: ClassVar[dict[str, str]] = {
         **TAGS,
-        "identify": "off, there are no cells to unite: an error, tested below",
+        "identify": "off, there are no cells to unite: an error, see test_wrong_configurations",
     }
 
 
@@ -135,58 +103,17 @@ class TestBaseline(Coarse, ModelContract):
     }
 
 
-# The table of systems and configurations
-
-
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_ablations_build_run_and_train_a_step(name: str) -> None:
-    _, output, losses = train_a_step(tiny(ABLATIONS[name]), lr=1e-5)
-    expected = {"segment"}
-    if "IEM" in name:
-        expected |= {"identify"}
-        assert output.auxiliary["channel_logits"].shape == (3, 9, 8, 10)
-    if "RM" in name:
-        expected |= {"refine"}
-    assert set(losses) == expected
-    assert output.mask_logits.shape[1:] == ((64, 80) if "RM" in name else (8, 10))
-
-
-def test_rows_of_the_table_are_different_models() -> None:
-    assert len({repr(config) for config in ABLATIONS.values()}) == len(ABLATIONS) == 4
+# What the sources say
 
 
 def test_presets_say_what_the_thesis_says() -> None:
-    assert MODELS["isfp"].presets is PRESETS
     losses = PAPER.losses
     assert (losses.identify, losses.segment, losses.refine, losses.refine_threshold) == (10.0, 0.03, 0.5, 0.3)
     assert (PAPER.grid, PAPER.input.size, PAPER.branches.layers, PAPER.answer) == (13, 416, 4, "best")
     with torch.device("meta"):
         model = build(PAPER)
-        build(PAPER_SWIN)
     assert model.segmentation.output.weight.shape[0] == 169
     assert model.relations.propagation.own.shape == (2, 4, 512, 512)
-
-
-def test_mini_fits_two_cores() -> None:
-    assert 3e6 < sum(parameter.numel() for parameter in build(MINI).parameters()) < 6e6
-    assert MINI.input.size == 192
-
-
-def test_wrong_configurations_say_so() -> None:
-    with pytest.raises(ConfigError, match="output_stride=3"):
-        RefinementConfig(output_stride=3)
-    with pytest.raises(ConfigError, match="grid=1"):
-        replace(PAPER, grid=1)
-    with pytest.raises(ConfigError, match="no cells to unite"):
-        replace(PAPER, identify=False, answer="union")
-    with pytest.raises(ConfigError, match="cell_threshold=1"):
-        replace(PAPER, cell_threshold=1.0)
-    with pytest.raises(ConfigError, match=r"refine_threshold=1"):
-        ISFPLosses(refine_threshold=1.0)
-    with pytest.raises(ConfigError, match=r"segment"):
-        ISFPLosses(segment=-1.0)
-    with pytest.raises(ConfigError, match="rates"):
-        BranchConfig(rates=(0,))
 
 
 # Equations
@@ -495,28 +422,3 @@ def test_union_learns_from_each_target_apart() -> None:
     assert float(one["identify"]) != float(two["identify"])
     assert float(one["segment"]) != float(two["segment"])
     assert float(one["refine"]) == float(two["refine"])
-
-
-def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
-    config = tiny(MINI)
-    tagged = replace(config, tags=("red", "dog"))
-    plain, model = build(config).eval(), build(tagged).eval()
-    plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("tags.")})
-    batch = batch_of(config, sentences=3, pictures=2, image_index=[1, 0, 1])
-    output = model(batch)
-    assert torch.equal(output.mask_logits, plain(batch).mask_logits)
-    assert output.auxiliary["tag_logits"].shape == (2, 2, 8, 10)
-    targets = targets_of(batch, tagged)
-    enlarged = F.interpolate(output.auxiliary["tag_logits"], size=(16, 20), mode="bilinear")
-    assert_near(model.losses(output, targets)["tags"].detach(), 0.3 * tag_loss(enlarged, targets.tags).detach())
-
-
-# It learns
-
-
-@pytest.mark.slow
-def test_mini_overfits_eight_drawn_samples() -> None:
-    config, batch, targets = drawn_batch(replace(MINI, no_target_head=True), instances=True)
-    output = fit(build(config), batch, targets, steps=200)
-    assert ((output.no_target_logits > 0) == targets.no_target).all()
-    assert mean_iou(output, targets) > 0.8

@@ -9,28 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.swin import SwinConfig
-from refseg.errors import ConfigError, RefsegError
-from refseg.geometry import InputConfig
-from refseg.models import MODELS, build
-from refseg.models.lavt.config import ABLATIONS, MINI, OFFICIAL, PAPER, PRESETS, LAVTConfig, LAVTLosses
+from refseg.errors import RefsegError
+from refseg.models import build
+from refseg.models.lavt.config import MINI, OFFICIAL, PAPER, LAVTLosses
 from refseg.models.lavt.model import LAVTState
 from refseg.models.rela.config import LAVT_RELA
 from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
-
-
-def tiny(config: LAVTConfig) -> LAVTConfig:
-    """The same wiring at a size that runs in milliseconds."""
-    return replace(
-        config,
-        input=InputConfig(size=64),
-        vision=SwinConfig(embed_dim=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=4, drop_path=0.1),
-        text=WordTransformerConfig(vocabulary_size=30, max_words=7, width=16, layers=1, heads=2, feedforward=16),
-        width=8,
-        groups=2,
-    )
-
+from tests.support.tiny_systems import tiny_lavt as tiny
 
 CHANGES = {
     "vision.embed_dim": 16,
@@ -75,10 +61,8 @@ class TestWithVerdict(ModelContract):
 
 
 def test_presets_say_what_the_sources_say() -> None:
-    assert MODELS["lavt"].presets is PRESETS
     assert (PAPER.losses.background, OFFICIAL.losses.background, OFFICIAL.losses.foreground) == (1.0, 0.9, 1.1)
     assert PAPER.width == 512
-    assert list(ABLATIONS.values()) == [OFFICIAL]
 
 
 def test_lavt_and_lavt_with_rela_share_their_encoder() -> None:
@@ -151,12 +135,3 @@ def test_tags_are_of_pictures() -> None:
     each = model(batch.expanded()).auxiliary["tag_logits"]
     assert_near(found[1], (each[0] + each[2]) / 2)
     assert_near(found[0], each[1])
-
-
-def test_wrong_configurations_say_so() -> None:
-    for changes, said in (({"width": 0}, "width=0"), ({"norm": "group", "groups": 7}, "groups=7")):
-        with pytest.raises(ConfigError, match=said):
-            replace(PAPER, **changes)
-    for name, value in (("dice", -1.0), ("background", 0.0)):
-        with pytest.raises(ConfigError, match=name):
-            LAVTLosses(**{name: value})

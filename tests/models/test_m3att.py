@@ -1,4 +1,4 @@
-"""M3Att: the contract, the equations against loops written from the thesis, its tables' rows, and that it learns."""
+"""M3Att: the contract, and the equations against loops written from the thesis."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from refseg.encoders.text.recurrent import RecurrentTextConfig
-from refseg.encoders.vision.darknet import DarkNetConfig
-from refseg.encoders.vision.resnet import ResNetConfig
 from refseg.encoders.vision.swin import SwinConfig
-from refseg.errors import ConfigError
-from refseg.models import MODELS, build
+from refseg.models import build
 from refseg.models.m3att.config import (
     ABLATIONS,
     MINI,
     PAPER,
     PAPER_LSTM,
     PAPER_SWIN,
-    PRESETS,
-    M3AttConfig,
     M3AttLosses,
     MaskDecoderConfig,
     MutualDecoderConfig,
@@ -34,42 +28,19 @@ from refseg.models.m3att.neck import VLTNeck, at_stride
 from refseg.nn.losses import resize_masks
 from refseg.types import Batch
 from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of
-from tests.support.learning import drawn_batch, fit, mean_iou
-from tests.support.tiny_parts import TINY_BERT, TINY_DARKNET, TINY_RESNET
+from tests.support.tiny_systems import tiny_m3att as tiny
 
 TINY_SWIN = SwinConfig(embed_dim=8, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=3, drop_path=0.1)
-
-
-def tiny(config: M3AttConfig) -> M3AttConfig:
-    """The same wiring at a size that runs in milliseconds."""
-    vision: Any = {DarkNetConfig: TINY_DARKNET, SwinConfig: TINY_SWIN, ResNetConfig: TINY_RESNET}[type(config.vision)]
-    text: Any = TINY_BERT
-    if isinstance(config.text, RecurrentTextConfig):
-        text = replace(
-            config.text, vocabulary_size=30, max_words=7, embedding=6, hidden=12, dropout=0.1, train_embedding=True
-        )
-    attention = config.decoder.attention
-    return replace(
-        config,
-        input=replace(config.input, size=64),
-        vision=vision,
-        text=text,
-        width=16,
-        heads=2,
-        feedforward=16,
-        decoder=replace(config.decoder, attention=replace(attention, heads=min(attention.heads, 2))),
-        mask_decoder=replace(config.mask_decoder, width=8),
-    )
 
 
 def mutual(kind: str, **changes: Any) -> MutualDecoderConfig:
     return MutualDecoderConfig(2, MutualAttentionConfig(kind), **changes)  # type: ignore[arg-type]
 
 
-NO_TAGS = {"losses.tags": "there are no tags", "tags": "as in every system; tested with ReSTR"}
+NO_TAGS = {"losses.tags": "there are no tags", "tags": "tested in test_systems"}
 HEAD = {**NO_TAGS, "losses.no_target": "no head: without effect"}
 GRADIENT = {"losses.detach_target": "changes gradients alone; tested below"}
-LINEAGE = {"stride": "the lineage's chain ends at 16: an error, tested below"}
+LINEAGE = {"stride": "the lineage's chain ends at 16: an error, see test_wrong_configurations"}
 FROZEN = {"text.train_embedding": "changes gradients alone; see the encoder's tests", "vision.freeze": "likewise"}
 
 
@@ -128,7 +99,7 @@ class TestGeneric(ModelContract):
 class TestVisionAttended(ModelContract):
     config = replace(tiny(MINI), decoder=mutual("vision_attended", interaction="same"), projection_norm=False)
     knobs = "decoder."
-    inactive: ClassVar[dict[str, str]] = {"decoder.requery": "without it: an error, tested below"}
+    inactive: ClassVar[dict[str, str]] = {"decoder.requery": "without it: an error, see test_wrong_configurations"}
 
 
 class TestIndependentConcat(ModelContract):
@@ -146,42 +117,16 @@ class TestVltMasks(ModelContract):
 
     config = replace(tiny(MINI), mask_decoder=MaskDecoderConfig("vlt", 8, 3, 1, 4), mask_padding=False)
     config = replace(config, text=replace(config.text, mask_padding=False))
+    slots_matter = True
     knobs = "mask_padding"
 
 
-# The table of systems and configurations
-
-
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_ablations_build_run_and_train_a_step(name: str) -> None:
-    config = tiny(ABLATIONS[name])
-    model = build(config).train()
-    batch = batch_of(config)
-    before = {key: value.clone() for key, value in model.named_parameters()}
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
-    losses = model.losses(model(batch), targets_of(batch))
-    assert set(losses) == ({"mask"} if "baseline" in name else {"mask", "reconstruction"})
-    sum(losses.values()).backward()
-    optimizer.step()
-    moved = [not torch.equal(before[key], value) for key, value in model.named_parameters()]
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-    assert sum(moved) > 0.9 * len(moved)
-    assert len(model.decoder.layers) == config.decoder.layers
-    wanted = 0 if config.decoder.interaction == "none" else config.decoder.layers - 1
-    assert len(model.decoder.interactions) == wanted
-
-
-def test_rows_of_one_table_are_different_models() -> None:
-    rows = {name: repr(config) for name, config in ABLATIONS.items()}
-    for table, count in (("table 5.1", 12), ("table 5.2", 5), ("table 5.3", 3)):
-        own = [row for name, row in rows.items() if name.startswith(table)]
-        assert len(set(own)) == len(own) == count
-    same = ("table 5.1: shared, 3 layers", "table 5.2 #4: M3Att", "table 5.3: M3Att")
-    assert {rows[name] for name in same} == {repr(PAPER)}
+# What the sources say
 
 
 def test_presets_say_what_the_thesis_says() -> None:
-    assert MODELS["m3att"].presets is PRESETS
+    counts = [sum(name.startswith(f"table 5.{number}") for name in ABLATIONS) for number in (1, 2, 3)]
+    assert counts == [12, 5, 3]
     assert (PAPER.width, PAPER.heads, PAPER.encoder_layers, PAPER.decoder.layers) == (256, 8, 2, 3)
     assert (PAPER.mask_decoder.width, PAPER.mask_decoder.convs) == (512, 4)
     assert (PAPER.losses.mask, PAPER.losses.reconstruction, PAPER.losses.detach_target) == (1.0, 0.1, False)
@@ -193,33 +138,6 @@ def test_presets_say_what_the_thesis_says() -> None:
     assert model.decoder.layers[0].mutual.output.weight.flatten(1).shape == (256, 676)
     numbers = {name: value.numel() for name, value in model.vision.state_dict().items()}
     assert sum(count for name, count in numbers.items() if not name.endswith("num_batches_tracked")) == 56_367_712
-
-
-def test_mini_fits_two_cores() -> None:
-    count = sum(parameter.numel() for parameter in build(MINI).parameters())
-    assert 4e6 < count < 5e6
-    assert MINI.input.size == 192
-
-
-def test_wrong_configurations_say_so() -> None:
-    with pytest.raises(ConfigError, match="layers=0"):
-        MutualDecoderConfig(layers=0)
-    with pytest.raises(ConfigError, match="requery=false"):
-        mutual("vision_attended", requery=False)
-    with pytest.raises(ConfigError, match="stride=8: VLT"):
-        replace(PAPER, stride=8)
-    with pytest.raises(ConfigError, match="3 doublings"):
-        replace(PAPER, mask_decoder=MaskDecoderConfig(convs=3))
-    with pytest.raises(ConfigError, match="power of 2"):
-        MaskDecoderConfig(output_stride=3)
-    with pytest.raises(ConfigError, match=r"decoder\.attention\.heads=3"):
-        replace(PAPER, decoder=MutualDecoderConfig(attention=MutualAttentionConfig(heads=3)))
-    with pytest.raises(ConfigError, match="heads=7 does not divide width=256"):
-        replace(PAPER, heads=7)
-    with pytest.raises(ConfigError, match="multiple of 4"):
-        replace(PAPER, width=30)
-    with pytest.raises(ConfigError, match="reconstruction=-1"):
-        M3AttLosses(reconstruction=-1.0)
 
 
 # Equations (5.1 and 5.2 are in tests/models/test_m3att_mutual.py, 5.4 in tests/models/test_m3att_reconstruction.py)
@@ -443,21 +361,6 @@ def test_padding_pixels_are_not_looked_at() -> None:
 
 
 @torch.no_grad()
-def test_shorter_slots_give_the_same_answer() -> None:
-    """Sentences padded to fewer slots than there can be."""
-    config = tiny(MINI)
-    model = filled(build(config)).eval()
-    batch = batch_of(config, sentences=2)
-    assert batch.tokens.mask[:, :4].sum() == batch.tokens.mask.sum()
-    tokens = type(batch.tokens)(batch.tokens.ids[:, :4], batch.tokens.mask[:, :4])
-    short = Batch(batch.images, batch.pixel_mask, tokens)
-    assert_near(model(short).mask_logits, model(batch).mask_logits)
-    looking = build(replace(config, mask_padding=False)).eval()
-    looking.load_state_dict(model.state_dict())
-    assert_differs(looking(short).mask_logits, looking(batch).mask_logits)
-
-
-@torch.no_grad()
 def test_attention_over_words_and_pixels_sums_to_one() -> None:
     config = tiny(PAPER)
     model = filled(build(config)).eval()
@@ -490,14 +393,3 @@ def test_reconstruction_is_of_training_alone() -> None:
     assert torch.equal(model(batch).mask_logits, plain(batch).mask_logits)
     names = {name.split(".")[0] for name in model.state_dict()} - {name.split(".")[0] for name in plain.state_dict()}
     assert names == {"reconstruction", "project_sentence"}
-
-
-# It learns
-
-
-@pytest.mark.slow
-def test_mini_overfits_eight_drawn_samples() -> None:
-    config, batch, targets = drawn_batch(replace(MINI, no_target_head=True))
-    output = fit(build(config), batch, targets, steps=150)
-    assert ((output.no_target_logits > 0) == targets.no_target).all()
-    assert mean_iou(output, targets) > 0.8

@@ -1,5 +1,4 @@
-"""RefTR: the contract, equations 1 to 4 against loops written from the paper, phrases with their context, and that it
-learns."""
+"""RefTR: the contract, equations 1 to 4 against loops written from the paper, and phrases with their context."""
 
 from __future__ import annotations
 
@@ -13,21 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.encoders.vision.resnet import ResNetConfig
 from refseg.encoders.vision.swin import SwinConfig
-from refseg.errors import CheckpointError, ConfigError, RefsegError
+from refseg.errors import CheckpointError, RefsegError
 from refseg.inference.checkpoint import save_model
-from refseg.models import MODELS, build
+from refseg.models import build
 from refseg.models.reftr.config import (
-    ABLATIONS,
     MINI,
     OFFICIAL,
     OFFICIAL_MULTI,
     OFFICIAL_REC,
     PAPER,
-    PRESETS,
     RefTRConfig,
     RefTRLosses,
 )
@@ -39,8 +35,8 @@ from refseg.training.recipe import parse_recipe, read_recipe
 from refseg.training.setup import load_pretrained
 from refseg.types import Batch, Phrases, Targets, Tokens
 from tests.support.contract import ModelContract, assert_differs, assert_near, batch_of, filled, targets_of, tensors_of
-from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step
-from tests.support.tiny_parts import TINY_BERT, TINY_WORDS
+from tests.support.tiny_parts import TINY_WORDS
+from tests.support.tiny_systems import tiny_reftr as tiny
 
 TINY_RESNET = ResNetConfig(
     block="basic",
@@ -51,29 +47,6 @@ TINY_RESNET = ResNetConfig(
     norm="group",
     norm_groups=2,
 )
-
-
-def tiny(config: RefTRConfig) -> RefTRConfig:
-    """The same wiring at a size that runs in milliseconds."""
-    text: Any = TINY_WORDS
-    if isinstance(config.text, BertTextConfig):
-        text = replace(TINY_BERT, pooler=config.text.pooler, family=config.text.family)
-    assert isinstance(config.vision, ResNetConfig)
-    return replace(
-        config,
-        input=replace(config.input, size=64, divisor=32),
-        vision=replace(TINY_RESNET, dilated=config.vision.dilated),
-        text=text,
-        width=32,
-        heads=2,
-        encoder_layers=1,
-        decoder_layers=min(config.decoder_layers, 2),
-        feedforward=16,
-        dropout=0.1,
-        text_positions=9,
-        groups=4,
-        mask_groups=2,
-    )
 
 
 CHANGES = {
@@ -97,7 +70,7 @@ NO_MASKS = {
 } | {
     "mask_groups": "no mask head",
     "mask_prior": "no mask head",
-    "losses.consistency": "wants boxes and masks: an error, tested below",
+    "losses.consistency": "wants boxes and masks: an error, see test_wrong_configurations",
 }
 
 
@@ -160,31 +133,14 @@ class TestMiniWithNoTarget(Contract):
     changes: ClassVar[dict[str, Any]] = {**CHANGES, "tasks": "both", "losses.consistency": 0.1}
     inactive: ClassVar[dict[str, str]] = {
         "losses.phrases": ALONE["losses.phrases"],
-        "tasks": "consistency wants both: an error, tested below",
+        "tasks": "consistency wants both: an error, see test_wrong_configurations",
     }
 
 
-# The table of systems and configurations
-
-
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_ablations_build_run_and_train_a_step(name: str) -> None:
-    config = tiny(ABLATIONS[name])
-    model, _, losses = train_a_step(config)
-    assert ("focal" in losses, "box_l1" in losses) == (config.tasks != "rec", config.tasks != "res")
-    assert ("consistency" in losses) == (name == "losses: consistency")
-    assert ("earlier" in losses) == (name == "losses: boxes of earlier layers")
-    assert all(value.isfinite().all() for value in tensors_of(model(batch_of(config))))
-
-
-def test_rows_that_are_not_the_published_model_are_different_models() -> None:
-    rows = list(ABLATIONS.values())
-    assert len({repr(row) for row in rows}) == len(rows) - 1  # the code's own wiring stands in two groups
-    assert rows.count(OFFICIAL) == 2
+# What the sources say
 
 
 def test_presets_say_what_the_sources_say() -> None:
-    assert MODELS["reftr"].presets is PRESETS
     assert (PAPER.input.size, PAPER.input.resize) == (640, "longest")
     assert (PAPER.context, PAPER.query_bias, PAPER.box_layers) == ("average", "content", 2)
     assert (OFFICIAL.context, OFFICIAL.query_bias, OFFICIAL.box_layers) == ("attention", "content_position", 3)
@@ -201,28 +157,6 @@ def test_parameters_are_as_many_as_the_published_model_has() -> None:
     assert parts["mask_head"] == 3_304_089
     assert parts["query_encoder"] == 462_336
     assert sum(value.numel() for value in model.parameters()) == 155_417_181
-
-
-def test_mini_is_of_three_to_ten_million_parameters() -> None:
-    with torch.device("meta"):
-        assert 3e6 < sum(parameter.numel() for parameter in build(MINI).parameters()) < 10e6
-
-
-def test_wrong_configurations_say_so() -> None:
-    for changes, said in (
-        ({"width": 40}, "multiple of 16"),
-        ({"heads": 3}, "heads=3"),
-        ({"queries": 0}, "queries=0"),
-        ({"decoder_layers": -1}, "decoder_layers"),
-        ({"mask_prior": 0.0}, "mask_prior"),
-        ({"text_positions": 30}, "text_positions"),
-        ({"tasks": "rec", "losses": RefTRLosses(consistency=1.0)}, "tasks = both"),
-    ):
-        with pytest.raises(ConfigError, match=said):
-            replace(PAPER, **changes)
-    for name, value in (("focal", -1.0), ("focal_alpha", 1.0)):
-        with pytest.raises(ConfigError, match=name):
-            RefTRLosses(**{name: value})
 
 
 def test_runs_with_a_swin_transformer() -> None:
@@ -671,18 +605,3 @@ def test_recipes_train_what_the_published_code_trains(name: str) -> None:
     assert sum(value.numel() for group in groups for value in group["params"]) == 155_194_781 - masks
     assert {group["weight_decay"] for group in groups} == {1e-4}
     assert {round(group["lr"], 8) for group in groups} == {1e-4, 1e-5}
-
-
-# It learns
-
-
-@pytest.mark.slow
-def test_mini_overfits_eight_drawn_samples() -> None:
-    config, batch, targets = drawn_batch(MINI, boxes=True)
-
-    def rate(step: int) -> float:
-        return 1e-3 * min(1.0, (step + 1) / 10, (150 - step) / 30)
-
-    output = fit(build(config), batch, targets, steps=150, rate=rate)
-    assert mean_iou(output, targets) > 0.8
-    assert float((output.boxes - targets.boxes)[~targets.no_target].abs().max()) < 0.1

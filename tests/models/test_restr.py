@@ -1,4 +1,4 @@
-"""ReSTR in its two readings: the contract, the equations against loops written from the paper, and that it learns."""
+"""ReSTR in its two readings: the contract, and the equations against loops written from the paper."""
 
 from __future__ import annotations
 
@@ -11,57 +11,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.encoders.text.glove_transformer import GloveTransformerConfig
-from refseg.encoders.vision.vit import ViTConfig
-from refseg.errors import ConfigError
-from refseg.models import MODELS, build
+from refseg.models import build
 from refseg.models.restr.config import (
     ABLATIONS,
     MINI,
     MINI_RESNET,
     OFFICIAL,
     PAPER,
-    PRESETS,
     DecoderConfig,
     FusionConfig,
     ReSTRConfig,
 )
 from refseg.models.restr.model import CoarseToFine, patch_targets
-from refseg.nn.losses import tag_loss
 from refseg.types import Batch
 from tests.support.contract import ModelContract, assert_near, batch_of, filled, targets_of
-from tests.support.learning import drawn_batch, fit, mean_iou, train_a_step
-from tests.support.tiny_parts import TINY_BERT, TINY_RESNET
-
-
-def tiny(config: ReSTRConfig) -> ReSTRConfig:
-    """The same wiring at a size that runs in milliseconds."""
-    vision: Any = TINY_RESNET
-    if isinstance(config.vision, ViTConfig):
-        vision = replace(config.vision, width=16, layers=2, heads=2, feedforward=16, grid=3)
-    text: Any = TINY_BERT
-    if isinstance(config.text, GloveTransformerConfig):
-        text = replace(
-            config.text, vocabulary_size=30, max_words=7, width=12, layers=2, heads=2, feedforward=16, dropout=0.1
-        )
-        if config.text.output_width is not None:
-            text = replace(text, output_width=16)
-    return replace(
-        config,
-        input=replace(config.input, size=64, divisor=16),
-        vision=vision,
-        text=text,
-        fusion=replace(config.fusion, width=16, heads=2, feedforward=16),
-    )
-
+from tests.support.tiny_parts import TINY_BERT
+from tests.support.tiny_systems import tiny_restr as tiny
 
 NO_TAGS = {
     "losses.tags": "there are no tags",
-    "tags": "tested below",
+    "tags": "tested in test_systems",
     "decoder.order": "the same numbers at another cost, tested below",
 }
 HEAD = {**NO_TAGS, "losses.no_target": "no head: without effect"}
-VIT_ALONE = {"patch": "must be the encoder's: an error, tested below", "vision.patch": "must be `patch`, as above"}
+VIT_ALONE = {
+    "patch": "must be the encoder's: an error, see test_wrong_configurations",
+    "vision.patch": "must be `patch`, as above",
+}
 VIT_CHANGES = {"vision.width": 24, "fusion.width": 24, "text.width": 16, "fusion.layers": 2}
 
 
@@ -148,31 +124,10 @@ class TestIme(StrideOne, ModelContract):
     }
 
 
-# The table of systems and configurations
-
-
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_ablations_build_run_and_train_a_step(name: str) -> None:
-    config = tiny(ABLATIONS[name])
-    model, _, losses = train_a_step(config)
-    assert set(losses) == ({"pixel"} if "no decoder" in name or "3b" in name else {"pixel", "patch"})
-    shares = model.eval()(batch_of(config)).attention_maps["modalities"]
-    own = config.fusion.layers if config.fusion.encoder == "vme" else config.fusion.layers // 2
-    assert shares.shape == (3, own, 2)
-
-
-def test_rows_of_one_table_are_different_models() -> None:
-    rows = {name: repr(config) for name, config in ABLATIONS.items()}
-    for table in ("table 3b", "table 4", "table 5"):
-        own = [row for name, row in rows.items() if name.startswith(table)]
-        assert len(set(own)) == len(own)
-    assert rows["table 3b: CME"] == rows["table 4: 4 layers, no decoder"]
-    # Table 5 counts another MLP of the encoders and the paper's order of upsampling; what fuses is the same.
-    assert ABLATIONS["table 4: 4 shared layers"].fusion == ABLATIONS["table 5: CME, shared"].fusion
+# What the sources say
 
 
 def test_presets_say_what_the_sources_say() -> None:
-    assert MODELS["restr"].presets is PRESETS
     assert (PAPER.text.layers, PAPER.text.feedforward, PAPER.text.norm) == (6, 3072, "pre")
     assert (OFFICIAL.text.layers, OFFICIAL.text.feedforward, OFFICIAL.text.norm) == (6, 1200, "post")
     assert (PAPER.losses.patch, PAPER.losses.patch_threshold, PAPER.losses.patch_label) == (0.1, 0.8, "mean")
@@ -180,13 +135,9 @@ def test_presets_say_what_the_sources_say() -> None:
     assert PAPER.decoder.scale_sigmoid
     assert not OFFICIAL.decoder.scale_sigmoid
     assert OFFICIAL.decoder.projections
-
-
-def test_mini_fits_two_cores() -> None:
-    for config in (MINI, MINI_RESNET):
-        count = sum(parameter.numel() for parameter in build(config).parameters())
-        assert 3e6 < count < 10e6
-        assert 160 <= config.input.size <= 224
+    # Table 5 counts another MLP of the encoders and the paper's order of upsampling; what fuses is the same.
+    assert ABLATIONS["table 4: 4 shared layers"].fusion == ABLATIONS["table 5: CME, shared"].fusion
+    assert FusionConfig(encoder="vme", layers=3).layers == 3
 
 
 def blocks_of(model: nn.Module) -> int:
@@ -216,20 +167,6 @@ def test_the_published_code_has_its_parameters() -> None:
         shared = build(replace(published, fusion=replace(published.fusion, share=True)))
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (whole, shared)]
     assert counts == [129_759_472 - 769_000, 115_583_728 - 769_000]
-
-
-def test_wrong_configurations_say_so() -> None:
-    with pytest.raises(ConfigError, match=r"patch=8 must be vision\.patch=16"):
-        replace(PAPER, patch=8)
-    with pytest.raises(ConfigError, match="even"):
-        FusionConfig(layers=3)
-    assert FusionConfig(encoder="vme", layers=3).layers == 3
-    with pytest.raises(ConfigError, match="output_stride=16"):
-        replace(PAPER, decoder=DecoderConfig(output_stride=16))
-    with pytest.raises(ConfigError, match="power of 2"):
-        DecoderConfig(output_stride=3)
-    with pytest.raises(ConfigError, match="strides"):
-        replace(MINI_RESNET, patch=12)
 
 
 def test_a_resnet_is_cut_where_its_map_is_taken() -> None:
@@ -446,38 +383,3 @@ def test_seed_attention_is_shared_between_pixels_words_and_seed() -> None:
         assert (shares.sum(dim=2) < 1).all()
         assert torch.allclose(words.sum(dim=1), shares[:, -1, 1])
         assert not words[~batch.tokens.mask].any()
-
-
-def test_tags_are_a_loss_of_the_pictures_and_change_no_answer() -> None:
-    config = tiny(MINI)
-    tagged = replace(config, tags=("red", "dog"))
-    plain, model = build(config).eval(), build(tagged).eval()
-    plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("tags.")})
-    batch = batch_of(config, sentences=3, pictures=2, image_index=[1, 0, 1])
-    output = model(batch)
-    assert torch.equal(output.mask_logits, plain(batch).mask_logits)
-    assert output.auxiliary["tag_logits"].shape == (2, 2, 4, 5)
-    targets = targets_of(batch, tagged)
-    losses = model.losses(output, targets)
-    assert set(losses) - set(plain.losses(plain(batch), targets)) == {"tags"}
-    enlarged = F.interpolate(output.auxiliary["tag_logits"], size=(16, 20), mode="bilinear")
-    assert_near(losses["tags"].detach(), 0.3 * tag_loss(enlarged, targets.tags).detach())
-    losses["tags"].backward()
-    assert model.tags.weight.grad is not None
-    assert model.tags.weight.grad.any()
-
-
-# It learns
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", [MINI, MINI_RESNET])
-def test_mini_overfits_eight_drawn_samples(preset: ReSTRConfig) -> None:
-    config, batch, targets = drawn_batch(replace(preset, no_target_head=True))
-
-    def rate(step: int) -> float:
-        return 1e-3 * min(1.0, (step + 1) / 10, (180 - step) / 30)
-
-    output = fit(build(config), batch, targets, steps=180, rate=rate)
-    assert ((output.no_target_logits > 0) == targets.no_target).all()
-    assert mean_iou(output, targets) > 0.7

@@ -1,10 +1,11 @@
-"""Folding a normalisation into the convolution changes the speed, not the numbers."""
+"""Folding a normalisation into the convolution changes the speed, not the numbers; masks of kernels against a loop."""
 
 import pytest
 import torch
 
 from refseg.errors import ConfigError
-from refseg.nn.conv import LARGE, ConvNorm, FrozenBatchNorm, LargeConv
+from refseg.nn.conv import LARGE, ConvNorm, FrozenBatchNorm, LargeConv, masks_of
+from tests.support.contract import assert_near
 
 
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
@@ -77,3 +78,15 @@ def test_small_maps_frozen_weights_and_answers_take_the_usual_convolution(monkey
         layer(large)
     layer.requires_grad_(False)
     layer(large)
+
+
+@pytest.mark.parametrize("picture", [None, [0, 0, 0], [1, 0, 1], [2, 0, 2]])
+def test_masks_of_equals_a_loop(picture: list[int] | None) -> None:
+    features = torch.randn(3, 4, 2, 5)
+    kernels = torch.randn(3, 2, 4)
+    found = masks_of(kernels, features, None if picture is None else torch.tensor(picture))
+    for sentence in range(3):
+        own = sentence if picture is None else picture[sentence]
+        for kernel in range(2):
+            expected = (kernels[sentence, kernel][:, None, None] * features[own]).sum(dim=0)
+            assert_near(found[sentence, kernel], expected)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import refseg
 from refseg.cli.main import main
 from refseg.metrics.grounding import box_iou
-from refseg.models.instances.chooser import RULES
+from refseg.models.instances.evidence import RULES
 from refseg.models.instances.model import Instances
 from refseg.studies.instance_ablations import ROWS, ablate, is_right, measure, to_markdown
 from refseg.studies.photographs import ScoredSet

@@ -30,6 +30,7 @@ from refseg.studies.instance_report.sets import PhotographSet, Settings
 from refseg.studies.instance_report.summary import mean_interval, recalibrated, referring_numbers, reliability
 from refseg.studies.photographs import ScoredSet
 from refseg.training.instances.annotated import AnnotatedPicture
+from tests.support.tiny_model import write_model_folder
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +308,7 @@ def test_the_command_measures_once(
     assert "nothing to measure" in capsys.readouterr().err
 
 
-def test_another_system_is_refused() -> None:
+def test_another_system_is_refused(tmp_path: Path) -> None:
+    dense = refseg.load(write_model_folder(tmp_path / "dense"), device="cpu")
     with pytest.raises(ConfigError, match="of `instances`"):
-        Examiner(refseg.load("rela-mini", device="cpu"))
+        Examiner(dense)

@@ -11,6 +11,7 @@ from refseg.cli.main import main
 from refseg.generation.scenes import SceneDataset, drawn_samples
 from refseg.generation.scenes.write import SceneSettings, write_scenes
 from refseg.studies.oracle import measure
+from tests.support.tiny_model import write_model_folder
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def test_a_folder_and_its_file_of_objects(tmp_path: Path, capsys: pytest.Capture
     assert len(rows.read_text().splitlines()) == entries[-1]["expressions"]
 
 
-def test_a_model_that_does_not_choose_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["oracle", "--scenes", "1", "--model", "rela-mini"]) == 2
+def test_a_model_that_does_not_choose_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dense = write_model_folder(tmp_path / "dense")
+    assert main(["oracle", "--scenes", "1", "--model", str(dense)]) == 2
     assert "does not choose among instances" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from refseg.cli.main import main
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.errors import ConfigError
 from refseg.inference.checkpoint import load_model
 from refseg.models import MODELS

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from refseg.data.transforms import place_image
 from refseg.encoders.text.tokenizer import ByteTokenizer, Tokenizer, WordTokenizer
+from refseg.errors import RefsegError
 from refseg.geometry import InputConfig
 from refseg.inference.checkpoint import load_model, save_model
 from refseg.models import build, config_from_dict, config_to_dict
@@ -37,6 +38,8 @@ class ModelContract:
     late_fusion: ClassVar[bool] = True
     padding_words_matter: ClassVar[bool] = False
     """True for presets that follow code which attends padding words; then the test asks for a difference."""
+    slots_matter: ClassVar[bool] = False
+    """True for presets that follow code which attends the slots of padding words, whatever stands in them."""
     per_picture: ClassVar[frozenset[str]] = frozenset({"tag_logits"})
     """What `Output.auxiliary` holds once a picture, not once a sentence."""
     per_expression: ClassVar[frozenset[str]] = frozenset()
@@ -175,9 +178,11 @@ class ModelContract:
     @torch.no_grad()
     def test_late_fusion_encodes_a_picture_once(self, model: nn.Module) -> None:
         assert model.late_fusion is self.late_fusion
-        if not self.late_fusion:
-            return
         batch = batch_of(self.config, sentences=4, pictures=2, image_index=[0, 1, 1, 0])
+        if not self.late_fusion:
+            with pytest.raises(RefsegError, match=r"expression|call it with both"):
+                model.encode_image(batch.images, batch.pixel_mask)  # type: ignore[operator]
+            return
         batch = replace(batch, regions=None)
         state = model.encode_image(batch.images, batch.pixel_mask)  # type: ignore[operator]
         text = model.encode_text(batch.tokens)  # type: ignore[operator]
@@ -203,6 +208,19 @@ class ModelContract:
         assert_near(before.mask_logits, after.mask_logits)
         if before.no_target_logits is not None:
             assert_near(before.no_target_logits, after.no_target_logits)
+
+    @torch.no_grad()
+    def test_shorter_rows_of_words(self, model: nn.Module) -> None:
+        """Rows cut behind the longest expression and one slot more: only padding is gone."""
+        batch = batch_of(self.config)
+        slots = int(batch.tokens.mask.sum(dim=1).max()) + 1
+        assert slots < batch.tokens.mask.shape[1] or isinstance(self.config, InstancesConfig)
+        tokens = Tokens(batch.tokens.ids[:, :slots], batch.tokens.mask[:, :slots])
+        whole, short = model(batch).mask_logits, model(replace(batch, tokens=tokens)).mask_logits
+        if self.padding_words_matter or self.slots_matter:
+            assert_differs(whole, short)
+        else:
+            assert_near(whole, short)
 
     # 5. files
 

@@ -12,7 +12,7 @@ from refseg.generation.language.expressions import Expression, expressions_of
 from refseg.generation.language.forms import Thing, View
 from refseg.models.instances.chooser import Candidates
 from refseg.models.instances.classes import CLASSES
-from refseg.models.instances.geometry import lay_out
+from refseg.models.instances.evidence import lay_out
 from refseg.models.instances.types import COLOURS
 
 _KINDS = {

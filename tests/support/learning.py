@@ -24,9 +24,11 @@ def train_a_step(config: Any, lr: float = 1e-3) -> tuple[nn.Module, Output, dict
     batch = training_batch(config)
     output = model(batch)
     losses = model.losses(output, targets_of(batch, config))  # type: ignore[operator]
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    torch.stack(list(losses.values())).sum().backward()
-    optimizer.step()
+    loss = torch.stack(list(losses.values())).sum()
+    if loss.requires_grad:  # a system of rules may learn nothing
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+        loss.backward()
+        optimizer.step()
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     return model, output, losses
 

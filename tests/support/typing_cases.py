@@ -19,7 +19,7 @@ from refseg.types import Tokens
 
 
 def uses(picture: Image.Image, array: np.ndarray, paths: list[Path], names: list[str], tokens: Tokens) -> None:
-    segmenter = refseg.load("rela-mini", device="cpu", precision="bfloat16")
+    segmenter = refseg.load("rela-photo", device="cpu", precision="bfloat16")
     reveal_type(segmenter)  # reveals refseg.inference.segmenter.Segmenter
     reveal_type(segmenter("photo.jpg", "the dog"))  # reveals refseg.inference.segmentation.Segmentation
     reveal_type(segmenter(picture, "the dog", threshold=0.4))  # reveals refseg.inference.segmentation.Segmentation

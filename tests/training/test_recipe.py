@@ -8,7 +8,7 @@ import pytest
 from refseg.cli.main import main
 from refseg.config import Config, to_toml
 from refseg.encoders.text.tokenizer import WordTokenizer
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.errors import CheckpointError, ConfigError
 from refseg.inference.checkpoint import save_model
 from refseg.models import preset, preset_names

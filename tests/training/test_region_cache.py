@@ -23,8 +23,8 @@ from refseg.training.recipe import Recipe, parse_recipe
 from refseg.training.region_cache import ABOUT, INDEX, ROWS, RegionCache, open_cache
 from refseg.training.source import Batches, open_pictures
 from refseg.types import Batch, Targets
-from tests.models.mattnet.test_mattnet import tiny
 from tests.support.contract import filled
+from tests.support.tiny_systems import tiny_mattnet as tiny
 from tests.training.test_loop import log_of
 
 WORDS = WordTokenizer(["the", "a", "red", "dog", "left", "person", "ball"], 7)

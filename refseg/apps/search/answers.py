@@ -15,19 +15,23 @@ from PIL import Image
 from torch import Tensor
 
 from refseg.apps.search.proposals import unpack_proposals
-from refseg.data.transforms import geometry_of
 from refseg.encoders.text.tokenizer import read_sentence
+from refseg.geometry import geometry_of
 from refseg.inference.postprocess import postprocess
 from refseg.inference.predictor import Segmenter, clean_text
 from refseg.inference.segmentation import Segmentation
 from refseg.models import config_to_dict
 from refseg.models.foundation.config import FoundationConfig
 from refseg.models.instances.chooser import Candidates, Choice
-from refseg.models.instances.features import ExpressionFeatures
-from refseg.models.instances.geometry import lay_out
-from refseg.models.instances.model import ImageState, Instances, paste_coarse
+from refseg.models.instances.evidence import lay_out
+from refseg.models.instances.model import (
+    ExpressionFeatures,
+    ImageState,
+    Instances,
+)
 from refseg.models.instances.summary import PhraseSummary, summarise
 from refseg.models.instances.types import Proposals
+from refseg.nn.boxes import paste_coarse
 
 __all__ = ["Answer", "Question", "fingerprint"]
 

@@ -27,9 +27,9 @@ from refseg.apps.search.proposals import presence_of
 from refseg.encoders.vision.nanodet import normalise
 from refseg.models.instances.chooser import Chooser
 from refseg.models.instances.classes import CLASSES, COCO
+from refseg.models.instances.evidence import TINY
 from refseg.models.instances.proposals import Proposer, class_columns
 from refseg.models.instances.summary import PhraseSummary
-from refseg.models.instances.terms import TINY
 
 __all__ = ["CALIBRATION", "VIEWS", "Calibration", "Classes", "likelihood_codes", "likelihoods"]
 

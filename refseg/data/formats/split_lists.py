@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from refseg.coco import CATEGORIES as COCO_CATEGORIES
 from refseg.data.fields import Missing, attempt, box_xywh, integer, items, outline, sentence, size, table
 from refseg.data.images import image_size
 from refseg.data.json_files import read_table
@@ -34,18 +35,6 @@ _SEQTR = {"refcocoplus": "refcoco+", "referitgame": "refclef", "flickr30k": "fli
 _PICTURES = (
     "images/train2014", "images/mscoco/train2014", "train2014", "images/saiaprtc12", "images/refclef",
     "images/flickr30k", "images/flickr", "images/visual-genome", "images/VG", "images", "",
-)  # fmt: skip
-
-# COCO's 80 categories in the order of their numbers, which SimREC counts through from 0.
-COCO_NAMES = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
-    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
-    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
-    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
-    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
-    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
-    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
-    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 
 
@@ -154,7 +143,7 @@ def _target(
             raise DataError(f"{masks / f'{key}.npy'}: the mask's file is missing")
         segmentation = MaskFile(masks / f"{key}.npy", None)
     category = record.get("cat_id")
-    name = COCO_NAMES[category] if isinstance(category, int) and 0 <= category < 80 else ""
+    name = COCO_CATEGORIES[category] if isinstance(category, int) and 0 <= category < 80 else ""
     return sides, Instance(key, name, box_xywh(record["bbox"]), segmentation)
 
 

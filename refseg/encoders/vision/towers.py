@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.config import Config, PositiveInt
+from refseg.config import Config, NonNegativeInt, PositiveInt
 from refseg.errors import CheckpointError, ConfigError
 from refseg.types import VisualFeatures
 
@@ -43,7 +43,7 @@ class VisionTowerConfig(Config):
     """Hidden units of the MLPs."""
     grid: PositiveInt = 14
     """Rows and columns of the table of positions: 37 for DINOv2, input size / patch for others; DINOv3 has none."""
-    registers: int = 4
+    registers: NonNegativeInt = 4
     """Tokens of DINOv3 that belong to no patch."""
     activation: Literal["gelu", "quick_gelu", "gelu_pytorch_tanh"] = "gelu"
     """Of the MLPs: quick_gelu in OpenAI's CLIP, gelu_pytorch_tanh in SigLIP."""

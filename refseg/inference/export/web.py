@@ -31,14 +31,17 @@ from refseg.inference.export.quantize import quantize_graph
 from refseg.inference.export.trace import trace
 from refseg.inference.export.write import example_feeds
 from refseg.inference.predictor import ImageLike, Segmenter
-from refseg.models.instances import lookup, phrases, vocabulary
+from refseg.models.instances import vocabulary
 from refseg.models.instances.classes import CLASSES, PART_OF, PEOPLE, SECOND
-from refseg.models.instances.colours import colour_table
 from refseg.models.instances.expression import MAX_WORDS
 from refseg.models.instances.model import Instances
-from refseg.models.instances.proposals import class_columns
+from refseg.models.instances.nouns import table
+from refseg.models.instances.proposals import (
+    class_columns,
+    colour_table,
+)
 from refseg.models.instances.types import COLOURS
-from refseg.models.instances.words import Lexicon, table
+from refseg.models.instances.words import Lexicon
 
 __all__ = ["ORT_FILES", "ORT_VERSION", "export_web", "fetch_ort", "find_ort"]
 
@@ -199,10 +202,10 @@ def word_lists(means: Lexicon) -> dict[str, Any]:
         "attributive": vocabulary.ATTRIBUTIVE,
         "possessing": vocabulary.POSSESSING,
         "readAsWith": vocabulary.READ_AS_WITH,
-        "pluralPeople": lookup.PLURAL_PEOPLE,
-        "noPlural": lookup.NO_PLURAL,
-        "notPlacesAfter": phrases.NOT_PLACES_AFTER,
-        "bodySides": phrases.BODY_SIDES,
+        "pluralPeople": vocabulary.PLURAL_PEOPLE,
+        "noPlural": vocabulary.NO_PLURAL,
+        "notPlacesAfter": vocabulary.NOT_PLACES_AFTER,
+        "bodySides": vocabulary.BODY_SIDES,
         "patterns": vocabulary.PATTERNS,
     }
     anchors = (
@@ -222,7 +225,7 @@ def word_lists(means: Lexicon) -> dict[str, Any]:
         "links": [list(pair) for pair in vocabulary.LINKS],
         "excluding": list(vocabulary.EXCLUDING),
         "known": list(vocabulary.known_words()),
-        "frequentLinks": lookup.FREQUENT_LINKS.split(),
+        "frequentLinks": vocabulary.FREQUENT_LINKS.split(),
         "table": dict(table()),
         "anchors": anchors,
         "classes": list(CLASSES),

@@ -12,8 +12,8 @@ from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.clip import ClipTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.clip_resnet import CLIP_R50, CLIP_R101, ClipResNetConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SWIN_B, SwinConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig

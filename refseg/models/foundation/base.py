@@ -22,17 +22,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from refseg.encoders.text.tokenizer import ByteTokenizer
+from refseg.encoders.vision.proposers import Detections
 from refseg.errors import RefsegError
 from refseg.models.foundation.config import FoundationConfig
-from refseg.models.foundation.placing import OUTSIDE, box_logits, enlarge, pad, pictures_of
-from refseg.models.instances.proposers import Detections
+from refseg.models.foundation.placing import box_logits, enlarge, pad, pictures_of
+from refseg.nn.boxes import OUTSIDE, centred
 from refseg.types import Batch, InstancePredictions, NamedMap, Output, Panels, Targets, TextFeatures, Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
-    "BYTES", "Encoded", "ExpressionTexts", "Found", "FoundationModel", "MasksOfBoxes", "Pixels", "Processor", "centred",
+    "BYTES", "Encoded", "ExpressionTexts", "Found", "FoundationModel", "MasksOfBoxes", "Pixels", "Processor",
     "device_of",
 ]  # fmt: skip
 
@@ -288,11 +289,6 @@ class FoundationModel(nn.Module):
                 f"{'+'.join(self.config.sources)}: out of memory on {self.device}; the weights alone take {taken:.1f} "
                 "GiB; use --precision bfloat16, a smaller batch_size, or a smaller model of the family: refseg models"
             ) from error
-
-
-def centred(boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K 4"]:
-    """x0 y0 x1 y1 to cxcywh."""
-    return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
 
 
 def scored_boxes(title: str, found: Sequence[Found]) -> NamedMap:

@@ -13,10 +13,10 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from refseg.encoders.vision.proposers import Detections
 from refseg.errors import RefsegError
 from refseg.models.foundation.base import Encoded, ExpressionTexts, FoundationModel, Pixels
 from refseg.models.foundation.placing import enlarge, pad
-from refseg.models.instances.proposers import Detections
 from refseg.nn.maps import pixel_map
 from refseg.types import Output, TextFeatures
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from refseg.models.foundation.base import Encoded, ExpressionTexts, Found, FoundationModel, Pixels, Processor
 from refseg.models.foundation.config import FoundationConfig
-from refseg.models.foundation.placing import corners
+from refseg.nn.boxes import corners
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

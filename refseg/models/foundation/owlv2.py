@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refseg.models.foundation.base import Encoded, ExpressionTexts, Found, FoundationModel, Pixels
-from refseg.models.foundation.placing import corners
+from refseg.nn.boxes import corners
 
 __all__ = ["Owlv2"]
 

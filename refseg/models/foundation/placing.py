@@ -16,10 +16,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["OUTSIDE", "Warp", "box_logits", "corners", "enlarge", "outline_logits", "pad", "pictures_of"]
+from refseg.nn.boxes import OUTSIDE
 
-OUTSIDE = -10.0
-"""The logit of a pixel that is surely not meant; the negative of that of one that surely is."""
+__all__ = ["Warp", "box_logits", "enlarge", "outline_logits", "pad", "pictures_of"]
 
 
 class Warp:
@@ -107,9 +106,3 @@ def outline_logits(outlines: Sequence[Float[np.ndarray, "_ 2"]], size: tuple[int
             points = outline * np.array([width, height]) - 0.5
             draw.polygon([(float(x), float(y)) for x, y in points], fill=1)
     return torch.where(torch.from_numpy(np.array(canvas)), -OUTSIDE, OUTSIDE)
-
-
-def corners(boxes: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N 4"]:
-    """cxcywh to x0 y0 x1 y1."""
-    centre, extent = boxes[..., :2], boxes[..., 2:]
-    return torch.cat([centre - extent / 2, centre + extent / 2], dim=-1)

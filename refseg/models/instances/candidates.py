@@ -17,10 +17,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from refseg.encoders.vision.nanodet import pair_iou
+from refseg.encoders.vision.proposers import Detections
 from refseg.errors import RefsegError
-from refseg.models.instances.proposers import Detections
 from refseg.models.instances.types import MASK_SIZE
+from refseg.nn.boxes import pair_iou
 
 __all__ = ["Crop", "Gathered", "Things", "crop_mask", "gather", "overlaps", "things_of"]
 

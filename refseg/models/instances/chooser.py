@@ -22,13 +22,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from refseg.config import Config
-from refseg.models.instances.expression import Expression, Phrase, Relation
-from refseg.models.instances.geometry import Layout, between, relation
-from refseg.models.instances.places import Among, place_evidence
-from refseg.models.instances.terms import (
+from refseg.models.instances.config import ChooserConfig
+from refseg.models.instances.evidence import (
     PERSON,
+    RULES,
     TINY,
+    Evaluated,
+    Layout,
     colour_share,
     counts_among,
     margins,
@@ -36,10 +36,13 @@ from refseg.models.instances.terms import (
     number,
     standardised,
 )
+from refseg.models.instances.expression import Expression, Phrase, Relation
+from refseg.models.instances.places import Among, place_evidence
+from refseg.models.instances.relations import related
 from refseg.models.instances.vocabulary import GARMENTS, PARTITIVES, PRONOUNS
 from refseg.models.instances.words import Meaning
 
-__all__ = ["RULES", "Candidates", "Choice", "Chooser", "ChooserConfig"]
+__all__ = ["Candidates", "Choice", "Chooser"]
 
 SURE = 0.58
 """Fit from which a proposal is so certainly a thing of the noun that another one cannot be the outermost before it."""
@@ -47,58 +50,6 @@ EXCLUDABLE = 0.2
 """Share of the best fit to a noun below which a proposal is not what "but not" means by it."""
 COLOUR_SHARE, TRAIT_SHARE = 0.25, 0.1
 """Share of its pixels that a thing of a colour, and a person in clothes of it, is expected to show at least."""
-
-RULES: dict[str, float] = {
-    "fit": 1.0,
-    "area": 0.5,
-    "also": 0.3,
-    "left_right": 1.0,
-    "vertical": 1.0,
-    "middle": 1.2,
-    "centre": 1.0,
-    "near": 0.8,
-    "near_size": 0.7,
-    "far": 0.8,
-    "far_size": 0.0,
-    "clock": 1.0,
-    "edge": 1.0,
-    "outermost": 0.7,
-    "near_outermost": 1.2,
-    "rank": 3.0,
-    "size": 0.7,
-    "colour": 1.0,
-    "trait_colour": 0.8,
-    "relation": 1.0,
-    "half": 0.5,
-    "none_fit": 1.5,
-    "none_bias": 0.0,
-    "none_colour": 1.6,
-    "none_trait_colour": 0.7,
-    "none_drawn_colour": 1.4,
-    "none_short": 8.0,
-    "none_relation": 0.7,
-    "none_side": 1.0,
-    "member": 0.45,
-    "least_member": 0.2,
-}
-"""Weights of the evidence before any training, by name: the symbolic chooser."""
-
-
-@dataclass(frozen=True)
-class ChooserConfig(Config):
-    """What counts as evidence; each switch is a row of the ablation."""
-
-    places: bool = True
-    """Sides, near and far, middle, order and size: everything that boxes tell."""
-    relations: bool = True
-    """Phrases that stand to other phrases ("next to the dog")."""
-    colours: bool = True
-    relative: bool = True
-    """Places relative to what fits the noun; without, to the picture."""
-    least_score: float = 0.15
-    """Fit at which something is as likely there as not, before calibration."""
-    trained: bool = True
-    """Whether the weights are parameters; without, they stay the rules'."""
 
 
 @dataclass(frozen=True)
@@ -131,24 +82,6 @@ class Choice:
     reasons: list[str] = field(default_factory=list)
     several: bool = False
     """Whether a set was asked for."""
-
-
-@dataclass
-class _Evaluated:
-    """A phrase over the proposals."""
-
-    fit: Tensor
-    member: Tensor
-    """0 to 1: how plainly each proposal is a thing of the noun, shown by no better proposal."""
-    evidence: Tensor
-    absolute: Tensor
-    """Log plausibility of what is said of it besides the noun, not relative to others (at most about 0)."""
-    penalty: Tensor
-    """Of no target."""
-    mismatch: Tensor
-    """The part of it that is not for the noun: colours, ranks and numbers that are not there."""
-    labels: Tensor
-    reasons: list[str]
 
 
 class Chooser(nn.Module):
@@ -222,7 +155,7 @@ class Chooser(nn.Module):
                 )
         return Choice(logits, evidence[None], penalty, found.labels, reasons, several)
 
-    def _members(self, found: _Evaluated, weight: dict[str, Tensor]) -> Tensor:
+    def _members(self, found: Evaluated, weight: dict[str, Tensor]) -> Tensor:
         """Logits of sets: a member is plainly of the noun, no double, and what else is said holds of it."""
         most = found.fit.max()
         least = torch.maximum(weight["member"] * most, torch.minimum(weight["least_member"], most))
@@ -231,7 +164,7 @@ class Chooser(nn.Module):
         return torch.where(found.member > 0, logits, -4.0 - found.fit.new_zeros(()))
 
     def _excluded(
-        self, phrase: Phrase, base: _Evaluated, candidates: Candidates, weight: dict[str, Tensor]
+        self, phrase: Phrase, base: Evaluated, candidates: Candidates, weight: dict[str, Tensor]
     ) -> Bool[Tensor, " K"]:
         """What is excluded of the members: the best of the phrase, all of them if it is a plural; nothing that is
         plainly no thing of its noun ("the cat, not the dog")."""
@@ -247,7 +180,7 @@ class Chooser(nn.Module):
         candidates: Candidates,
         weight: dict[str, Tensor],
         within: Tensor | None = None,
-    ) -> _Evaluated:
+    ) -> Evaluated:
         layout = candidates.layout
         fit, labels, noun_penalty, reasons = self._fit(phrase, candidates, weight)
         penalty = noun_penalty
@@ -285,15 +218,15 @@ class Chooser(nn.Module):
         linked = torch.zeros_like(fit)
         if self.config.relations:
             for link in phrase.relations:
-                related = self._relation(link, candidates, weight, fit)
-                if related is None:
+                found = self._relation(link, candidates, weight)
+                if found is None:
                     continue
-                log, mismatch = related
+                log, mismatch = found
                 penalty = penalty + mismatch
                 linked = linked + log
                 absolute = absolute + 0.6 * log.clamp(max=0)
             evidence = evidence + weight["relation"] * linked
-        if self.config.places:
+        if self.config.places and (phrase.places or phrase.rank is not None or phrase.size):
             sure = member * torch.sigmoid((fit - SURE) / 0.05)
             shares = soft if self.config.relative else torch.ones_like(soft)
             placed = place_evidence(phrase, Among(layout, shares, member, sure), weight)
@@ -320,7 +253,7 @@ class Chooser(nn.Module):
         if phrase.relations and self.config.relations:
             against = against + weight["none_relation"] * (-linked - 1.2).clamp(0, 3)
         penalty = penalty + against.min()
-        return _Evaluated(fit, member, evidence, absolute, penalty, penalty - noun_penalty, labels, reasons)
+        return Evaluated(fit, member, evidence, absolute, penalty, penalty - noun_penalty, labels, reasons)
 
     def _not_coloured(self, phrase: Phrase, candidates: Candidates) -> Tensor | None:
         """Log of how far each proposal lacks the colours that it is said not to have (-3 to 0); None where there are
@@ -392,11 +325,10 @@ class Chooser(nn.Module):
         return None
 
     def _relation(
-        self, link: Relation, candidates: Candidates, weight: dict[str, Tensor], fit: Tensor
+        self, link: Relation, candidates: Candidates, weight: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor] | None:
         """Log plausibility of a relation for each proposal, and what speaks against the anchors' being there; None
         where an anchor is unknown."""
-        layout = candidates.layout
         anchors = []
         for phrase in link.anchors:
             meaning = self.meaning(phrase)
@@ -405,40 +337,7 @@ class Chooser(nn.Module):
             ):
                 return None
             anchors.append(self._evaluate(phrase, candidates, weight))
-        if link.kind == "between" and not link.negated:
-            found = self._between(anchors, layout)
-            return None if found is None else (found, anchors[0].mismatch)
-        first = anchors[0]
-        # How far the anchor is there at all: an anchor that nobody sees says nothing.
-        there = (first.fit.max() / self.config.least_score).clamp(max=1).detach()
-        share = torch.softmax(2 * first.evidence, 0)
-        if link.anchors[0].many:
-            share = first.member / first.member.sum().clamp(min=TINY)
-        holds = relation(link.kind, layout)
-        same = torch.eye(len(fit), dtype=torch.bool, device=fit.device) | (layout.iou > 0.75)
-        # What is the anchor is not what stands to it.
-        holds = torch.where(same, holds.new_tensor(-6.0), holds)
-        log = torch.logsumexp(holds + (share + 1e-6).log()[None, :], 1).clamp(min=-5)
-        if link.negated:
-            # Of what nobody sees, everything is without.
-            return (1 - 0.95 * there * log.exp()).log(), torch.zeros_like(first.mismatch)
-        if link.kind == "nearest":
-            log = log * 1.5
-        return log * there, first.mismatch
-
-    def _between(self, anchors: list[_Evaluated], layout: Layout) -> Tensor | None:
-        """Log plausibility of lying between two anchors, or the two best things of one; None if there are not two."""
-        if len(anchors) == 1:
-            found = anchors[0]
-            strength = found.evidence.detach() + 4 * found.member.clamp(min=TINY).log()
-            if len(strength) < 3:
-                return None
-            first, second = strength.topk(2).indices.tolist()
-        else:
-            first, second = (int(found.evidence.argmax()) for found in anchors[:2])
-        if first == second:
-            return None
-        return between(layout, first, second)
+        return related(link, anchors, candidates.layout, self.config.least_score)
 
 
 def _says_nothing(phrase: Phrase) -> bool:

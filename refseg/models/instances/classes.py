@@ -11,17 +11,10 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from refseg.coco import CATEGORIES as COCO
+
 __all__ = ["CLASSES", "COCO", "DRAWN", "EXTRA", "PART_OF", "PEOPLE", "SAME_CLASS", "SECOND", "class_index"]
 
-_COCO = """
-    person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
-    parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
-    handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove,
-    skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple,
-    sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining
-    table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink,
-    refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush
-"""
 _EXTRA = """
     man, woman, boy, girl, duck, lamp, box,
     monkey, tiger, turtle, otter, deer, koala, vehicle, van, wheel, road, tree, building, sign, sidewalk,
@@ -44,8 +37,6 @@ def _names(listed: str) -> tuple[str, ...]:
     return tuple(" ".join(name.split()) for name in listed.split(","))
 
 
-COCO: tuple[str, ...] = _names(_COCO)
-"""COCO's categories by increasing id, the order of a COCO detector's class logits."""
 EXTRA: tuple[str, ...] = _names(_EXTRA)
 """Categories of annotated photographs and of drawn scenes that are not COCO's."""
 CLASSES: tuple[str, ...] = COCO + EXTRA

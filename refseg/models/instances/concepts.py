@@ -16,21 +16,31 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from refseg.models.instances.classes import CLASSES, PEOPLE, class_index
-from refseg.models.instances.expression import Expression, Phrase, parse
-from refseg.models.instances.heard import heard
-from refseg.models.instances.lookup import NO_PLURAL, also_nouns, words_of
-from refseg.models.instances.terms import PERSON
+from refseg.models.instances.evidence import PERSON
+from refseg.models.instances.expression import (
+    Expression,
+    Phrase,
+    heard,
+    parse,
+)
+from refseg.models.instances.nouns import read_anchors, table
 from refseg.models.instances.vocabulary import (
     ACTIONS,
     COLOUR_WORDS,
     FILLERS,
+    NO_PLURAL,
     PARTITIVES,
     PRONOUNS,
     SIDES,
     SIZES,
     words_in,
 )
-from refseg.models.instances.words import SAID, Meaning, read_anchors, table
+from refseg.models.instances.words import (
+    SAID,
+    Meaning,
+    also_nouns,
+    words_of,
+)
 
 __all__ = ["ANYTHING", "Asked", "Named", "ask", "category_weight", "exclusive", "normal_category", "singular"]
 

@@ -7,15 +7,22 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from refseg.config import Config, DropRate, NonNegativeFloat, PositiveInt
+from refseg.config import Config, DropRate, NonNegativeFloat, PositiveFloat, PositiveInt
 from refseg.encoders.text.minilm import MiniLMConfig
 from refseg.encoders.vision.nanodet import NanoDetConfig
 from refseg.geometry import InputConfig
-from refseg.models.instances.chooser import ChooserConfig
 from refseg.models.instances.masks import MaskDecoderConfig
 from refseg.types import Needs
 
-__all__ = ["ABLATIONS", "PRESETS", "DetectorConfig", "InstancesConfig", "InstancesLosses", "ProposalConfig"]
+__all__ = [
+    "ABLATIONS",
+    "PRESETS",
+    "ChooserConfig",
+    "DetectorConfig",
+    "InstancesConfig",
+    "InstancesLosses",
+    "ProposalConfig",
+]
 
 Overlap = Annotated[float, Gt(0), Le(1)]
 
@@ -47,6 +54,23 @@ class DetectorConfig(Config):
     """Which boxes become proposals."""
     masks: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
     """The decoder of fine masks."""
+
+
+@dataclass(frozen=True)
+class ChooserConfig(Config):
+    """What counts as evidence; each switch is a row of the ablation."""
+
+    places: bool = True
+    """Sides, near and far, middle, order and size: everything that boxes tell."""
+    relations: bool = True
+    """Phrases that stand to other phrases ("next to the dog")."""
+    colours: bool = True
+    relative: bool = True
+    """Places relative to what fits the noun; without, to the picture."""
+    least_score: PositiveFloat = 0.15
+    """Fit at which something is as likely there as not, before calibration."""
+    trained: bool = True
+    """Whether the weights are parameters; without, they stay the rules'."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,18 @@
-"""Masks of instances: a crop around each box, a trunk that learnt to segment, and a small decoder up to every pixel.
+"""Masks of instances: a coarse one of every proposal, and fine ones of those that are chosen.
+
+Coarse: prototypes times coefficients (Bolya et al., YOLACT, ICCV 2019, eq. 1: M = sigmoid(P C^T)), sampled in the box
+rather than cropped to it. All of them cost about as much as one fine one; colours are counted on their pixels.
+
+    stem 1/4 and pyramid 1/8 -> prototypes at 1/4 -.
+    RoI feature and box -> MLP -> coefficients ----`-> sum over prototypes, sampled in the box at 28 x 28 (+ position)
+
+Fine: a crop around the box, a trunk that learnt to segment, and a small decoder up to every pixel:
 
     picture, box -> crop of 97 x 97 pixels: the box and an eighth of its sides around it
         DeepLab trunk: 1/16 (256 + 96) -> 1/8 (+ 32) -> 1/4 (+ 24) -> 1/2 (+ pixels) -> 1/1 (+ pixels) -> logit
 
 A box of 300 pixels gets a logit every 4 pixels, a smaller one finer. The head runs for instances that were chosen, so
-that its cost does not grow with the number of proposals; every proposal's coarse mask is made by `CoarseMasks`.
+that its cost does not grow with the number of proposals.
 All grids are aligned at their corners: cell j of a map at stride s lies at pixel s * j of the crop, the first and last
 of which lie on the edges of the frame. The decoder goes from coarse to fine as in U-Net (Ronneberger et al., 2015).
 """
@@ -22,15 +30,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.config import Config
-from refseg.encoders.vision.deeplab import DeepLabMaps, DeepLabTrunk
+from refseg.encoders.vision.mobilenet import DeepLabMaps, DeepLabTrunk
+from refseg.encoders.vision.nanodet import Conv, depthwise
 from refseg.errors import ConfigError
+from refseg.models.instances.types import FEATURE_DIM, MASK_SIZE
+from refseg.nn.boxes import OUTSIDE, sample_boxes
 
-__all__ = ["CROP", "InstanceMasks", "MaskDecoder", "MaskDecoderConfig", "crop_of", "frame_of", "mask_loss", "paste"]
+__all__ = [
+    "CROP",
+    "CoarseMasks",
+    "InstanceMasks",
+    "MaskDecoder",
+    "MaskDecoderConfig",
+    "crop_of",
+    "frame_of",
+    "mask_loss",
+    "paste",
+    "roi_features",
+]
 
 CROP = 129
 """Side of the largest crops, of which the decoder knows each place; smaller ones take places between."""
 MARGIN = 0.125
 """Of the box's sides, added on each side."""
+
+
+_ROI_STRIDES = (8, 16, 32)
+_ROI_POINTS = 4
 
 
 @dataclass(frozen=True)
@@ -52,6 +78,52 @@ class MaskDecoderConfig(Config):
             raise ConfigError(f"masks.crop={self.crop}: a multiple of 16 plus 1, from 33 on, is wanted")
         if min(self.coarse, self.middle, self.fine) < 1:
             raise ConfigError("masks: coarse, middle and fine are channels, 1 or more")
+
+
+def roi_features(pyramid: Sequence[Float[Tensor, "C _ _"]], boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K D"]:
+    """The mean of 4 x 4 points of each box in the maps of strides 8, 16 and 32, one after the other; D = 3 C."""
+    if not len(boxes):
+        return boxes.new_zeros(0, sum(each.shape[0] for each in pyramid[: len(_ROI_STRIDES)]))
+    pooled = [
+        sample_boxes(maps, boxes, stride, _ROI_POINTS).mean(dim=(2, 3))
+        for maps, stride in zip(pyramid, _ROI_STRIDES, strict=False)
+    ]
+    return torch.cat(pooled, dim=1)
+
+
+class CoarseMasks(nn.Module):
+    """Prototypes, coefficients, and what the place in the box says by itself."""
+
+    def __init__(self, stem_width: int = 24, pyramid: int = 96, prototypes: int = 16, hidden: int = 96) -> None:
+        super().__init__()
+        self.fine = Conv(stem_width, 2 * prototypes, 1, act=False)
+        self.coarse = Conv(pyramid, 2 * prototypes, 1, act=False)
+        self.mix = nn.Sequential(depthwise(2 * prototypes, 5, act=True), Conv(2 * prototypes, prototypes, 1, act=False))
+        self.coefficients = nn.Sequential(
+            nn.Linear(FEATURE_DIM + 4, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, prototypes + 1)
+        )
+        self.position = nn.Parameter(torch.zeros(MASK_SIZE, MASK_SIZE))
+        self.scale = prototypes**-0.5
+
+    def prototypes(self, stem: Float[Tensor, "N _ h w"], eighth: Float[Tensor, "N _ _ _"]) -> Float[Tensor, "N P h w"]:
+        """The prototypes at stride 4."""
+        above = F.interpolate(self.coarse(eighth), size=stem.shape[-2:], mode="bilinear", align_corners=False)
+        return self.mix(F.leaky_relu(self.fine(stem) + above, 0.1))
+
+    def forward(
+        self,
+        prototypes: Float[Tensor, "P h w"],
+        features: Float[Tensor, "K D"],
+        boxes: Float[Tensor, "K 4"],
+        side: int,
+    ) -> Float[Tensor, "K M M"]:
+        """Mask logits in the frames of one picture's boxes, which are in pixels of the input of side x side."""
+        if not len(boxes):
+            return boxes.new_zeros(0, MASK_SIZE, MASK_SIZE)
+        values = self.coefficients(torch.cat([features, boxes / side], dim=1))
+        inside = sample_boxes(prototypes, boxes, 4, MASK_SIZE)
+        logits = torch.einsum("kpij,kp->kij", inside, values[:, :-1]) * self.scale
+        return logits + values[:, -1, None, None] + self.position
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -135,10 +207,6 @@ class InstanceMasks(nn.Module):
             for index, logits in enumerate(self(crops)[0]):
                 paste(logits, part[index], result[start + index])
         return result
-
-
-OUTSIDE = -10.0
-"""The logit of a pixel that no frame holds."""
 
 
 def frame_of(box: Sequence[float] | Float[np.ndarray, " 4"]) -> tuple[float, float, float, float]:

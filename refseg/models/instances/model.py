@@ -5,20 +5,21 @@ r"""Instances: a detector proposes things, an exact reading of the expression ch
         -> one logit a proposal, a no-target logit -> fine masks of what is chosen -> the union of them
 
 Modular after MAttNet (Yu et al., CVPR 2018): what is seen and what is meant are apart. The chooser's weights start at
-rules (`chooser.RULES`) and are the only parameters of the referring part; detector, masks and text encoder keep theirs.
+rules (`evidence.RULES`) and are the only parameters of the referring part; detector, masks and text encoder keep
+theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from refseg.encoders.text.minilm import MiniLM, read_minilm
 from refseg.encoders.text.tokenizer import ByteTokenizer
@@ -26,36 +27,56 @@ from refseg.errors import ConfigError, RefsegError
 from refseg.geometry import InputConfig
 from refseg.models.instances.chooser import Candidates, Choice, Chooser
 from refseg.models.instances.classes import CLASSES
-from refseg.models.instances.config import InstancesConfig, InstancesLosses
-from refseg.models.instances.expression import Expression, parse
-from refseg.models.instances.features import ExpressionFeatures
-from refseg.models.instances.geometry import lay_out
-from refseg.models.instances.heard import Heard, heard
+from refseg.models.instances.config import InstancesConfig
+from refseg.models.instances.evidence import lay_out
+from refseg.models.instances.expression import (
+    Expression,
+    Heard,
+    heard,
+    parse,
+)
+from refseg.models.instances.losses import referring_losses
+from refseg.models.instances.nouns import NounAnchors, read_anchors, stored_pieces
 from refseg.models.instances.proposals import Proposer
 from refseg.models.instances.types import Proposals
-from refseg.models.instances.words import Lexicon, NounAnchors, read_anchors, stored_pieces
+from refseg.models.instances.words import Lexicon
+from refseg.nn.boxes import OUTSIDE, centred, paste_coarse, pixels_of
 from refseg.types import Batch, InstancePredictions, NamedMap, Output, Panels, Targets, TextFeatures, Tokens
 
 __all__ = [
-    "OUTSIDE",
+    "ExpressionFeatures",
     "ImageState",
     "Instances",
     "build_instances",
-    "centred",
-    "choice_loss",
     "choice_maps",
     "is_spelled",
     "letters_of",
     "load_language",
-    "paste_coarse",
     "picture_of",
-    "pixels_of",
-    "referring_losses",
     "remarks_of",
 ]
 
 
 BYTES = ByteTokenizer()
+
+
+@dataclass(frozen=True)
+class ExpressionFeatures(TextFeatures):
+    """Text features with the parsed expressions; `concepts` are each expression's weights of the classes."""
+
+    expressions: tuple[Expression, ...] = ()
+
+    def select(self, rows: Int[Tensor, " S"]) -> ExpressionFeatures:
+        """The features of the expressions with these numbers, which may repeat."""
+        chosen = super().select(rows)
+        return ExpressionFeatures(
+            chosen.words,
+            chosen.sentence,
+            chosen.mask,
+            chosen.concepts,
+            chosen.word_concepts,
+            tuple(self.expressions[number] for number in rows.tolist()),
+        )
 
 
 @dataclass
@@ -107,8 +128,9 @@ class Instances(nn.Module):
         for image, mask in zip(images, pixel_mask, strict=True):
             pixels, content = picture_of(image, mask, self.config.input)
             found = self.proposer.propose(pixels)
-            # Proposers work in inference mode; the chooser's gradient needs ordinary tensors, which indexing makes.
-            proposals = found.select(list(range(len(found)))).float()
+            # Proposers work in inference mode; the chooser's gradient needs ordinary tensors, which copies are.
+            tensors: dict[str, Any] = {k: v.float().clone() for k, v in vars(found).items() if isinstance(v, Tensor)}
+            proposals = replace(found, **tensors)
             candidates = Candidates(
                 proposals.class_probs, proposals.colours, lay_out(proposals.boxes, proposals.size), proposals.drawn
             )
@@ -236,36 +258,6 @@ class Instances(nn.Module):
         return found
 
 
-OUTSIDE = -10.0
-"""The logit of a pixel far from what is chosen."""
-
-
-def referring_losses(chooser: Chooser, weights: InstancesLosses, output: Output, targets: Targets) -> dict[str, Tensor]:
-    """Cross-entropy of the choice, of no target, and the pull of the weights to the rules.
-
-    A proposal is a target's if their boxes have an IoU of .5; expressions none of whose targets was proposed teach
-    nothing but that there is one.
-    """
-    assert output.no_target_logits is not None
-    zero = output.no_target_logits.sum() * 0
-    choices = []
-    for index, choice in enumerate(output.auxiliary["choices"]):
-        wanted = _target_boxes(targets, index)
-        boxes = output.auxiliary["boxes"][index]
-        if not len(wanted) or not len(boxes):
-            continue
-        right = _iou(boxes, wanted.to(boxes)).amax(1) >= 0.5
-        if right.any():
-            choices.append(choice_loss(choice, right))
-    drift = (chooser.weights - chooser.rules) / chooser.rules.abs().clamp(min=0.3)
-    return {
-        "choice": weights.choice * (torch.stack(choices).mean() if choices else zero),
-        "no_target": weights.no_target
-        * F.binary_cross_entropy_with_logits(output.no_target_logits, targets.no_target.to(zero)),
-        "anchor": weights.anchor * drift.square().mean(),
-    }
-
-
 def picture_of(
     image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"], config: InputConfig
 ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int, int, int]]:
@@ -290,30 +282,6 @@ def is_spelled(word: str) -> bool:
     return word in read_anchors() or word in stored_pieces().numbers
 
 
-def choice_loss(choice: Choice, right: Bool[Tensor, " K"]) -> Float[Tensor, ""]:
-    """How surprising the right proposals are: of a single thing the negative log of their share of the evidence, of a
-    set the mean binary cross-entropy of right and wrong ones, each counting half."""
-    if len(choice.evidence) == 1 and not choice.several:
-        evidence = choice.evidence[0]
-        return torch.logsumexp(evidence, 0) - torch.logsumexp(evidence[right], 0)
-    logits = choice.logits.clamp(-6, 6)
-    taken = F.softplus(-logits[right]).mean()
-    left = F.softplus(logits[~right]).topk(min(5, int((~right).sum()))).values.mean() if (~right).any() else 0 * taken
-    return (taken + left) / 2
-
-
-def paste_coarse(logits: Float[Tensor, "M M"], box: Float[Tensor, " 4"], size: tuple[int, int]) -> Float[Tensor, "H W"]:
-    """A coarse mask where its box lies in an image of `size`; `OUTSIDE` beyond the box."""
-    height, width = size
-    x0, y0, x1, y1 = (box.double() * torch.tensor([width, height, width, height])).tolist()
-    columns = (torch.arange(width) + 0.5 - x0) / max(x1 - x0, 1e-6) * 2 - 1
-    rows = (torch.arange(height) + 0.5 - y0) / max(y1 - y0, 1e-6) * 2 - 1
-    grid = torch.stack([columns.expand(height, -1), rows[:, None].expand(-1, width)], dim=-1).float()
-    values = F.grid_sample(logits[None, None].float(), grid[None], padding_mode="border", align_corners=False)[0, 0]
-    inside = (columns.abs() <= 1)[None] & (rows.abs() <= 1)[:, None]
-    return torch.where(inside, values, values.new_tensor(OUTSIDE))
-
-
 def choice_maps(
     choices: Sequence[Choice], boxes: Sequence[Tensor], labels: Sequence[Sequence[str]]
 ) -> dict[str, NamedMap]:
@@ -333,38 +301,10 @@ def choice_maps(
     }
 
 
-def centred(boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K 4"]:
-    return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
-
-
-def pixels_of(boxes: Float[Tensor, "K 4"], content: tuple[int, int, int, int]) -> Float[Tensor, "K 4"]:
-    top, left, bottom, right = content
-    scale = boxes.new_tensor([right - left, bottom - top] * 2)
-    return boxes * scale + boxes.new_tensor([left, top] * 2)
-
-
 def _scores(candidates: Candidates, choice: Choice, chosen: list[int]) -> Float[Tensor, " k"]:
     """The detector's probability of the class that each chosen proposal was taken for."""
     rows = torch.tensor(chosen, dtype=torch.long)
     return candidates.class_probs[rows, choice.labels[rows]] if len(chosen) else candidates.class_probs.new_zeros(0)
-
-
-def _target_boxes(targets: Targets, index: int) -> Float[Tensor, "T 4"]:
-    """Boxes of an expression's targets in pixels of the input; of their union where they are not given one by one."""
-    masks = targets.masks[index][None] if targets.instances is None else targets.instances[index]
-    boxes = []
-    for mask in masks:
-        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-        if len(rows):
-            boxes.append(torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]).float())
-    return torch.stack(boxes) if boxes else torch.zeros(0, 4)
-
-
-def _iou(one: Float[Tensor, "K 4"], other: Float[Tensor, "T 4"]) -> Float[Tensor, "K T"]:
-    low, high = torch.maximum(one[:, None, :2], other[:, :2]), torch.minimum(one[:, None, 2:], other[:, 2:])
-    shared = (high - low).clamp(min=0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (one, other)]
-    return shared / (areas[0][:, None] + areas[1] - shared).clamp(min=1e-9)
 
 
 def remarks_of(expression: Expression, choice: Choice, words: Heard) -> list[str]:

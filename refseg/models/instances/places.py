@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +10,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from refseg.models.instances.evidence import (
+    TINY,
+    Layout,
+    axis_of,
+    number,
+    soft_rank,
+    spread_of,
+    standardised,
+)
 from refseg.models.instances.expression import Phrase, Place
-from refseg.models.instances.geometry import Layout, direction_of_hour
-from refseg.models.instances.terms import TINY, axis_of, number, soft_rank, spread_of, standardised
 from refseg.models.instances.vocabulary import SIZES
 
-__all__ = ["Among", "PlaceEvidence", "place_evidence"]
+__all__ = ["Among", "PlaceEvidence", "direction_of_hour", "place_evidence"]
 
 _MILD = ("little", "lil", "baby", "main", "large", "huge", "big")
 """Sizes that describe more than they compare."""
@@ -40,8 +48,14 @@ class PlaceEvidence:
     reasons: list[str]
 
 
+def direction_of_hour(hour: int) -> tuple[float, float]:
+    """(x, y) of an hour on a clock face in the middle of the picture, length 1."""
+    angle = 2 * math.pi * hour / 12
+    return math.sin(angle), -math.cos(angle)
+
+
 def place_evidence(phrase: Phrase, around: Among, weight: dict[str, Tensor]) -> PlaceEvidence:
-    """Everything that a phrase says of place, order and size; `weight` by name of `chooser.RULES`."""
+    """Everything that a phrase says of place, order and size; `weight` by name of `evidence.RULES`."""
     layout, soft, member = around.layout, around.soft, around.member
     evidence = torch.zeros_like(soft)
     absolute = torch.zeros_like(soft)

@@ -20,30 +20,22 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from refseg.encoders.vision.proposers import InstanceProposer
 from refseg.errors import RefsegError
 from refseg.models.instances.candidates import Crop, Gathered, Things, gather, things_of
 from refseg.models.instances.chooser import Candidates, Choice, Chooser
 from refseg.models.instances.classes import CLASSES
-from refseg.models.instances.colours import colour_shares
 from refseg.models.instances.concepts import Asked, Named, ask, exclusive
-from refseg.models.instances.expression import Phrase
-from refseg.models.instances.geometry import lay_out
-from refseg.models.instances.heard import heard
-from refseg.models.instances.model import (
-    BYTES,
-    OUTSIDE,
-    Instances,
-    centred,
-    choice_maps,
-    is_spelled,
-    letters_of,
-    picture_of,
-    pixels_of,
-    referring_losses,
-    remarks_of,
+from refseg.models.instances.evidence import lay_out
+from refseg.models.instances.expression import (
+    Phrase,
+    heard,
 )
-from refseg.models.instances.proposers import InstanceProposer
+from refseg.models.instances.losses import referring_losses
+from refseg.models.instances.model import BYTES, Instances, choice_maps, is_spelled, letters_of, picture_of, remarks_of
+from refseg.models.instances.proposals import colour_shares
 from refseg.models.instances.types import COLOURS
+from refseg.nn.boxes import OUTSIDE, centred, pixels_of
 from refseg.types import Batch, InstancePredictions, NamedMap, Output, Panels, Targets, TextFeatures, Tokens
 
 __all__ = ["AskedFeatures", "ProposedInstances", "ProposedState"]

@@ -69,7 +69,7 @@ class Phrase:
 class Expression:
     """A parsed expression: the union of its phrases.
 
-    `used` and `ignored` are its words as far as the parser alone can tell (`heard.heard` knows the nouns' meanings,
+    `used` and `ignored` are its words as far as the parser alone can tell (`heard` knows the nouns' meanings,
     too). `unchecked` are negations that nothing here can check, in words ("without a collar"). Slips and `read_as` are
     pairs of what is written and as what it was read; the latter are actions ("eating" as "with"). `words` are all that
     were read, slips corrected, and `placed` those of places, order, number and links.
@@ -92,5 +92,5 @@ class Notes:
     """What becomes of each word while an expression is read."""
 
     used: list[str] = field(default_factory=list)
-    """Words of places, order, number and links; nouns, colours and sizes are those of the phrases (`heard.heard`)."""
+    """Words of places, order, number and links; nouns, colours and sizes are those of the phrases (`heard`)."""
     unchecked: list[str] = field(default_factory=list)

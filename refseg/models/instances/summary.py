@@ -16,9 +16,11 @@ import torch
 
 from refseg.models.instances.chooser import Candidates, Chooser
 from refseg.models.instances.classes import CLASSES
+from refseg.models.instances.evidence import (
+    lay_out,
+    number,
+)
 from refseg.models.instances.expression import Expression, Phrase
-from refseg.models.instances.geometry import lay_out
-from refseg.models.instances.terms import number
 from refseg.models.instances.types import COLOURS
 
 __all__ = ["PhraseSummary", "summarise"]

@@ -11,20 +11,25 @@ __all__ = [
     "ACTIONS",
     "ANIMATE",
     "ATTRIBUTIVE",
+    "BODY_SIDES",
     "COLOUR_WORDS",
     "CONTAINERS",
     "EXCLUDING",
     "FILLERS",
+    "FREQUENT_LINKS",
     "GARMENTS",
     "LINKS",
     "LOOKS",
     "NEGATIONS",
+    "NOT_PLACES_AFTER",
+    "NO_PLURAL",
     "NUMBERS",
     "ORDINALS",
     "PARTITIVES",
     "PARTS",
     "PATTERNS",
     "PICTURE",
+    "PLURAL_PEOPLE",
     "POSSESSING",
     "PRONOUNS",
     "QUANTIFIERS",
@@ -58,7 +63,7 @@ SIDES = _by_word(
         "far": "back rear background farthest furthest farther further distance backmost hindmost distant fartest",
     }
 )
-"""Words for a side of the picture, or for near and far; "cutoff" is what `lookup.words_of` makes of "partly out of
+"""Words for a side of the picture, or for near and far; "cutoff" is what `words.words_of` makes of "partly out of
 view" and the like."""
 STRONG = words_in("far very most extreme furthest farthest all way leftmost rightmost")
 """Said with a side: the outermost."""
@@ -298,6 +303,23 @@ FILLERS = (
     | LOOKS
 )
 """Words of expressions that neither name nor place anything by themselves here: they are not taken for nouns."""
+PLURAL_PEOPLE = words_in("people persons men women children kids guys ladies girls boys folks everyone everybody")
+NO_PLURAL = words_in(
+    """
+    glasses sunglasses goggles pants jeans shorts skis scissors shoes boots gloves socks bus dress grass s us
+    trunks clothes leggings tights glass tennis stripes dots overalls khakis trousers pajamas binoculars
+    headphones heels pumps sneakers sandals loafers stockings accessories
+    """
+)
+"""Words on s that name one thing."""
+FREQUENT_LINKS = "with behind front next between holding wearing except closest sitting standing"
+"""Links as which a misspelt word may be read."""
+NOT_PLACES_AFTER = frozenset(("facing", "looking", "turned", "his", "her", "their", "its"))
+"""Words after which a side is the person's own, or where somebody looks."""
+BODY_SIDES = frozenset(
+    ("arm", "leg", "foot", "eye", "ear", "knee", "shoulder", "elbow", "paw", "wing", "wrist", "horn")
+)
+"""Parts of which there is a left and a right one."""
 
 
 def known_words() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which classes a noun means, with weights: names, what people call them, slips of the pen, then likeness of meaning.
+"""What single words are: which classes a noun means, with weights; plurals, garments, links; and text as words.
 
 word -> name of a class ("couch"), or what people say for it ("sofa", "guy", "animal")   nouns.tsv
      -> known to name a class or none ("beagle", "ketchup")                              anchors.tsv
@@ -8,21 +8,49 @@ word -> name of a class ("couch"), or what people say for it ("sofa", "guy", "an
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.resources import files
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from refseg.encoders.text.minilm import MiniLM, WordPieces, quantize
+from refseg.encoders.text.minilm import MiniLM, WordPieces
 from refseg.models.instances.classes import CLASSES
+from refseg.models.instances.nouns import NounAnchors, read_anchors, table
+from refseg.models.instances.spelling import spelled
+from refseg.models.instances.vocabulary import (
+    ACTIONS,
+    COLOUR_WORDS,
+    EXCLUDING,
+    FILLERS,
+    FREQUENT_LINKS,
+    GARMENTS,
+    LINKS,
+    LOOKS,
+    NEGATIONS,
+    NO_PLURAL,
+    PARTITIVES,
+    PARTS,
+    PICTURE,
+    PLURAL_PEOPLE,
+    PRONOUNS,
+    SIDES,
+    STRONG,
+    known_words,
+)
 
-__all__ = ["Lexicon", "Meaning", "NounAnchors", "read_anchors", "spelled", "stored_pieces", "table"]
+__all__ = [
+    "HOUR", "SAID", "Lexicon", "Meaning", "also_nouns", "common_word", "is_certain", "is_noun", "is_plural", "is_trait",
+    "link_at", "noun_in", "repaired", "silent_words", "with_placed_names", "words_of",
+]  # fmt: skip
 
 SAID = 0.9
 """Weight of a class that a noun names by likeness or by `anchors.tsv`."""
@@ -30,6 +58,22 @@ SURELY_NONE = 0.5
 """Cosine with a noun of no class from which a word is taken for one like it, rather than for unknown."""
 NEAR_MISS = 0.15
 """Lower bound of a weight that is kept."""
+_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[,;]")
+_CLOCK = re.compile(r"\b(?:at |at the )?(1[0-2]|[1-9]) ?o ?'? ?cl(?:o|oc|ock)\b")
+_OUTERMOST = re.compile(
+    r"\b(?:very far|far|furthest|farthest|most|extreme|very|all the way)(?: over)?(?: on| to| at)?(?: the)?"
+    r" (left|right|top|bottom)\b|\b(left|right|top|bottom) most\b"
+)
+_CUT_OFF = re.compile(
+    r"\b(?:(?:mostly |partly |partially |half |almost |slightly |barely )*(?:cut ?off|cropped(?: out| off)?|"
+    r"out of (?:the )?(?:view|picture|pic|frame|shot|image|photo|screen))|"
+    r"(?:partial|partially|partly|barely|half|hardly) (?:(?:in|shown|showing|visible|seen|in view)\b)|"
+    r"(?:partial|partially|partly)(?: view of)?|"
+    r"(?:all|only)(?: that)? you (?:can )?see is(?: a)?(?: bit| part| piece)?)\b"
+)
+"""What is said of things that the picture's edge cuts off."""
+HOUR = "hour"
+_SENTENCE_ENDS = re.compile(r"[.!?]+")
 
 
 @dataclass(frozen=True)
@@ -56,125 +100,6 @@ class Meaning:
         for index, weight in self.weights:
             found[index] = weight
         return found
-
-
-def _rows(name: str) -> list[tuple[str, str]]:
-    text = files("refseg.models.instances").joinpath(name).read_text(encoding="utf-8")
-    return [
-        (noun, rest) for noun, _, rest in (line.partition("\t") for line in text.splitlines() if line[:1] not in "#")
-    ]
-
-
-@lru_cache(maxsize=1)
-def table() -> Mapping[str, dict[str, float]]:
-    """Weights of classes by noun or two-word name, singular and plural: the file `nouns.tsv` beside this one."""
-    found: dict[str, dict[str, float]] = {}
-    for noun, listed in _rows("nouns.tsv"):
-        pairs = (part.rpartition(" ") for part in listed.split(", "))
-        found[noun] = {name: float(weight) for name, _, weight in pairs}
-    return found
-
-
-@lru_cache(maxsize=1)
-def read_anchors() -> dict[str, str]:
-    """Nouns with the class that they name, or "none": the file `anchors.tsv` beside this one. Its rows are those of the
-    stored vectors, so that a changed file needs new ones."""
-    return dict(_rows("anchors.tsv"))
-
-
-@lru_cache(maxsize=1)
-def stored_pieces() -> WordPieces:
-    """The word pieces of the stored, pruned MiniLM: the file `wordpieces.txt` beside this one."""
-    text = files("refseg.models.instances").joinpath("wordpieces.txt").read_text(encoding="utf-8")
-    return WordPieces(text.rstrip("\n").split("\n"))
-
-
-def spelled(
-    word: str, known: Iterable[str] | Mapping[str, object], frequent: Mapping[str, int] | None = None
-) -> str | None:
-    """The known word as which a misspelt one is read, None if there is none; at most a few thousand look-ups.
-
-    One slip (a letter left out, put in or exchanged, two neighbours in each other's place) from four letters on, and in
-    three letters only neighbours in each other's place ("dgo"); from seven letters on a letter more may be doubled or
-    missing ("bannnana"). Where several words fit, the one with the same first letter and the same letters comes first,
-    then the first in `frequent`.
-    """
-    if not (3 <= len(word) <= 24) or not (word.isascii() and word.isalpha()):
-        return None
-    known = known if isinstance(known, Mapping) else dict.fromkeys(known)
-    found = {other for other in _slips(word) if other in known and len(other) >= min(len(word), 4) - (len(word) > 4)}
-    if len(word) == 3:
-        found = {other for other in found if sorted(other) == sorted(word)}
-    if not found and len(word) >= 7:
-        squeezed = _squeeze(word)
-        found = set(_squeezed(tuple(known)).get(squeezed, ()))
-    if not found:
-        return None
-    order = frequent or {other: -place for place, other in enumerate(known)}
-    return min(
-        found,
-        key=lambda other: (
-            other[0] != word[0],
-            sorted(other) != sorted(word),
-            _squeeze(other) != _squeeze(word),
-            -order.get(other, -(10**6)),
-        ),
-    )
-
-
-def _squeeze(word: str) -> str:
-    return "".join(letter for place, letter in enumerate(word) if place == 0 or word[place - 1] != letter)
-
-
-@lru_cache(maxsize=4)
-def _squeezed(words: tuple[str, ...]) -> dict[str, list[str]]:
-    table_: dict[str, list[str]] = {}
-    for word in words:
-        table_.setdefault(_squeeze(word), []).append(word)
-    return table_
-
-
-def _slips(word: str) -> Iterable[str]:
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    for at in range(len(word) + 1):
-        head, tail = word[:at], word[at:]
-        if tail:
-            yield head + tail[1:]
-        if len(tail) > 1:
-            yield head + tail[1] + tail[0] + tail[2:]
-        for letter in letters:
-            yield head + letter + tail
-            if tail:
-                yield head + letter + tail[1:]
-
-
-class NounAnchors(nn.Module):
-    """Sentence vectors of all anchors (`anchors.tsv`), in eight bits, beside the encoder's weights.
-
-    `fill` computes them once; they are part of what is saved.
-    """
-
-    weight: Tensor
-    scale: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.nouns, self.classes = tuple(read_anchors()), tuple(read_anchors().values())
-        self.register_buffer("weight", torch.zeros(len(self.nouns), width, dtype=torch.int8))
-        self.register_buffer("scale", torch.ones(len(self.nouns), dtype=torch.float16))
-
-    def fill(self, encoder: MiniLM, pieces: WordPieces) -> None:
-        """Compute the vectors with an encoder."""
-        with torch.inference_mode():
-            parts = [
-                encoder(pieces(list(self.nouns[start : start + 64]))).sentence
-                for start in range(0, len(self.nouns), 64)
-            ]
-        self.weight, self.scale = (value.clone() for value in quantize(torch.cat(parts)))
-
-    def forward(self, vectors: Float[Tensor, "B C"]) -> Float[Tensor, "B N"]:
-        """Cosines with every anchor."""
-        return vectors @ (F.normalize(self.weight.float() * self.scale.float()[:, None], dim=-1)).T
 
 
 class Lexicon:
@@ -297,3 +222,162 @@ def _singular(word: str) -> str:
         if word.endswith(end) and len(word) > len(end) + 2 and not word.endswith("ss"):
             return word[: -len(end)] + instead
     return word
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words and commas of a text, without possessive endings; "t-shirt", "w/", "far left", "5 o'clock" and
+    "2 nd" as one word each."""
+    plain = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'").replace("`", "'")
+    plain = _CLOCK.sub(lambda found: f" {HOUR}{found[1]} ", plain)
+    plain = plain.replace("t-shirt", "tshirt").replace("w/", "with ").replace("&", " and ")
+    plain = re.sub(r"\bt shirt", "tshirt", plain)
+    plain = re.sub(r"\b(\w+)-(most|hand)\b", r"\1\2", plain)
+    plain = re.sub(r"\b(is|are|was|were|do|does|did|has|have)n'?t\b", r"\1 not", plain)
+    plain = re.sub(r"\bgrown[- ]?(up|ups)\b", r"grown\1", plain)
+    plain = _CUT_OFF.sub(" cutoff ", plain)
+    plain = _OUTERMOST.sub(lambda found: f" {found[1] or found[2]}most ", plain)
+    plain = re.sub(r"\b(\d+) (st|nd|rd|th)\b", r"\1\2", plain)
+    plain = _SENTENCE_ENDS.sub(" , ", plain)
+    words = []
+    for word in _WORD.findall(plain):
+        stem, mark, end = word.partition("'")
+        words.append(stem if mark and end in ("s", "") else word.replace("'", ""))
+    while words and words[-1] == ",":
+        words.pop()
+    return words
+
+
+@lru_cache(maxsize=1)
+def _lists() -> frozenset[str]:
+    """Every word that needs no correction."""
+    single = {part for word in table() for part in word.split()}
+    linking = {word for words, _ in LINKS for word in words.split()} | {
+        w for wording in EXCLUDING for w in wording.split()
+    }
+    return frozenset(known_words()) | frozenset(single) | PICTURE | STRONG | FILLERS | linking
+
+
+@lru_cache(maxsize=1)
+def silent_words() -> frozenset[str]:
+    """Words of which nobody needs to be told that they were not used."""
+    linking = {word for words, _ in LINKS for word in words.split()} | {
+        word for words in EXCLUDING for word in words.split()
+    }
+    return (FILLERS | PICTURE | PRONOUNS | PARTITIVES | linking | {",", "and"}) - ACTIONS - LOOKS - NEGATIONS
+
+
+def repaired(words: list[str], is_word: Callable[[str], bool]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The words with slips corrected: only words outside every list that are no English word either."""
+    result, slips = [], []
+    for word in words:
+        if word in _lists() or word == "," or word.startswith(HOUR) or len(word) < 3 or is_word(word):
+            result.append(word)
+            continue
+        other = spelled(word, _frequency())
+        result.append(other or word)
+        if other:
+            slips.append((word, other))
+    return result, slips
+
+
+@lru_cache(maxsize=1)
+def _placed_names() -> dict[tuple[str, ...], str]:
+    """Names that hold the word of a side ("front left door"), by their words."""
+    names = (name.split() for name in table() if " " in name)
+    return {tuple(name): " ".join(name) for name in names if any(word in SIDES for word in name)}
+
+
+def with_placed_names(words: list[str]) -> list[str]:
+    """The words with each name that holds the word of a side as one: such a side places nothing."""
+    result: list[str] = []
+    at = 0
+    while at < len(words):
+        length = next((n for n in (4, 3, 2) if tuple(words[at : at + n]) in _placed_names()), 1)
+        result.append(" ".join(words[at : at + length]))
+        at += length
+    return result
+
+
+@lru_cache(maxsize=1)
+def _frequency() -> dict[str, int]:
+    """Words a slip may be read as, in order of preference: of place and the like, class names, what people say."""
+    ordered = ["the", "and", *known_words(), *FREQUENT_LINKS.split(), *(word for word in table() if word.isalpha())]
+    return {word: -place for place, word in enumerate(dict.fromkeys(ordered)) if len(word) >= 3}
+
+
+def common_word(word: str) -> bool:
+    return word in read_anchors()
+
+
+def noun_in(words: list[str]) -> bool:
+    return any(is_noun(word) or word in ("piece", "slice", "pair", "group") for word in words)
+
+
+@lru_cache(maxsize=1)
+def _links() -> tuple[tuple[tuple[str, ...], str], ...]:
+    ordered = sorted(LINKS, key=lambda item: -len(item[0].split()))
+    return tuple((tuple(words.split()), name) for words, name in ordered)
+
+
+@lru_cache(maxsize=1)
+def _links_by_first() -> dict[str, list[tuple[tuple[str, ...], str]]]:
+    found: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+    for words, name in _links():
+        found.setdefault(words[0], []).append((words, name))
+    return found
+
+
+def link_at(words: list[str], at: int) -> tuple[str, int] | None:
+    """(name, how many words) of a link that starts at a word."""
+    for wording, name in _links_by_first().get(words[at], ()):
+        if tuple(words[at : at + len(wording)]) == wording:
+            return name, len(wording)
+    return None
+
+
+_ALSO_NOUNS: ContextVar[Callable[[str], bool] | None] = ContextVar("also_nouns", default=None)
+
+
+@contextmanager
+def also_nouns(known: Callable[[str], bool]) -> Iterator[None]:
+    """Inside, words are nouns, too, of which `known` says so: things that the detector's classes do not hold."""
+    token = _ALSO_NOUNS.set(known)
+    try:
+        yield
+    finally:
+        _ALSO_NOUNS.reset(token)
+
+
+def _is_also_noun(word: str) -> bool:
+    known = _ALSO_NOUNS.get()
+    return known is not None and known(word)
+
+
+def is_noun(word: str) -> bool:
+    if word in FILLERS or word in SIDES or (word in COLOUR_WORDS and word != "orange"):
+        return False
+    return word in table() or (word in PRONOUNS and word not in ("it", "other", "others")) or _is_also_noun(word)
+
+
+def is_certain(noun: str) -> bool:
+    """Whether the things that a noun names can be told from others, so that their absence says something."""
+    return max(table().get(noun, {}).values(), default=0.0) >= 0.9 or _is_also_noun(noun)
+
+
+def is_trait(noun: str) -> bool:
+    return noun in GARMENTS or noun in PARTS
+
+
+def is_plural(noun: str) -> bool:
+    if noun in PLURAL_PEOPLE:
+        return True
+    last = noun.split()[-1] if noun else ""
+    if last in NO_PLURAL or not last.endswith("s") or last.endswith("ss"):
+        return False
+    return (
+        noun[:-1] in table()
+        or noun[:-2] in table()
+        or (noun[:-3] + "y") in table()
+        or noun[:-3] + "f" in table()
+        or noun[:-3] + "fe" in table()
+    )

@@ -17,8 +17,8 @@ from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
@@ -52,7 +52,7 @@ class PropagationConfig(Config):
 
     kind: Literal["propagation", "conv"] = "propagation"
     """propagation: four bidirectional paths. conv: one 3x3 convolution in its place (table 3.1, without RAM)."""
-    forget: float = 1 / 3
+    forget: NonNegativeFloat = 1 / 3
     """alpha of equation 3.2, a constant that the thesis does not state. Up to three hidden states come in; a third
     keeps what they add from growing on the way through the grid."""
     share: bool = False

@@ -17,8 +17,8 @@ from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig

@@ -27,7 +27,6 @@ __all__ = [
     "attribute_weights",
     "match_regions",
     "ranking_losses",
-    "region_iou",
     "target_loss",
 ]
 
@@ -48,14 +47,6 @@ class Pairs:
     ) -> None:
         self.picture, self.scores, self.groups = picture, scores, groups
         self.positive, self.negative = positive, negative
-
-
-def region_iou(boxes: Float[Tensor, "K 4"], targets: Float[Tensor, "T 4"]) -> Float[Tensor, "K T"]:
-    """Intersection over union of boxes x0 y0 x1 y1 in the same units."""
-    low, high = torch.maximum(boxes[:, None, :2], targets[:, :2]), torch.minimum(boxes[:, None, 2:], targets[:, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=2)
-    areas = [(each[:, 2:] - each[:, :2]).clamp(min=0).prod(dim=1) for each in (boxes, targets)]
-    return shared / (areas[0][:, None] + areas[1] - shared).clamp(min=1e-9)
 
 
 def match_regions(iou: Float[Tensor, "K T"]) -> tuple[Bool[Tensor, " K"], Bool[Tensor, " K"]]:

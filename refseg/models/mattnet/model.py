@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from refseg.encoders.vision.resnet import ResNet
 from refseg.errors import RefsegError
-from refseg.models.instances.model import paste_coarse
 from refseg.models.instances.proposals import Proposer
 from refseg.models.mattnet.config import MAttNetConfig
 from refseg.models.mattnet.language import LanguageAttention, PhraseFeatures
@@ -34,7 +33,6 @@ from refseg.models.mattnet.losses import (
     attribute_weights,
     match_regions,
     ranking_losses,
-    region_iou,
     target_loss,
 )
 from refseg.models.mattnet.modules import (
@@ -47,6 +45,7 @@ from refseg.models.mattnet.modules import (
 )
 from refseg.models.mattnet.neighbors import absolute_location, context_regions, offsets, same_class_neighbors
 from refseg.models.mattnet.regions import Seen, from_cells, grid_channels, look, without_stride
+from refseg.nn.boxes import OUTSIDE, pair_iou, paste_coarse
 from refseg.nn.maps import bar_map, word_map
 from refseg.types import (
     Batch,
@@ -62,8 +61,6 @@ from refseg.types import (
 
 __all__ = ["MAttNet", "RegionState", "build_mattnet"]
 
-OUTSIDE = -10.0
-"""The logit of a pixel outside of every box."""
 _AT_ONCE = 1 << 24
 """Values of attention over cells that are computed at once."""
 
@@ -475,7 +472,7 @@ def _target_iou(told: dict[str, Any], targets: Sequence[Float[Tensor, "_ 4"]]) -
     found: list[Tensor] = [targets[0]] * len(targets)
     for rows in pictures.values():
         boxes = told["boxes"][rows[0]]
-        iou = region_iou(boxes, torch.cat([targets[row] for row in rows]).to(boxes))
+        iou = pair_iou(boxes, torch.cat([targets[row] for row in rows]).to(boxes))
         for row, own in zip(rows, iou.split([len(targets[row]) for row in rows], dim=1), strict=True):
             found[row] = own
     return found

@@ -22,7 +22,7 @@ from refseg.encoders.vision.resnet import ResNet
 from refseg.errors import RefsegError
 from refseg.models.instances.classes import CLASSES
 from refseg.models.instances.proposals import Proposer
-from refseg.models.instances.regions import roi_features, sample_boxes
+from refseg.nn.boxes import pixels_of, sample_boxes
 from refseg.types import Regions
 
 __all__ = ["Seen", "Things", "from_cells", "grid_channels", "look", "without_stride"]
@@ -66,7 +66,7 @@ class Seen:
 
     def placed(self) -> Float[Tensor, "K 4"]:
         """The boxes in pixels of the input."""
-        return _placed(self.things.boxes, self.content)
+        return pixels_of(self.things.boxes, self.content)
 
 
 def grid_channels(proposer: Proposer, vision: ResNet | None) -> tuple[int, int]:
@@ -113,16 +113,10 @@ def look(
             assert seen is not None
             cells = _pyramid_cells(seen, things.boxes * proposer.config.detector.side, grid)
         else:
-            cells = _resnet_cells(vision, maps[index], _placed(things.boxes, content), grid)
+            cells = _resnet_cells(vision, maps[index], pixels_of(things.boxes, content), grid)
         low, high = (each.flatten(2).transpose(1, 2) for each in cells)
         found.append(Seen(image, content, things, low, high))
     return found
-
-
-def _placed(boxes: Float[Tensor, "K 4"], content: tuple[int, int, int, int]) -> Float[Tensor, "K 4"]:
-    """Boxes of an image in pixels of the input."""
-    top, left, bottom, right = content
-    return boxes * boxes.new_tensor([right - left, bottom - top] * 2) + boxes.new_tensor([left, top] * 2)
 
 
 def _pyramid_cells(
@@ -204,7 +198,6 @@ def _given(given: Regions, index: int, attributes: Sequence[str], device: torch.
 
 
 def _coarse_masks(proposer: Proposer, seen: Maps, boxes: Float[Tensor, "K 4"]) -> Float[Tensor, "K M M"]:
-    side, coarse = proposer.config.detector.side, proposer.detector.coarse
-    features = roi_features([level[0] for level in seen.pyramid], boxes * side)
-    logits: Tensor = coarse(coarse.prototypes(seen.stem, seen.pyramid[0])[0], features, boxes * side, side)
-    return logits
+    prototypes = proposer.detector.coarse.prototypes(seen.stem, seen.pyramid[0])
+    pyramid = [level[0] for level in seen.pyramid]
+    return proposer.describe(pyramid, prototypes[0], boxes * proposer.config.detector.side)[1]

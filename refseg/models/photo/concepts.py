@@ -3,19 +3,12 @@
 
 from __future__ import annotations
 
+from refseg.coco import CATEGORIES
+
 __all__ = ["CLASSES", "PHOTO_TAGS"]
 
-_CLASSES = """
-    person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
-    parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
-    handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove,
-    skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple,
-    sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining
-    table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink,
-    refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush
-"""
-CLASSES: tuple[str, ...] = tuple(" ".join(name.split()) for name in _CLASSES.split(","))
-"""NanoDet-Plus's classes, COCO's categories, in the order of its logits."""
+CLASSES = CATEGORIES
+"""NanoDet-Plus's classes, in the order of its logits."""
 
 _TAGS = """
     person, cat, hair, handbag, elephant, shoes, wheel, bear, monkey, turtle, tiger, otter, front bumper, hood,

@@ -9,7 +9,7 @@ from annotated_types import Ge, MultipleOf
 
 from refseg.config import Config, PositiveFloat, PositiveInt
 from refseg.encoders.text.transformer import WordTransformerConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
 from refseg.models.photo.concepts import CLASSES, PHOTO_TAGS
@@ -24,7 +24,8 @@ __all__ = ["ABLATIONS", "PRESETS", "PhotoConfig"]
 
 @dataclass(frozen=True)
 class PhotoConfig(Config):
-    """A whole photograph model; the defaults are those of the weights that ship (`rela-photo`)."""
+    """A whole photograph model; the defaults are those that the weights which ship (`rela-photo`) were trained
+    with; of their `mask_units` one is left, since the others are 0 in nearly every answer."""
 
     input: InputConfig = field(default_factory=lambda: InputConfig(size=320))
     vision: ShuffleNetConfig = field(default_factory=ShuffleNetConfig)

@@ -13,8 +13,8 @@ from annotated_types import Ge, Gt, Lt, MultipleOf
 from refseg.config import Config, DropRate, NonNegativeFloat, NonNegativeInt, PositiveInt
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.encoders.vision.resnet import RESNET101, SMALL_RESNET, ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig
@@ -92,9 +92,9 @@ class RefTRConfig(Config):
     """Queries for each phrase; the first one answers."""
     box_layers: PositiveInt = 2
     """Linear layers of the box head: two in the paper's words, three in the code."""
-    groups: int = 32
+    groups: PositiveInt = 32
     """Groups of the normalisation behind the projection of the picture's map."""
-    mask_groups: int = 8
+    mask_groups: PositiveInt = 8
     """Groups of the normalisations in the mask head."""
     mask_prior: Annotated[float, Gt(0), Lt(1)] = 0.5
     """How probable foreground is before the first step, everywhere: one half in the code, whose bias starts at 0. The

@@ -20,10 +20,11 @@ from torch.nn import functional as F
 
 from refseg.errors import ConfigError
 from refseg.nn.attention import MLP
+from refseg.nn.boxes import corners
 from refseg.nn.conv import channels_last, group_norm
 from refseg.nn.parts import Part, as_parts, conv_enlarged, conv_parts, rows_of
 
-__all__ = ["AttentionMaps", "BoxHead", "MaskHead", "boxes_of_masks", "content_of", "corners", "filled_boxes"]
+__all__ = ["AttentionMaps", "BoxHead", "MaskHead", "boxes_of_masks", "content_of", "filled_boxes"]
 
 SKIPS = (16, 8, 4)
 """Strides of the encoder's maps that come in on the way up."""
@@ -43,12 +44,6 @@ class BoxHead(nn.Module):
     def forward(self, queries: Float[Tensor, "*B C"]) -> Float[Tensor, "*B 4"]:
         """One box a query."""
         return self.mlp(queries).float().sigmoid()
-
-
-def corners(boxes: Float[Tensor, "*B 4"]) -> Float[Tensor, "*B 4"]:
-    """cxcywh to xyxy, in the same unit."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], dim=-1)
 
 
 def content_of(pixel_mask: Bool[Tensor, "N H W"]) -> Float[Tensor, "N 4"]:

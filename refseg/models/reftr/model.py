@@ -30,8 +30,8 @@ from torch.nn import functional as F
 from refseg.encoders.build import build_text, build_vision
 from refseg.encoders.text.bert import Bert, BertTextConfig
 from refseg.encoders.text.transformer import WordTransformer
+from refseg.encoders.vision.nanodet import ShuffleNet
 from refseg.encoders.vision.resnet import ResNet
-from refseg.encoders.vision.shufflenet import ShuffleNet
 from refseg.encoders.vision.swin import Swin
 from refseg.errors import RefsegError
 from refseg.models.reftr.config import RefTRConfig
@@ -41,10 +41,10 @@ from refseg.models.reftr.heads import (
     MaskHead,
     boxes_of_masks,
     content_of,
-    corners,
     filled_boxes,
 )
 from refseg.models.reftr.queries import Consistency, QueryEncoder, normalised_mlp
+from refseg.nn.boxes import corners
 from refseg.nn.conv import group_norm, pointwise
 from refseg.nn.detr import DetrDecoderLayer, DetrEncoderLayer
 from refseg.nn.heads import NoTargetHead, tag_head

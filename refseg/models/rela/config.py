@@ -12,8 +12,8 @@ from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.towers import TextTowerConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.mobilenet import MobileNetConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SWIN_T, SwinConfig
 from refseg.encoders.vision.towers import VisionTowerConfig
 from refseg.errors import ConfigError

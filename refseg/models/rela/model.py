@@ -16,7 +16,7 @@ branch's (`MaskedRegionDecoder`); see `config.py` for the presets.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -30,9 +30,9 @@ from refseg.models.rela.regions import (
     HardSplitConfig,
     RegionDecoder,
     RegionDecoderConfig,
-    RegionOutput,
     RegionPrediction,
     RegionState,
+    output_of,
     region_maps,
 )
 from refseg.nn.heads import tag_head
@@ -48,7 +48,6 @@ from refseg.nn.pixel_word import LanguageStages
 from refseg.nn.pyramid import DeformablePyramid, FeaturePyramid
 from refseg.types import (
     Batch,
-    NamedMap,
     Output,
     Targets,
     TextEncoder,
@@ -58,7 +57,7 @@ from refseg.types import (
     VisualFeatures,
 )
 
-__all__ = ["ReLA", "ReLAState", "build_pixel_decoder", "build_rela", "output_of", "region_losses"]
+__all__ = ["ReLA", "ReLAState", "build_pixel_decoder", "build_rela", "region_losses"]
 
 
 class ReLAState(NamedTuple):
@@ -153,32 +152,6 @@ class ReLA(nn.Module):
             cells = each.unflatten(0, (-1, grid, grid)).permute(0, 3, 1, 4, 2, 5)
             joined[stride] = cells.flatten(4, 5).flatten(2, 3)
         return joined
-
-
-def output_of(
-    answers: RegionOutput,
-    tag_logits: Float[Tensor, "N T h w"] | None,
-    maps: dict[str, NamedMap],
-) -> Output:
-    """Regions' answers as an `Output`; `maps` are `region_maps`. `auxiliary` has `minimap_logits` (B, R),
-    `region_filters` (B, R, C), and where they exist `tag_logits` (N, T, h, w), `mask_pairs` (B, 2, h, w) and `earlier`,
-    a list of the earlier layers' {mask_logits, minimap_logits, no_target_logits}; `attention_maps["words"]` is
-    (B, R, L)."""
-    auxiliary: dict[str, Any] = {"minimap_logits": answers.last.minimap_logits, "region_filters": answers.filters}
-    if tag_logits is not None:
-        auxiliary["tag_logits"] = tag_logits
-    if answers.mask_pairs is not None:
-        auxiliary["mask_pairs"] = answers.mask_pairs
-    if answers.earlier:
-        auxiliary["earlier"] = [vars(prediction) for prediction in answers.earlier]
-    attention = {} if answers.attention is None else {"words": answers.attention}
-    return Output(
-        answers.last.mask_logits,
-        answers.last.no_target_logits,
-        auxiliary=auxiliary,
-        attention_maps=attention,
-        maps=maps,
-    )
 
 
 def region_losses(output: Output, targets: Targets, config: ReLALosses, regions: int) -> dict[str, Tensor]:

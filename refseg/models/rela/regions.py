@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,7 +26,7 @@ from refseg.nn.attention import MLP, attend
 from refseg.nn.conv import masks_of
 from refseg.nn.maps import pixel_map, word_map
 from refseg.nn.pyramid import PyramidFeatures, sine_positions
-from refseg.types import NamedMap, Panels, TextFeatures, VisualFeatures
+from refseg.types import NamedMap, Output, Panels, TextFeatures, VisualFeatures
 
 __all__ = [
     "HardSplitConfig",
@@ -37,6 +37,7 @@ __all__ = [
     "RegionOutput",
     "RegionPrediction",
     "RegionState",
+    "output_of",
     "region_maps",
 ]
 
@@ -249,3 +250,29 @@ def region_maps(
     if answers.attention is not None:
         maps["words"] = word_map("what regions read of the words", answers.attention, names, minimap)
     return maps
+
+
+def output_of(
+    answers: RegionOutput,
+    tag_logits: Float[Tensor, "N T h w"] | None,
+    maps: dict[str, NamedMap],
+) -> Output:
+    """Regions' answers as an `Output`; `maps` are `region_maps`. `auxiliary` has `minimap_logits` (B, R),
+    `region_filters` (B, R, C), and where they exist `tag_logits` (N, T, h, w), `mask_pairs` (B, 2, h, w) and `earlier`,
+    a list of the earlier layers' {mask_logits, minimap_logits, no_target_logits}; `attention_maps["words"]` is
+    (B, R, L)."""
+    auxiliary: dict[str, Any] = {"minimap_logits": answers.last.minimap_logits, "region_filters": answers.filters}
+    if tag_logits is not None:
+        auxiliary["tag_logits"] = tag_logits
+    if answers.mask_pairs is not None:
+        auxiliary["mask_pairs"] = answers.mask_pairs
+    if answers.earlier:
+        auxiliary["earlier"] = [vars(prediction) for prediction in answers.earlier]
+    attention = {} if answers.attention is None else {"words": answers.attention}
+    return Output(
+        answers.last.mask_logits,
+        answers.last.no_target_logits,
+        auxiliary=auxiliary,
+        attention_maps=attention,
+        maps=maps,
+    )

@@ -9,8 +9,8 @@ from typing import Literal
 from refseg.config import Config, DropRate, NonNegativeFloat, PositiveInt, PowerOfTwo
 from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.glove_transformer import GloveTransformerConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.vit import ViTConfig
 from refseg.errors import ConfigError
 from refseg.geometry import InputConfig

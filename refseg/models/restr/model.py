@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from refseg.encoders.build import build_text, build_vision
 from refseg.encoders.text.bert import Bert
 from refseg.encoders.text.glove_transformer import GloveTransformer
+from refseg.encoders.vision.nanodet import ShuffleNet
 from refseg.encoders.vision.resnet import ResNet
-from refseg.encoders.vision.shufflenet import ShuffleNet
 from refseg.encoders.vision.vit import ViT, patch_mask
 from refseg.models.restr.config import FusionConfig, ReSTRConfig
 from refseg.nn.block import Block, drop_path_rates

@@ -12,8 +12,8 @@ from refseg.encoders.text.bert import BertTextConfig
 from refseg.encoders.text.recurrent import RecurrentTextConfig
 from refseg.encoders.text.transformer import WordTransformerConfig
 from refseg.encoders.vision.darknet import DARKNET_INPUT, DarkNetConfig
+from refseg.encoders.vision.nanodet import ShuffleNetConfig
 from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
-from refseg.encoders.vision.shufflenet import ShuffleNetConfig
 from refseg.encoders.vision.swin import SwinConfig
 from refseg.encoders.vision.video_swin import VideoSwinConfig
 from refseg.errors import ConfigError
@@ -148,12 +148,12 @@ class VLTConfig(Config):
     mask_decoder: MaskDecoderConfig | RegionDecoderConfig = field(default_factory=MaskDecoderConfig)
     """A `RegionDecoderConfig` puts ReLA's block behind the encoder, in the place of queries, decoder, balance and mask
     decoder (GRES, table 5: VLT+ReLA)."""
-    regions: int = 10
+    regions: PositiveInt = 10
     """P of ReLA's block."""
     inter_sample: InterSampleConfig = field(default_factory=InterSampleConfig)
     slope: float = 0.0
     """Of the rectification below 0 behind convolutions: text ReLU, published code .1."""
-    conv_eps: float = 1e-5
+    conv_eps: PositiveFloat = 1e-5
     """Added to variances by batch normalisation; .001 in the published code."""
     mask_padding: bool = True
     """Padding words and padded places are never looked at. The published code looks at both."""

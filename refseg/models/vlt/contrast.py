@@ -35,7 +35,7 @@ class InterSampleConfig(Config):
     """N_m: longer sentences have a word masked; the number is not in the text."""
     word_select: Literal["random", "threshold", "probability"] = "probability"
     """Which word: any, any with an attention above `threshold`, or by the softmax of the attentions (p_m)."""
-    threshold: float = 1.0
+    threshold: NonNegativeFloat = 1.0
     """theta on a word's attention summed over the queries; not in the text."""
     anchors: Literal["first", "all"] = "first"
     """The batch's first sentence is the initial sample, as in figure 4.11, or every sentence is one in its turn, for

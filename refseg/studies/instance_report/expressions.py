@@ -36,9 +36,13 @@ from refseg.metrics import Row, count_masks
 from refseg.metrics.grounding import box_iou, count_boxes
 from refseg.models.instances.classes import CLASSES, PART_OF, PEOPLE, class_index
 from refseg.models.instances.expression import Expression
-from refseg.models.instances.features import ExpressionFeatures
-from refseg.models.instances.model import OUTSIDE, ImageState, Instances
+from refseg.models.instances.model import (
+    ExpressionFeatures,
+    ImageState,
+    Instances,
+)
 from refseg.models.instances.summary import summarise
+from refseg.nn.boxes import OUTSIDE
 from refseg.training.instances.judge import iou
 from refseg.types import Output
 

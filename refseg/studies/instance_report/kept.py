@@ -26,9 +26,9 @@ from refseg.errors import DataError
 from refseg.files import write_bytes, write_text
 from refseg.inference.predictor import Segmenter
 from refseg.models.instances.masks import crop_of, paste
-from refseg.models.instances.model import OUTSIDE
 from refseg.models.instances.proposals import Proposer
 from refseg.models.instances.types import Proposals
+from refseg.nn.boxes import OUTSIDE
 from refseg.training.instances.cache import fingerprint
 
 __all__ = ["HALVES", "Half", "KeptLines", "KeptProposals", "boxes_made_by", "half_of", "made_by"]
@@ -38,7 +38,6 @@ HALVES: tuple[Half, Half] = ("val", "test")
 ANSWERS = ("models/instances", "studies/instance_report")
 BOXES = (
     "encoders/vision/nanodet.py",
-    "models/instances/detector.py",
     "models/instances/masks.py",
     "models/instances/proposals.py",
     "studies/instance_report/boxes.py",

@@ -16,8 +16,10 @@ from refseg.data.formats.coco import read_instances
 from refseg.errors import DataError
 from refseg.metrics.referring import average_precision
 from refseg.models.instances.classes import CLASSES, EXTRA, class_index
-from refseg.models.instances.features import ExpressionFeatures
-from refseg.models.instances.model import Instances
+from refseg.models.instances.model import (
+    ExpressionFeatures,
+    Instances,
+)
 from refseg.models.instances.words import Lexicon
 from refseg.studies.instance_report.expressions import View
 from refseg.studies.instance_report.kept import HALVES, Half

@@ -43,13 +43,13 @@ from torch import Tensor, nn
 
 from refseg.config import from_dict, read_toml
 from refseg.data.formats.coco import read_instances
-from refseg.encoders.vision.deeplab import from_deeplab
-from refseg.encoders.vision.nanodet import from_nanodet
+from refseg.encoders.vision.mobilenet import from_deeplab
+from refseg.encoders.vision.nanodet_weights import from_nanodet
 from refseg.errors import CheckpointError, ConfigError, did_you_mean
 from refseg.files import replacing
 from refseg.generation.scenes.world import random_for
-from refseg.models.instances.chooser import RULES
 from refseg.models.instances.config import DetectorConfig, InstancesConfig
+from refseg.models.instances.evidence import RULES
 from refseg.models.instances.model import build_instances, load_language
 from refseg.models.instances.proposals import Proposer
 from refseg.training.instances.annotated import AnnotatedPicture, picture_keys, read_annotated, read_splits

@@ -31,13 +31,13 @@ from torch.nn import functional as F
 from refseg.config import Config, DropRate, NonNegativeFloat, PositiveFloat, PositiveInt
 from refseg.data import open_dataset
 from refseg.data.sample import Sample
-from refseg.encoders.vision.nanodet import pair_iou
 from refseg.files import replacing, write_text
 from refseg.generation.scenes.world import random_for
 from refseg.models.instances.chooser import Candidates
+from refseg.models.instances.evidence import lay_out
 from refseg.models.instances.expression import parse
-from refseg.models.instances.geometry import lay_out
 from refseg.models.instances.model import Instances, is_spelled
+from refseg.nn.boxes import pair_iou
 from refseg.training.instances.annotated import AnnotatedPicture
 from refseg.training.instances.cache import ProposalCache, fill, fingerprint
 from refseg.training.instances.expanded import Expanded, ExpandedCache, expand, matches

@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refseg.config import Config
-from refseg.encoders.vision.nanodet import STRIDES, Maps, decode, normalise, pair_iou
+from refseg.encoders.vision.nanodet import STRIDES, Maps, decode, normalise
 from refseg.errors import ConfigError, DataError
 from refseg.models.instances.classes import SECOND
-from refseg.models.instances.detector import InstanceDetector
-from refseg.models.instances.regions import roi_features
+from refseg.models.instances.masks import roi_features
+from refseg.models.instances.proposals import InstanceDetector
 from refseg.models.instances.types import MASK_SIZE
+from refseg.nn.boxes import pair_iou
 from refseg.training.instances.annotated import AnnotatedPicture, known_classes, second_index
 from refseg.training.instances.train_masks import jittered, moving_average, tinted
 

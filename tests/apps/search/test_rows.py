@@ -15,10 +15,11 @@ from refseg.apps.search.proposals import (
 )
 from refseg.apps.search.ranking import CALIBRATION, Classes, likelihood_codes
 from refseg.errors import DataError
-from refseg.models.instances.chooser import Candidates, Chooser, ChooserConfig
+from refseg.models.instances.chooser import Candidates, Chooser
 from refseg.models.instances.classes import CLASSES
+from refseg.models.instances.config import ChooserConfig
+from refseg.models.instances.evidence import lay_out
 from refseg.models.instances.expression import parse
-from refseg.models.instances.geometry import lay_out
 from refseg.models.instances.summary import summarise
 from refseg.models.instances.types import COLOURS, Proposals
 from refseg.models.instances.words import Lexicon

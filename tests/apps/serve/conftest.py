@@ -1,4 +1,4 @@
-"""Servers of a small model that knows drawn scenes, and pictures to send them."""
+"""Servers of a shipped model that answers about drawn scenes, and pictures to send them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from refseg.apps.serve.settings import Settings
 from refseg.generation.scenes import Scene, generate
 from refseg.inference.predictor import Segmenter, load
 
-MODEL = "rela-mini"
+MODEL = "rela-photo"
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,7 @@ from refseg.apps.serve.api.label_studio import expressions_of, read_interface
 from refseg.apps.serve.cvat import ReferringFunction, create, mask_points
 from refseg.errors import ImageError, RefsegError
 from refseg.inference.segmentation import Segmentation
-from tests.apps.serve.conftest import encoded, scene, segmenter
+from tests.apps.serve.conftest import MODEL, encoded, scene, segmenter
 
 Serve = Callable[..., TestClient]
 
@@ -77,17 +77,17 @@ def test_a_project_connects(serve: Serve) -> None:
     client = serve()
     assert client.get("/label-studio/health").json()["status"] == "UP"
     body = {"project": "3.17", "schema": INTERFACE.format(kind="BrushLabels"), "hostname": "", "access_token": ""}
-    assert "rela-mini" in client.post("/label-studio/setup", json=body).json()["model_version"]
+    assert MODEL in client.post("/label-studio/setup", json=body).json()["model_version"]
     assert client.post("/label-studio/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 200
     assert client.post("/label-studio/predict", json={"tasks": []}).json() == {"results": []}
 
 
 def test_regions_of_every_kind(serve: Serve) -> None:
     client = serve()
-    direct = segmenter()(scene().image, "red chairs")
+    direct = segmenter()(scene().image, "all chairs")
     found = {}
     for kind in ("BrushLabels", "PolygonLabels", "RectangleLabels"):
-        [result] = predict(client, kind, task(expression="red chairs")).json()["results"]
+        [result] = predict(client, kind, task(expression="all chairs")).json()["results"]
         assert 0 < result["score"] <= 1
         for region in result["result"]:
             assert (region["from_name"], region["to_name"]) == ("thing", "picture")
@@ -107,7 +107,7 @@ def test_regions_of_every_kind(serve: Serve) -> None:
 def test_what_a_person_types_comes_first(serve: Serve) -> None:
     client = serve()
     context = {"result": [{"type": "textarea", "value": {"text": ["the pink chair"]}}]}
-    [result] = predict(client, "BrushLabels", task(expression="red chairs"), context=context).json()["results"]
+    [result] = predict(client, "BrushLabels", task(expression="all chairs"), context=context).json()["results"]
     assert result["result"] == []
     [waiting] = predict(client, "BrushLabels", task()).json()["results"]
     assert (waiting["result"], waiting["score"]) == ([], 0.0)

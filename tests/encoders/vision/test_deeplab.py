@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from refseg.encoders.vision.deeplab import DeepLabTrunk, from_deeplab
+from refseg.encoders.vision.mobilenet import DeepLabTrunk, from_deeplab
 from refseg.errors import CheckpointError
 
 STRIDES = {0: 2, 4: 2, 10: 2, 19: 2}

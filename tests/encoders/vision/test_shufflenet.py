@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from refseg.encoders.vision.shufflenet import GhostBlock, ShuffleBlock, ShuffleNet, ShuffleNetConfig, from_nanodet
+from refseg.encoders.vision.nanodet import GhostBlock, ShuffleBlock, ShuffleNet, ShuffleNetConfig
+from refseg.encoders.vision.nanodet_weights import encoder_from_nanodet
 from refseg.errors import CheckpointError, ConfigError
 
 GOLDEN = [0.2461496790425688, 0.2731034268991287, 0.5462490430697691, 0.539328306578411]
@@ -132,7 +133,7 @@ def ghost(block: GhostBlock, maps: Tensor) -> Tensor:
 @torch.no_grad()
 def test_published_tensors_come_back_in_their_order_of_execution() -> None:
     net = ShuffleNet(SMALL)
-    read = from_nanodet(published(net), SMALL)
+    read = encoder_from_nanodet(published(net), SMALL)
     assert read.keys() == net.state_dict().keys()
     for name, value in net.state_dict().items():
         torch.testing.assert_close(read[name], value)
@@ -141,12 +142,12 @@ def test_published_tensors_come_back_in_their_order_of_execution() -> None:
 def test_other_tensors_are_refused_by_name() -> None:
     state = published(ShuffleNet(SMALL))
     with pytest.raises(CheckpointError, match=r"unexplained: 999\.conv\.weight"):
-        from_nanodet(state | {"999.conv.weight": torch.zeros(1)}, SMALL)
+        encoder_from_nanodet(state | {"999.conv.weight": torch.zeros(1)}, SMALL)
     del state["003.conv.bias"]
     with pytest.raises(CheckpointError, match=r"missing: 003\.conv\.bias"):
-        from_nanodet(state, SMALL)
+        encoder_from_nanodet(state, SMALL)
     with pytest.raises(CheckpointError, match="pyramid and head"):
-        from_nanodet(state, ShuffleNetConfig(head=None))
+        encoder_from_nanodet(state, ShuffleNetConfig(head=None))
 
 
 @torch.no_grad()

@@ -19,11 +19,11 @@ from PIL import Image
 
 import refseg
 from refseg.cli import options
+from refseg.encoders.vision.proposers import InstanceProposer
 from refseg.errors import RefsegError
 from refseg.inference.placement import DEVICE_MAPS
 from refseg.inference.predictor import Segmenter
 from refseg.models.foundation.families import FAMILIES
-from refseg.models.instances.proposers import InstanceProposer
 from refseg.types import Batch, Output, Targets
 from tests.support.tiny_networks import MORE, WRITERS, write_network
 

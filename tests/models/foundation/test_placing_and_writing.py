@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from refseg.models.foundation.placing import (
-    OUTSIDE,
     Warp,
     box_logits,
-    corners,
     enlarge,
     outline_logits,
     pad,
     pictures_of,
 )
 from refseg.models.foundation.writing import read_locations, read_pixel_boxes, read_polygons
+from refseg.nn.boxes import OUTSIDE
 
 
 def test_pictures_come_back_from_a_padded_batch() -> None:
@@ -79,13 +78,6 @@ def test_outlines_fill_what_lies_inside() -> None:
     assert (two >= filled).all()
     assert two.sum() > filled.sum()
     assert not (outline_logits([square[:2]], (40, 80)) > 0).any()
-
-
-def test_corners_are_transformers_corners() -> None:
-    from transformers.image_transforms import center_to_corners_format
-
-    boxes = torch.rand(2, 5, 4)
-    torch.testing.assert_close(corners(boxes), center_to_corners_format(boxes))
 
 
 POLYGONS = (

@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from refseg.generation.language.forms import Thing, View
-from refseg.models.instances.chooser import RULES, Candidates, Choice, Chooser, ChooserConfig
+from refseg.models.instances.chooser import Candidates, Choice, Chooser
 from refseg.models.instances.classes import CLASSES
+from refseg.models.instances.config import ChooserConfig
+from refseg.models.instances.evidence import (
+    RULES,
+    lay_out,
+)
 from refseg.models.instances.expression import parse
-from refseg.models.instances.geometry import lay_out
 from refseg.models.instances.words import Lexicon
 from tests.support.instance_layouts import candidates_of, puzzles
 

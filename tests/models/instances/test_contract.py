@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from refseg.encoders.text.tokenizer import ByteTokenizer, Tokenizer
-from refseg.encoders.vision.nanodet import NanoDetConfig
-from refseg.geometry import InputConfig
 from refseg.models import build
-from refseg.models.instances.config import DetectorConfig, InstancesConfig, ProposalConfig
+from refseg.models.instances.config import InstancesConfig
 from tests.support.contract import ModelContract, leaf_fields
+from tests.support.tiny_systems import tiny_instances as tiny
 
-DETECTOR = DetectorConfig(
-    detector=NanoDetConfig(widths=(16, 16, 16), depths=(1, 1, 1), side=64),
-    proposals=ProposalConfig(min_score=0.001, most=8),
-)
-"""A detector that proposes something in noise."""
-CONFIG = InstancesConfig(input=InputConfig(size=64, resize="longest"), detector=DETECTOR, text=None, fine_masks=False)
+CONFIG = tiny(InstancesConfig())
 
 
 class TestInstances(ModelContract):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from refseg.models.instances.classes import COCO
 from refseg.models.instances.expression import MAX_WORDS, Phrase, Place, Rank, parse
-from refseg.models.instances.words import spelled, table
+from refseg.models.instances.nouns import table
+from refseg.models.instances.spelling import spelled
 
 
 def only(text: str) -> Phrase:

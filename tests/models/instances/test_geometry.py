@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
-from refseg.models.instances.geometry import direction_of_hour, lay_out, relation
+from refseg.models.instances.evidence import lay_out
+from refseg.models.instances.places import direction_of_hour
+from refseg.models.instances.relations import relation
 
 
 def boxes(count: int, seed: int) -> torch.Tensor:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from refseg.models.instances.chooser import Chooser, ChooserConfig
-from refseg.models.instances.expression import parse
-from refseg.models.instances.heard import heard
-from refseg.models.instances.lookup import silent_words
+from refseg.models.instances.chooser import Chooser
+from refseg.models.instances.config import ChooserConfig
+from refseg.models.instances.expression import (
+    heard,
+    parse,
+)
 from refseg.models.instances.vocabulary import ACTIONS, FILLERS, LOOKS, NEGATIONS
-from refseg.models.instances.words import Lexicon
+from refseg.models.instances.words import (
+    Lexicon,
+    silent_words,
+)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from refseg.encoders.text.tokenizer import ByteTokenizer
 from refseg.errors import RefsegError
 from refseg.geometry import InputConfig
 from refseg.models.instances.classes import CLASSES
-from refseg.models.instances.config import ABLATIONS, InstancesConfig
-from refseg.models.instances.model import Instances, build_instances, choice_loss, paste_coarse
+from refseg.models.instances.config import InstancesConfig
+from refseg.models.instances.losses import choice_loss
+from refseg.models.instances.model import Instances, build_instances
 from refseg.models.instances.types import FEATURE_DIM, MASK_SIZE, Proposals
 from refseg.types import Batch, Targets, TextFeatures
 
@@ -132,20 +133,3 @@ def test_the_loss_of_one_thing_is_a_cross_entropy(model: Instances) -> None:
     evidence = choice.evidence[0]
     wanted = -torch.log_softmax(evidence, 0)[1]
     torch.testing.assert_close(choice_loss(choice, torch.tensor([False, True, False])), wanted)
-
-
-def test_coarse_masks_lie_in_their_boxes() -> None:
-    logits = torch.full((MASK_SIZE, MASK_SIZE), 3.0)
-    logits[:, : MASK_SIZE // 2] = -3.0
-    pasted = paste_coarse(logits, torch.tensor([0.25, 0.5, 0.75, 1.0]), (40, 80))
-    assert not (pasted[:20] > 0).any()
-    assert not (pasted[:, :40] > 0).any()
-    assert not (pasted[:, 60:] > 0).any()
-    assert (pasted[20:, 40:60] > 0).all()
-
-
-def test_ablations_build() -> None:
-    for name, config in ABLATIONS.items():
-        if config.text is None or name == "symbolic":
-            built = build_instances(config)
-            assert built.chooser.weights.requires_grad == (name != "symbolic")

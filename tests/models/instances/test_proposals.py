@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from refseg.encoders.vision.nanodet import NanoDetConfig, pair_iou
+from refseg.encoders.vision.nanodet import NanoDetConfig
 from refseg.errors import DataError
 from refseg.models.instances.classes import CLASSES, COCO, DRAWN, PART_OF, SECOND, class_index
-from refseg.models.instances.colours import colour_shares, colour_table
 from refseg.models.instances.config import DetectorConfig, ProposalConfig
-from refseg.models.instances.proposals import Proposer, believe_drawn, class_columns, merge_heads
+from refseg.models.instances.proposals import (
+    Proposer,
+    believe_drawn,
+    class_columns,
+    colour_shares,
+    colour_table,
+    merge_heads,
+)
 from refseg.models.instances.types import COLOURS, Proposals, collate
+from refseg.nn.boxes import pair_iou
 from refseg.palette import COLORS as MAPPED
 from refseg.training.instances.cache import ProposalCache, fill, fingerprint
 from tests.support.instance_pictures import painted

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 import refseg
+from refseg.encoders.vision.proposers import Detections, InstanceProposer
 from refseg.errors import RefsegError
 from refseg.inference.checkpoint import read_config
 from refseg.inference.proposals import over_proposals
 from refseg.models.instances.candidates import Crop, crop_mask, gather, things_of
 from refseg.models.instances.proposed import ProposedInstances
-from refseg.models.instances.proposers import Detections, InstanceProposer
 
 HEIGHT, WIDTH = 90, 240
 

@@ -3,36 +3,10 @@
 import pytest
 import torch
 
-from refseg.models.instances.regions import CoarseMasks, box_grid, roi_features, sample_boxes
+from refseg.models.instances.masks import CoarseMasks, roi_features
 from refseg.models.instances.types import FEATURE_DIM, MASK_SIZE
-
-
-def ramps(stride, side, channels=2):
-    """A map whose first channel is x in pixels and whose second is y, at the places of a stride."""
-    cells = side // stride
-    place = torch.arange(cells) * float(stride)
-    return torch.stack([place.expand(cells, -1), place[:, None].expand(-1, cells)])[:channels]
-
-
-def test_grid_points_are_cell_centres():
-    grid = box_grid(torch.tensor([[10.0, 20, 30, 60]]), 4)
-    assert grid.shape == (1, 4, 4, 2)
-    assert grid[0, 0, 0].tolist() == [12.5, 25.0]
-    assert grid[0, 3, 1].tolist() == [17.5, 55.0]
-
-
-@pytest.mark.parametrize("stride", [4, 8, 16])
-def test_sampling_reads_the_value_at_the_place(stride):
-    # On a linear map bilinear sampling is exact, within the outer places.
-    boxes = torch.tensor([[5.0, 8, 37, 40], [16, 3, 44, 45]])
-    values = sample_boxes(ramps(stride, 64), boxes, stride, 5)
-    assert values.shape == (2, 2, 5, 5)
-    torch.testing.assert_close(values.permute(0, 2, 3, 1), box_grid(boxes, 5), rtol=0, atol=1e-4)
-
-
-def test_points_beyond_the_map_take_its_edge():
-    values = sample_boxes(ramps(8, 64), torch.tensor([[60.0, 60, 100, 100]]), 8, 2)
-    assert values.unique().tolist() == [56.0]
+from refseg.nn.boxes import sample_boxes
+from tests.support.ramps import ramps
 
 
 def test_features_are_means_of_three_levels():

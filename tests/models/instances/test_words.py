@@ -11,7 +11,9 @@ import refseg
 from refseg.encoders.text.minilm import MiniLM, MiniLMConfig
 from refseg.models.instances.classes import CLASSES, COCO, EXTRA
 from refseg.models.instances.model import Instances
-from refseg.models.instances.words import Lexicon, NounAnchors, read_anchors, spelled, stored_pieces, table
+from refseg.models.instances.nouns import NounAnchors, read_anchors, stored_pieces, table
+from refseg.models.instances.spelling import spelled
+from refseg.models.instances.words import Lexicon
 
 NOUNS = Path(__file__).parents[2] / "golden" / "everyday_nouns.tsv"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from refseg import official
 from refseg.errors import CheckpointError, ConfigError
 from refseg.models import build
-from refseg.models.mattnet.config import LanguageConfig, MAttNetLosses
+from refseg.models.mattnet.config import PAPER, LanguageConfig, MAttNetLosses
 from refseg.models.mattnet.language import LanguageAttention
 from refseg.models.mattnet.losses import (
     Pairs,
@@ -20,16 +20,16 @@ from refseg.models.mattnet.losses import (
     attribute_weights,
     match_regions,
     ranking_losses,
-    region_iou,
     target_loss,
 )
 from refseg.models.mattnet.model import MAttNet
 from refseg.models.mattnet.modules import RelationshipModule
 from refseg.models.mattnet.neighbors import absolute_location, context_regions, offsets, same_class_neighbors
+from refseg.nn.boxes import pair_iou
 from refseg.types import Regions, Tokens
-from tests.models.mattnet.test_mattnet import PAPER, tiny
 from tests.support.contract import assert_near, batch_of, filled
 from tests.support.tiny_parts import TINY_RESNET
+from tests.support.tiny_systems import tiny_mattnet as tiny
 
 WORDS, HIDDEN, EMBED, LOW, HIGH, JOINT, TELLS, OTHERS = 30, 6, 10, 16, 16, 8, 3, 5
 VECTOR = 9
@@ -402,13 +402,13 @@ def test_sampled_negatives_come_from_the_targets_class_as_often_as_said() -> Non
 
 def test_regions_are_matched_by_overlap() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10], [0, 20, 10, 30]])
-    positive, negative = match_regions(region_iou(boxes, torch.tensor([[0.0, 0, 10, 10], [21, 0, 30, 10]])))
+    positive, negative = match_regions(pair_iou(boxes, torch.tensor([[0.0, 0, 10, 10], [21, 0, 30, 10]])))
     assert positive.tolist() == [True, False, True, False]
     assert negative.tolist() == [False, False, False, True]  # the second is nearly the first target: neither
-    positive, negative = match_regions(region_iou(boxes, torch.zeros(0, 4)))
+    positive, negative = match_regions(pair_iou(boxes, torch.zeros(0, 4)))
     assert not positive.any()
     assert negative.all()
-    assert len(match_regions(region_iou(torch.zeros(0, 4), boxes))[0]) == 0
+    assert len(match_regions(pair_iou(torch.zeros(0, 4), boxes))[0]) == 0
 
 
 def test_losses_of_attributes_and_targets_against_loops() -> None:

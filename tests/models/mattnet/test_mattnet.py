@@ -1,4 +1,4 @@
-"""MAttNet: the contract, and every row of its ablation."""
+"""MAttNet: the contract, given regions, and targets."""
 
 from __future__ import annotations
 
@@ -8,38 +8,17 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from refseg.encoders.vision.nanodet import NanoDetConfig
-from refseg.errors import ConfigError, RefsegError
-from refseg.models import MODELS, build
-from refseg.models.instances.config import DetectorConfig, ProposalConfig
-from refseg.models.mattnet.config import ABLATIONS, MINI, OFFICIAL, PAPER, PRESETS, MAttNetConfig
-from refseg.models.mattnet.losses import match_regions, region_iou
+from refseg.errors import RefsegError
+from refseg.models import build
+from refseg.models.mattnet.config import MINI, OFFICIAL, PAPER, PRESETS, MAttNetConfig
+from refseg.models.mattnet.losses import match_regions
 from refseg.models.mattnet.model import _target_boxes
+from refseg.nn.boxes import pair_iou
 from refseg.types import Regions, Targets
 from tests.support.contract import ModelContract, batch_of, filled, leaf_fields
-from tests.support.learning import drawn_batch, fit, train_a_step
+from tests.support.learning import drawn_batch, fit
 from tests.support.tiny_parts import TINY_RESNET
-
-DETECTOR = DetectorConfig(
-    detector=NanoDetConfig(widths=(16, 16, 16), depths=(1, 1, 1), side=64),
-    proposals=ProposalConfig(min_score=0.001, most=6),
-)
-"""A detector that proposes something in noise."""
-
-
-def tiny(config: MAttNetConfig) -> MAttNetConfig:
-    """The same wiring at a size that runs in milliseconds."""
-    text = replace(config.text, vocabulary_size=30, max_words=7, embedding=10, hidden=6)
-    return replace(
-        config,
-        input=replace(config.input, size=64),
-        vision=None if config.vision is None else TINY_RESNET,
-        detector=DETECTOR,
-        text=replace(text, projection=9) if text.projection else text,
-        embed_dim=8,
-        grid=3,
-        fine_masks=False,
-    )
+from tests.support.tiny_systems import tiny_mattnet as tiny
 
 
 def frozen(config: MAttNetConfig) -> frozenset[str]:
@@ -98,37 +77,9 @@ def test_regions_decide_what_training_loads() -> None:
     assert not replace(PAPER, regions="detected").needs.regions
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
-def test_rows_of_the_ablation_train_a_step(name: str) -> None:
-    config = tiny(ABLATIONS[name])
-    model, output, losses = train_a_step(config)
-    wanted = {"object_rank", "expression_rank"} | ({"target"} if config.selection == "binary" else set())
-    assert set(losses) == wanted
-    assert output.auxiliary["module_scores"][0].shape[1] == (len(config.module_names) or 1)
-    assert set(frozen(config)) == {key for key, value in model.named_parameters() if not value.requires_grad}
-
-
-def test_rows_differ_and_presets_are_what_they_say() -> None:
-    assert len(set(map(repr, ABLATIONS.values()))) == len(ABLATIONS)
-    assert ABLATIONS["table 2: MAttN:subj(+attr+attn)+loc(+dif)+rel"] == OFFICIAL
-    assert MODELS["mattnet"].presets is PRESETS
+def test_presets_are_what_they_say() -> None:
     assert next(iter(PRESETS)) == "MINI"
     assert (PAPER.losses.margin, OFFICIAL.losses.same_class, OFFICIAL.grid) == (0.1, 0.3, 7)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"attributes": ("red",), "subject_attributes": False}, "attributes"),
-        ({"attributes": ("red",), "attribute_counts": (1, 2)}, "attribute_counts: 2 numbers for 1"),
-        ({"attributes": ("red",), "regions": "detected"}, "annotated"),
-        ({"modular": False}, "modular=false"),
-        ({"neighbors": 0}, "neighbors"),
-    ],
-)
-def test_wrong_configurations_say_so(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        replace(PAPER, **changes)
 
 
 def test_mini_learns_which_thing_is_meant() -> None:
@@ -139,7 +90,7 @@ def test_mini_learns_which_thing_is_meant() -> None:
     output = fit(build(config), batch, targets, steps=80, rate=lambda step: 3e-3)
     assert output.no_target_logits is not None
     for number, wanted in enumerate(_target_boxes(targets)):
-        positive, _ = match_regions(region_iou(output.auxiliary["boxes"][number], wanted))
+        positive, _ = match_regions(pair_iou(output.auxiliary["boxes"][number], wanted))
         assert ((output.auxiliary["logits"][number] > 0) == positive).all()
         assert bool(output.no_target_logits[number] > 0) == bool(targets.no_target[number])
 

@@ -12,11 +12,12 @@ from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import CheckpointError, ConfigError
 from refseg.inference.checkpoint import save_model
 from refseg.models import build
+from refseg.models.mattnet.config import MINI, PAPER
 from refseg.training.recipe import PretrainedRecipe, Recipe
 from refseg.training.setup import load_pretrained
-from tests.models.mattnet.test_mattnet import MINI, PAPER, tiny
 from tests.support.contract import filled
 from tests.support.tiny_model import write_model_folder
+from tests.support.tiny_systems import tiny_mattnet as tiny
 
 WORDS = WordTokenizer(["dog"], 7)
 

@@ -7,7 +7,6 @@ import torch
 from refseg.errors import ConfigError, DataError
 from refseg.models.instances.masks import (
     CROP,
-    OUTSIDE,
     InstanceMasks,
     MaskDecoderConfig,
     crop_of,
@@ -15,6 +14,7 @@ from refseg.models.instances.masks import (
     mask_loss,
     paste,
 )
+from refseg.nn.boxes import OUTSIDE
 from refseg.training.instances.annotated import read_annotated
 from refseg.training.instances.judge import iou, score_masks
 from refseg.training.instances.train_masks import (

@@ -10,12 +10,12 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from refseg.encoders.vision import deeplab, nanodet
-from refseg.encoders.vision.deeplab import DeepLabTrunk
+from refseg.encoders.vision.mobilenet import DeepLabTrunk
 from refseg.encoders.vision.nanodet import NanoDet, NanoDetConfig
 from refseg.errors import CheckpointError, ConfigError, DataError
 from refseg.inference.predictor import load
-from refseg.models.instances.chooser import RULES
 from refseg.models.instances.config import DetectorConfig, ProposalConfig
+from refseg.models.instances.evidence import RULES
 from refseg.models.instances.masks import MaskDecoderConfig
 from refseg.training.instances.assemble import assemble
 from refseg.training.instances.cache import ProposalCache

@@ -14,9 +14,10 @@ from rich.console import Console
 from refseg.errors import DataError
 from refseg.generation.language.forms import View
 from refseg.generation.photos.attributes import PhotoView
-from refseg.models.instances.chooser import Chooser, ChooserConfig
+from refseg.models.instances.chooser import Chooser
+from refseg.models.instances.config import ChooserConfig
 from refseg.models.instances.expression import parse
-from refseg.models.instances.model import choice_loss
+from refseg.models.instances.losses import choice_loss
 from refseg.models.instances.words import Lexicon
 from refseg.training.instances.expanded import Expanded, ExpandedCache, expand, matches
 from refseg.training.instances.referring import ReferringTraining, is_right, learn, losses_of, stack

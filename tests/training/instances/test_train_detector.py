@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from refseg.encoders.vision.nanodet import NanoDetConfig, decode, pair_iou
+from refseg.encoders.vision.nanodet import NanoDetConfig, decode
 from refseg.errors import ConfigError, DataError
 from refseg.models.instances.classes import SECOND
-from refseg.models.instances.detector import InstanceDetector
+from refseg.models.instances.proposals import InstanceDetector
+from refseg.nn.boxes import pair_iou
 from refseg.training.instances.annotated import read_annotated
 from refseg.training.instances.train_detector import (
     DetectorTraining,

@@ -1,4 +1,4 @@
-// Which proposals an expression means: the twin of refseg/models/instances/{geometry,terms,places,chooser}.py.
+// Which proposals an expression means: the twin of refseg/models/instances/{evidence,places,relations,chooser}.py.
 // Vectors over proposals are arrays of numbers; matrices are arrays of rows.
 
 const TINY = 1e-3, SOFT = 0.02, SAME_IOU = 0.6, INSIDE = 0.85, SURE = 0.58, EXCLUDABLE = 0.2, COLOUR_SHARE = 0.25, TRAIT_SHARE = 0.1;

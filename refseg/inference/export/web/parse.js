@@ -1,4 +1,4 @@
-// Referring expressions as structures: the twin of refseg/models/instances/{expression,phrases,heard,lookup,structure}.py.
+// Referring expressions as structures: the twin of refseg/models/instances/{expression,links,phrases,words,structure}.py.
 // `parse` gives {text, phrases, used, ignored, slips, cut, unchecked, read_as, words, placed}, as structure.py.
 
 const has = (map, key) => Object.prototype.hasOwnProperty.call(map, key);
@@ -93,7 +93,7 @@ export class Parser {
     return { ...expression, ...this.heard(expression, null) };
   }
 
-  // ---- heard.py
+  // ---- heard, of expression.py
   /** {used, ignored, read_as} of an expression; `meaningOf`: phrase -> meaning or null (`Chooser.meaning`), or null. */
   heard(expression, meaningOf) {
     const used = new Set(expression.placed);
@@ -178,7 +178,7 @@ export class Parser {
     return result;
   }
 
-  // ---- lookup.py
+  // ---- words.py
   isNoun(word) {
     const { words, sets } = this;
     if (sets.fillers.has(word) || has(words.sides, word) || (has(words.colours, word) && word !== "orange")) return false;
@@ -301,7 +301,7 @@ export class Parser {
     return alone && each && rest.some((word) => garments.has(word));
   }
 
-  // ---- phrases.py
+  // ---- phrases.py and links.py
   readPhrase(words, notes, depth = 0) {
     const segments = [emptySegment()];
     let at = 0;

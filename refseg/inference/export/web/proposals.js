@@ -1,4 +1,4 @@
-// Proposals of a picture: the twin of refseg/models/instances/{proposals,colours}.py after the detector's network.
+// Proposals of a picture: the twin of refseg/models/instances/proposals.py after the detector's network.
 
 const { fround } = Math;
 const sigmoid = (value) => fround(1 / (1 + Math.exp(-value)));

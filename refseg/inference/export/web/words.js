@@ -1,4 +1,4 @@
-// Nouns to class weights: the twin of refseg/models/instances/words.py and of WordPieces in encoders/text/minilm.py.
+// Nouns to class weights: the twin of refseg/models/instances/{words,spelling,nouns}.py and of WordPieces in encoders/text/minilm.py.
 
 const SAID = 0.9, SURELY_NONE = 0.5, NEAR_MISS = 0.15;
 const LETTERS = "abcdefghijklmnopqrstuvwxyz";

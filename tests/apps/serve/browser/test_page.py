@@ -63,7 +63,7 @@ def test_sentences_that_were_typed_over_are_not_computed(visit: Visit, server: R
 def test_things_are_left_out_and_kept_by_pointer_and_keyboard(visit: Visit) -> None:
     visitor = visit().example()
     page = visitor.page
-    visitor.sentence("red chairs").answered("2 things")
+    visitor.sentence("all chairs").answered("2 things")
     things = page.locator(".thing[aria-pressed]")
     expect(things).to_have_count(2)
     whole = visitor.marked()
@@ -95,7 +95,7 @@ def test_several_sentences_are_layers(visit: Visit) -> None:
     expect(page.locator(".sentence")).to_have_count(2)
     expect(page.locator(".sentence").nth(1)).to_be_focused()
     alone = visitor.marked()
-    visitor.sentence("red chairs", 1).answered("2 things", 1)
+    visitor.sentence("all chairs", 1).answered("2 things", 1)
     both = visitor.marked()
     assert both > alone
     colours = page.evaluate(
@@ -112,7 +112,7 @@ def test_several_sentences_are_layers(visit: Visit) -> None:
 def test_probabilities(visit: Visit) -> None:
     visitor = visit().example()
     page = visitor.page
-    visitor.sentence("red car").answered("1 thing")
+    visitor.sentence("the red car on the left").answered("1 thing")
     page.get_by_text("Probabilities").click()
     before = visitor.marked()
     page.get_by_label("A pixel counts above").fill("0.95")
@@ -132,7 +132,7 @@ def test_probabilities(visit: Visit) -> None:
 def test_what_one_takes_along(visit: Visit) -> None:
     visitor = visit().example()
     page = visitor.page
-    visitor.sentence("red chairs").answered("2 things")
+    visitor.sentence("all chairs").answered("2 things")
 
     def saved(name: str) -> bytes:
         with page.expect_download() as started:
@@ -152,7 +152,7 @@ def test_what_one_takes_along(visit: Visit) -> None:
     page.get_by_role("button", name="Copy as COCO").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     document = json.loads(page.evaluate("navigator.clipboard.readText()"))
-    assert [category["name"] for category in document["categories"]] == ["red chairs"]
+    assert [category["name"] for category in document["categories"]] == ["all chairs"]
     [annotation] = document["annotations"]
     assert np.array_equal(decode(annotation["segmentation"]), masks[1])
     assert annotation["area"] == masks[1].sum()
@@ -167,9 +167,9 @@ def test_a_link_holds_everything_but_the_picture(visit: Visit) -> None:
     other = visit(hash=link).ready()
     other.answered("1 thing").answered("None", 1)
     assert other.page.evaluate("location.hash") == link
-    own = visit(hash="#t=red+chairs&p=0.3")
+    own = visit(hash="#t=all+chairs&p=0.3")
     expect(own.page.locator("#examples button").first).to_be_visible()
-    expect(own.page.locator(".sentence")).to_have_value("red chairs")
+    expect(own.page.locator(".sentence")).to_have_value("all chairs")
     own.page.locator("#file").set_input_files(
         [{"name": "own.png", "mimeType": "image/png", "buffer": encoded(scene().image)}]
     )
@@ -225,7 +225,7 @@ def test_a_picture_that_the_server_forgot_is_sent_again(visit: Visit, server: Ru
     visitor.sentence("red car").answered("1 thing")
     for id in list(server.state.store._kept):
         server.state.store.remove(id)
-    visitor.sentence("red chairs").answered("2 things")
+    visitor.sentence("all chairs").answered("2 things")
 
 
 def test_a_key_is_asked_for_and_models_can_be_chosen(

@@ -30,7 +30,7 @@ def test_every_screen(visit: Callable[..., Visitor], screen: str) -> None:
     page = visitor.page
     expect(page.locator("#examples img[src]")).to_have_count(6)
     check(page, "empty")
-    visitor.example().sentence("red chairs").answered("2 things")
+    visitor.example().sentence("all chairs").answered("2 things")
     page.locator(".thing[aria-pressed]").first.click()
     page.get_by_role("button", name="Add a sentence").click()
     visitor.sentence("the pink chair", 1).answered("None", 1)
@@ -59,7 +59,7 @@ def test_the_keyboard_reaches_everything(visit: Callable[..., Visitor]) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#picture-state")).to_contain_text("×")
     tab_to(".sentence")
-    page.keyboard.type("red chairs")
+    page.keyboard.type("all chairs")
     expect(page.locator(".answer")).to_contain_text("2 things")
     tab_to('.thing[data-index="0"]')
     page.keyboard.press("Space")

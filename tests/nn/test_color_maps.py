@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from refseg.models.photo.matching import color_maps
+from refseg.nn.color_maps import color_maps
 from refseg.palette import COLORS, SRGB_TO_XYZ_FINE, rgb_to_lab
 
 
