@@ -27,6 +27,8 @@ TIMES = "times.json"
 PHOTOGRAPHS = "on photographs too"
 WORKER = "REFSEG_STUDY_WORKER"
 """Set in the processes that `--processes` starts: they train, and leave the page to the first."""
+_NOT_WRITTEN = ("threads", "list", "processes", "page_only")
+"""Options that change nothing of the page, and do not stand in its command."""
 _LOOK = 5.0
 """Seconds between looks at what those processes have finished."""
 
@@ -82,6 +84,7 @@ def side_by_side(
     processes: Annotated[int, opt("N", "trainings at once, a process each")] = 1,
     calibrate: Annotated[bool, flag("--calibrate", "choose thresholds on further scenes")] = False,
     no_timing: Annotated[bool, flag("--no-timing", "leave milliseconds out")] = False,
+    page_only: Annotated[bool, flag("--page-only", "train nothing: write the page of what is finished")] = False,
     markdown: Annotated[Path | None, opt("FILE", "the page (default: DIR/scenes.md)", group=options.WRITING)] = None,
     json: Annotated[Path | None, options.json_file("its numbers (default: DIR/scenes.json)")] = None,
     threads: options.Threads = None,
@@ -94,7 +97,7 @@ def side_by_side(
     from refseg.studies.claims import CLAIMS, choose, no_target_costs
     from refseg.studies.claims import systems as all_systems
     from refseg.studies.settings import Settings, runs_of
-    from refseg.studies.side_by_side import Stopped, collect, prepare, run_all
+    from refseg.studies.side_by_side import SETTINGS, Stopped, collect, prepare, run_all
 
     if list:
         for entry in all_systems():
@@ -130,11 +133,13 @@ def side_by_side(
     )
     _use_threads(threads or (1 if processes > 1 or WORKER in os.environ else None))
     runs = runs_of(chosen, claims, settings)
+    if page_only and not (output / SETTINGS).exists():
+        raise RefsegError(f"--page-only: no study has begun in {output}; leave the option out to begin one")
     try:
         prepare(output, settings, recipes, _say)
-        if processes == 1:
+        if not page_only and processes == 1:
             run_all(runs, recipes, output, settings, _say)
-        elif not _run_processes(processes, runs, output):
+        elif not page_only and not _run_processes(processes, runs, output):
             raise Stopped("the processes were stopped; the same command goes on from there")
     except Stopped as stopped:
         print(f"refseg studies side-by-side: {stopped}", file=sys.stderr)
@@ -276,7 +281,11 @@ def _command(context: typer.Context) -> str:
     words = ["refseg studies side-by-side"]
     for param in context.command.params:
         value = context.params.get(param.name or "")
-        if param.name in ("threads", "list", "processes") or value in (None, False) or value == param.default:
+        if (
+            param.name in ("threads", "list", "processes", "page_only")
+            or value in (None, False)
+            or value == param.default
+        ):
             continue
         values = value if isinstance(value, (list, tuple)) else [value]
         words += [param.opts[-1] if each is True else f"{param.opts[-1]} {each}" for each in values]

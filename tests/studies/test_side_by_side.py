@@ -376,7 +376,7 @@ def test_equal_time_is_when_the_quickest_is_done() -> None:
 def test_the_page_says_what_was_measured(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, results = trained
     claim = replace(CLAIM, rows=(("as it is", {}), ("absent", {"width": 64})))
-    times = time_runs([RELA, Run(Entry("broken", "x"), 8)], folder, rounds=1, sentences=2)
+    times = time_runs([RELA, Run(Entry("broken", "x"), 8)], folder, rounds=1, expressions=2)
     assert set(times) == {"rela"}
     rows = {RELA.name: side_by_side.read_rows(folder, RELA)}
     about = json.loads((folder / "encoder" / ABOUT).read_text())
@@ -411,6 +411,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["studies", "side-by-side", "--output", str(tmp_path / "out"), "--recipes", str(RECIPES), "--budget", "4"]
     words += ["--pictures-per-batch", "2", "--sentences-per-picture", "2", "--size", "64", "--test-pictures", "1"]
     words += ["--pool", "2", "--encoder", "own", "--curve", "0"]
+    assert main([*words, "--page-only"]) == 2
+    assert "no study has begun" in capsys.readouterr().err
     assert main([*words, "--only", "reftr", "--no-timing"]) == 0
     document = json.loads((tmp_path / "out" / "scenes.json").read_text())
     assert document["systems"]["reftr"]["Acc@0.5"] is not None
@@ -427,6 +429,12 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "boxes Acc@.5" in page
     assert "--budget 4" in page
     assert (tmp_path / "out" / "scenes.svg").read_text().startswith("<svg")
+    # Without training: what is finished, and the names of what is not.
+    assert main([*words, "--only", "reftr,rela", "--no-timing", "--page-only"]) == 1
+    page = (tmp_path / "out" / "scenes.md").read_text()
+    assert "- rela-4-0: is not finished" in page
+    assert "--page-only" not in page
+    assert "| reftr | " in page
     assert main([*words, "--only", "refr"]) == 2
     assert "did you mean 'reftr'" in capsys.readouterr().err
     assert main(["studies", "side-by-side", "--list"]) == 0
