@@ -146,7 +146,7 @@ def precisions() -> list[Finding]:
 
 
 def weights() -> list[Finding]:
-    """Whether each packaged model loads and answers a sentence about a grey picture."""
+    """Whether each packaged model loads and answers an expression about a grey picture."""
     import numpy as np
 
     from refseg.inference.predictor import list_models, load

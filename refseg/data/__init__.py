@@ -21,7 +21,7 @@ def open_dataset(
     sentence: Literal["raw", "sent"] = "raw",
     need_pictures: bool = True,
 ) -> ReferringDataset:
-    """The samples of a data set in its published format: one sentence a sample, whichever the data set.
+    """The samples of a data set in its published format: one expression a sample, whichever the data set.
 
     RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO, RefCLEF/ReferIt, Flickr30k Entities, Visual Genome regions, PhraseCut,
     Ref-DAVIS17, Ref-YouTube-VOS, MeViS (one sample a frame), drawn scenes, and the derived formats of MDETR, SeqTR,
@@ -36,7 +36,7 @@ def open_dataset(
             "mdetr"); None for the usual one.
         sentence: read each sentence as typed ("raw", as ReLA and LAVT do) or as cleaned by the makers ("sent"), in the
             RefCOCO family.
-        need_pictures: leave out sentences whose picture is not there.
+        need_pictures: leave out expressions whose picture is not there.
 
     Large annotation files are read once and then cached (`refseg.data.cache`). Records that cannot be used are left out
     and named in the result's `problems`. Raises `DataError` when there is no such data set or split, a file is damaged,
@@ -53,7 +53,7 @@ def open_dataset(
     samples, problems = open_samples(files, ReadOptions(split, sentence, need_pictures))
     if not len(samples):
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(item.kind for item in problems).most_common(3))
-        first = next((str(item) for item in reversed(problems) if item.lost), "the file holds no sentences")
+        first = next((str(item) for item in reversed(problems) if item.lost), "the file holds no expressions")
         reason = f"({kinds or 'empty'}); {first}; see refseg data check {root}"
         raise DataError(f"{files.main}: no usable expression {reason}")
     return ReferringDataset(

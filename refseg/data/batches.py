@@ -1,7 +1,7 @@
-"""Samples to batches: pictures placed and normalised, sentences tokenised, targets drawn at the network's input size.
+"""Samples to batches: pictures placed and normalised, expressions tokenised, targets drawn at the network's input size.
 
-Sentences about the same picture share it: the picture is stored once and `Batch.image_index` says which one each
-sentence image_index to, so that late-fusion systems encode it once.
+Expressions about the same picture share it: the picture is stored once and `Batch.image_index` says which one each
+expression refers to, so that late-fusion systems encode it once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tokenizer = Callable[[list[str]], Tokens]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A batch with what evaluation needs beside it: the samples in the batch's order, and each sentence's geometry."""
+    """A batch and what evaluation needs beside it: the samples in the batch's order, each expression's geometry."""
 
     batch: Batch
     targets: Targets
@@ -87,24 +87,24 @@ def load_batch(
 
     Args:
         samples: B samples in any order; those about one picture share it in the batch.
-        tokenizer: sentences to `Tokens`.
+        tokenizer: expressions to `Tokens`.
         input_config: how pictures are placed. Pictures of different input sizes ("longest") are padded at the right and
             the bottom to the largest.
         instances: also give the targets' masks one by one (`Targets.instances`).
-        boxes: also give one box a sentence (`Targets.boxes`, P = 1): around all its targets, zeros without target.
+        boxes: also give one box per expression (`Targets.boxes`, P = 1): around all its targets, zeros without target.
             Objects that are annotated by a box only are then allowed, their masks are empty; without it they raise.
         tags: also give where these words hold in each picture (`Targets.tags`), if all pictures' objects are known.
-        phrases: with P > 0 also give up to P phrases of each sentence that have objects (`Batch.phrases`; the whole
-            sentence where none is annotated), in `Targets.boxes`, (B, P, 4), the box around each one's objects, and in
-            `Targets.instances` the mask of each one where the masks of all are known, otherwise None.
+        phrases: with P > 0 also give up to P phrases of each expression that have objects (`Batch.phrases`; the whole
+            expression where none is annotated), in `Targets.boxes`, (B, P, 4), the box around each one's objects, and
+            in `Targets.instances` the mask of each one where the masks of all are known, otherwise None.
         place_phrases: finds phrases among an expression's tokens (`refseg.encoders.text.phrases.place_phrases`); needed
             with `phrases`.
-        groups: also give which sentences refer to the same objects and which share a picture (`Targets.groups`); with
+        groups: also give which expressions refer to the same objects and which share a picture (`Targets.groups`); with
             "folder" pictures of one folder count as one, as the frames of a video.
         regions: also give the annotated things of each picture (`Batch.regions`): its surroundings where they are
-            known, otherwise the targets of its sentences in this batch.
-        on_error: what a picture or mask that cannot be read does: end in its `RefsegError`, or leave its sentences out
-            with a line in the log.
+            known, otherwise the targets of its expressions in this batch.
+        on_error: what a picture or mask that cannot be read does: end in its `RefsegError`, or leave its expressions
+            out with a line in the log.
 
     Raises: `DataError` for no samples, or when with "skip" none is left.
     """
@@ -130,7 +130,7 @@ def load_batch(
             if phrases and not sample.objects and not sample.no_target:
                 raise DataError(f"sample {sample.id}: no phrase of {sample.text!r} has a box")
             if phrases and place_phrases is not None:
-                # Here, so that a phrase that cannot be placed costs its own sentence alone.
+                # Here, so that a phrase that cannot be placed costs its own expression alone.
                 place_phrases([sample.text], [phrases_of(sample, phrases)], tokenizer, max_phrases=phrases)
             geometry = placed[pictures[key]][2]
             for instance in sample.objects:
@@ -212,7 +212,7 @@ def _tag_maps(
 def group_numbers(
     samples: Sequence[Sample], pictures: Sequence[Hashable], by: Literal["picture", "folder"]
 ) -> Int[Tensor, "B 2"]:
-    """A number for each sentence's set of objects and one for its picture, as `Targets.groups` has them.
+    """A number for each expression's set of objects and one for its picture, as `Targets.groups` has them.
 
     `pictures` are what tells the samples' pictures apart. With "folder" pictures of one folder count as one, as the
     frames of a video, whose objects keep their numbers from frame to frame.

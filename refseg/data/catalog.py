@@ -62,7 +62,7 @@ def require_datasets(root: str | os.PathLike[str]) -> list[DatasetFiles]:
     found = find_datasets(root)
     if not found:
         alone = (
-            "; instances.json alone has no sentences: refseg data templates makes some, refseg data convert reads it"
+            "; instances.json alone has no expressions: refseg data templates makes some, refseg data convert reads it"
         )
         raise DataError(
             f"{root}: no data set here; wanted is a folder with refs(unc).p or grefs(unc).json and instances.json, "

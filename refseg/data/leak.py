@@ -110,7 +110,7 @@ def leak(
 
 
 def without(dataset: ReferringDataset, pictures: Iterable[int]) -> ReferringDataset:
-    """The data set without the sentences about these pictures (`LeakReport.train_ids`)."""
+    """The data set without the expressions about these pictures (`LeakReport.train_ids`)."""
     left_out = set(pictures)
     groups = dataset.by_picture()
     kept = sorted(index for image_id, indices in groups.items() if image_id not in left_out for index in indices)

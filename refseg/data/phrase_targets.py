@@ -21,7 +21,7 @@ __all__ = ["PlacePhrases", "enclosing_boxes", "phrase_boxes", "phrase_masks", "p
 
 @runtime_checkable
 class PlacePhrases(Protocol):
-    """Phrases as tokens with their places among the sentences' tokens; it knows the kinds of tokenizers."""
+    """Phrases as tokens with their places among the expressions' tokens; it knows the kinds of tokenizers."""
 
     def __call__(
         self,
@@ -37,8 +37,8 @@ class PlacePhrases(Protocol):
 
 
 def phrases_of(sample: Sample, most: int) -> list[str | tuple[int, int]]:
-    """Where up to `most` phrases that have objects stand: characters (start, stop) of the sentence; the whole sentence
-    where there is none.
+    """Where up to `most` phrases that have objects stand: characters (start, stop) of the expression; the whole
+    expression where there is none.
 
     Raises `DataError` where a phrase's text is not at its characters, but for upper and lower case.
     """
@@ -75,7 +75,7 @@ def phrase_masks(
     empty: Bool[Tensor, "H W"],
     most: int,
 ) -> list[Tensor] | None:
-    """For each sentence the masks of its phrases, (K, H, W); None when some object has a box only."""
+    """For each expression the masks of its phrases, (K, H, W); None when some object has a box only."""
     if any(item.segmentation is None for sample in samples for item in sample.objects):
         return None
     result = []

@@ -57,7 +57,7 @@ class StoredPicture(Protocol):
 
 @dataclass(frozen=True)
 class Phrase:
-    """A part of a sentence and its objects: `text` stands at characters start to stop (exclusive) of the sentence.
+    """A part of an expression and its objects: `text` stands at characters start to stop (exclusive) of the expression.
 
     `objects` may be empty: nothing that could be boxed. `kinds` are its coarse categories ("people",
     "clothing"), `chain` the number of the coreference chain where the data set has them, -1 otherwise.
@@ -77,11 +77,11 @@ class Sample:
 
     `id` is "<ref_id>_<sent_id>" or the data set's own name for the pair, unique in its data set. `size` is the
     picture's (height, width) as annotated. The picture is a file (`image_path`), a part of a file (`stored`) or, for
-    drawn scenes, an array in memory (`image`, (H, W, 3) uint8). `phrases` are the sentence's parts with their objects
+    drawn scenes, an array in memory (`image`, (H, W, 3) uint8). `phrases` are the expression's parts with their objects
     where a data set annotates them (Flickr30k Entities); `objects` then are all of theirs. A sample that is not
-    `no_target` and has no objects has no annotation (a hidden test set). `kind` says what sort of sentence it is where
-    the data set records that ("relation", "counting", ...). `surroundings` are all objects of the picture, targets or
-    not, where every one is known; empty otherwise.
+    `no_target` and has no objects has no annotation (a hidden test set). `kind` says what sort of expression it is
+    where the data set records that ("relation", "counting", ...). `surroundings` are all objects of the picture,
+    targets or not, where every one is known; empty otherwise.
     """
 
     id: str
@@ -147,7 +147,7 @@ class Sample:
 class Problem:
     """Something wrong in a data set's files that reading went around: what kind, in which record, and in words.
 
-    `lost` is the number of sentences that the data set is shorter for it.
+    `lost` is the number of expressions that the data set is shorter for it.
     """
 
     kind: str
@@ -199,7 +199,7 @@ class ReferringDataset(Sequence[Sample]):
         return iter(self.samples)
 
     def __repr__(self) -> str:
-        counts = f"{len(self)} sentences, {len(self.problems)} problems"
+        counts = f"{len(self)} expressions, {len(self.problems)} problems"
         return f"ReferringDataset({self.name!r}, split={self.split!r}, {counts})"
 
     def by_picture(self) -> dict[int, list[int]]:

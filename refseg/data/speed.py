@@ -48,7 +48,7 @@ print(json.dumps([len(dataset), processor, clock, peak, "torch" in sys.modules])
 
 @dataclass(frozen=True)
 class MadeUp:
-    """How many of what a made-up data set has; two or three sentences a referent."""
+    """How many of what a made-up data set has; two or three expressions a referent."""
 
     pictures: int
     objects: int
@@ -59,7 +59,7 @@ class MadeUp:
         if not (self.pictures <= self.objects and self.referents <= self.objects):
             raise DataError("a made-up data set has at least one object a picture and a referent")
         if not 2 * self.referents <= self.sentences <= 3 * self.referents:
-            raise DataError("a made-up data set has two or three sentences a referent")
+            raise DataError("a made-up data set has two or three expressions a referent")
 
 
 FULL = MadeUp(pictures=19_994, objects=196_771, referents=50_000, sentences=142_209)
@@ -68,7 +68,7 @@ FULL = MadeUp(pictures=19_994, objects=196_771, referents=50_000, sentences=142_
 
 @dataclass(frozen=True)
 class Opening:
-    """One opening: sentences, seconds of processor and clock, peak memory in bytes, and whether torch was loaded."""
+    """One opening: expressions, seconds of processor and clock, peak memory in bytes, and whether torch was loaded."""
 
     sentences: int
     processor: float
@@ -180,13 +180,13 @@ def write_refcoco(root: Path, numbers: MadeUp = FULL) -> None:
     refs: list[dict[str, object]] = []
     sent_id = 0
     for number, target in enumerate(random.permutation(numbers.objects)[: numbers.referents].tolist()):
-        sentences = []
+        expressions = []
         for _ in range(3 if number < numbers.sentences - 2 * numbers.referents else 2):
             words = [f"word{word}" for word in random.integers(0, 9000, random.integers(1, 8))]
-            sentences.append({"sent_id": sent_id, "raw": " ".join(words), "sent": " ".join(words), "tokens": words})
+            expressions.append({"sent_id": sent_id, "raw": " ".join(words), "sent": " ".join(words), "tokens": words})
             sent_id += 1
         record = {"ref_id": number, "image_id": owner[target], "ann_id": target + 1, "split": "train"}
-        refs.append({**record, "sentences": sentences})
+        refs.append({**record, "sentences": expressions})
     (home / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=0))
 
 

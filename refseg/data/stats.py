@@ -1,4 +1,4 @@
-"""What a data set is like: sentences, words, targets, kinds, areas."""
+"""What a data set is like: expressions, words, targets, kinds, areas."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AREAS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 @dataclass
 class Distribution:
-    """A quantity over the sentences: how often each value, and the usual numbers about it."""
+    """A quantity over the expressions: how often each value, and the usual numbers about it."""
 
     count: int = 0
     mean: float = 0.0
@@ -63,7 +63,7 @@ class Stats:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a sentence, lower case; punctuation is none."""
+    """The words of an expression, lower case; punctuation is none."""
     return _WORD.findall(text.lower())
 
 
@@ -84,7 +84,7 @@ def describe(dataset: ReferringDataset, *, frequent: int = 30) -> Stats:
     texts: set[str] = set()
     lengths, targets, areas = [], [], []
     clips = dataset.samples if isinstance(dataset.samples, FrameSamples) else None
-    # Of a video every sentence counts once and not once a frame; areas would need every mask.
+    # Of a video every expression counts once and not once a frame; areas would need every mask.
     for sample in dataset if clips is None else clips.first_frames([]):
         words = words_of(sample.text)
         vocabulary.update(words)

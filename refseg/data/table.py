@@ -1,8 +1,8 @@
 """Samples as columns of numbers: light in memory, quick to load, one `Sample` built when it is asked for.
 
-A data set of 142,000 sentences takes about 60 MB as columns (most of it outlines) and loads in well under a second; as
-Python objects it takes ten times as much. `TableBuilder` packs samples one by one, `SampleTable` reads them back equal,
-and `save_table`, `load_table` keep them in a safetensors file.
+A data set of 142,000 expressions takes about 60 MB as columns (most of it outlines) and loads in well under a second;
+as Python objects it takes ten times as much. `TableBuilder` packs samples one by one, `SampleTable` reads them back
+equal, and `save_table`, `load_table` keep them in a safetensors file.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class SampleTable(Sequence[Sample]):
         )
 
     def texts(self) -> list[str]:
-        """All sentences in order."""
+        """All expressions in order."""
         blob, ends = self.arrays["text"].tobytes(), self.arrays["text_end"].tolist()
         starts = [0, *ends][:-1]
         return [blob[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)]

@@ -62,11 +62,11 @@ def calibrate(
     """The thresholds with the highest gIoU under `native` among those that keep T_acc at `target_accuracy` or above.
 
     Where none keeps it, those with the highest T_acc. Of equals, the ones nearest to 0.5. With `slack`, the no-target
-    threshold is then moved as far as gIoU stays within it. Towards `target` it is raised: for sentences that are wilder
-    than those of `dataset`, as people's are beside templates, since what is not understood looks like what is not
-    there. Towards `none` it is lowered, and T_acc kept, where the few sentences without a target weigh too little in
-    gIoU. Raises `DataError` for data without a sentence that has a target, and `RefsegError` for an accuracy or a slack
-    outside 0 to 1.
+    threshold is then moved as far as gIoU stays within it. Towards `target` it is raised: for expressions that are
+    wilder than those of `dataset`, as people's are beside templates, since what is not understood looks like what is
+    not there. Towards `none` it is lowered, and T_acc kept, where the few expressions without a target weigh too little
+    in gIoU. Raises `DataError` for data without an expression that has a target, and `RefsegError` for an accuracy or a
+    slack outside 0 to 1.
     """
     for name, value in (("target accuracy", target_accuracy), ("slack", slack)):
         if not 0 <= value <= 1:

@@ -1,4 +1,4 @@
-"""Two runs on the same sentences: is one better, by how much, on what kind of sentence, and where do they differ most.
+"""Two runs on the same expressions: is one better, by how much, on what kind of them, and where do they differ most.
 
 Everything follows from rows (`refseg.metrics.Row`), so rows that `refseg evaluate --rows` saved are enough; predictions
 with their targets do as well, and are what pictures need.
@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Difference:
-    """A sentence under both runs: IoU as the protocol counts it, and whether the answer was none. change: second -
+    """An expression under both runs: IoU as the protocol counts it, and whether the answer was none. change: second -
     first."""
 
     id: str
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def wins(self) -> tuple[int, int, int]:
-        """On how many sentences the second run is better, equal, worse."""
+        """On how many expressions the second run is better, equal, worse."""
         changes = [difference.change for difference in self.differences]
         better, worse = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
         return better, len(changes) - better - worse, worse
@@ -153,9 +153,9 @@ def compare_runs(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Report:
-    """Compare two runs sentence by sentence, with intervals and p-values by resampling pictures.
+    """Compare two runs expression by expression, with intervals and p-values by resampling pictures.
 
-    Raises `DataError` when the runs do not hold the same sentences with the same targets.
+    Raises `DataError` when the runs do not hold the same expressions with the same targets.
     """
     protocol = get_protocol(protocol)
     metrics = {
@@ -199,7 +199,7 @@ def _difference(one: Row, two: Row, protocol: Protocol) -> Difference:
 def _group_changes(
     first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Group -> sentences and, per metric, [first, second, second - first]."""
+    """Group -> expressions and, per metric, [first, second, second - first]."""
     result: dict[str, dict[str, Any]] = {}
     for group, metrics in first.items():
         other = second.get(group, {})

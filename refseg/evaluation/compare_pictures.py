@@ -25,10 +25,10 @@ TILE = 640
 def write_pictures(
     report: Report, runs: tuple[Run, Run], data: ReferringDataset, folder: str | Path, top: int = 12
 ) -> list[Path]:
-    """Write one picture for each of the `top` sentences that differ most, and `differences.png` with all of them.
+    """Write one picture for each of the `top` expressions that differ most, and `differences.png` with all of them.
 
-    Sentences whose masks are not of the picture's size (protocols that compare at the network's size), or that are not
-    in `data`, are passed over.
+    Expressions whose masks are not of the picture's size (protocols that compare at the network's size), or that are
+    not in `data`, are passed over.
     """
     samples = {sample.id: sample for sample in data}
     folder = Path(folder)

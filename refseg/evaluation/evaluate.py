@@ -1,6 +1,6 @@
 """Scoring a model on a data set: pictures in, rows out, no mask kept.
 
-Each picture is read once and, by late-fusion models, encoded once for all its sentences. How an output becomes a mask
+Each picture is read once and, by late-fusion models, encoded once for all its expressions. How an output becomes a mask
 is the protocol's affair (`refseg.evaluation.protocol_masks`). Several protocols can be scored in one run of the model.
 """
 
@@ -52,7 +52,7 @@ def evaluate_model(
     on_row: RowWriter | None = None,
     **options: Unpack[EvaluationOptions],
 ) -> Score:
-    """Score a model under one protocol; `on_row` gets each sentence's row as it comes.
+    """Score a model under one protocol; `on_row` gets each expression's row as it comes.
 
     Options are those of `evaluate_protocols`.
     """
@@ -86,11 +86,11 @@ def evaluate_protocols(
         protocols: names or `Protocol`s of one task; `writers` see the first one. Of boxes, those of the instances that
             the model answers with are counted, all of them: it has chosen already. Of one box an expression or phrase,
             its best: that of the best instance, the one beside the mask, or the one around it.
-        batch_size: sentences computed at once. Answers do not depend on it: pictures of one input size go together.
+        batch_size: expressions computed at once. Answers do not depend on it: pictures of one input size go together.
         workers: processes that read pictures, at most one a processor; 0 reads in this one.
         shard: (k, n) evaluates every n-th picture from the k-th on; the rows of all shards together, scored by
             `refseg.metrics.rescore`, give exactly the score of one run.
-        progress: called with sentences done and in all.
+        progress: called with expressions done and in all.
         oracle: changes the model's answers with the knowledge of what is meant (`refseg.evaluation.oracle`).
         clip_frames, submission: of clips, see `refseg.evaluation.clips.evaluate_clips`, which answers those.
 

@@ -95,11 +95,11 @@ def read_pictures(
             unreadable += [(identity, item[1]) for identity in item[0]]
 
 
-def same_size(pictures: Iterator[Picture], sentences: int) -> Iterator[list[Picture]]:
-    """Neighbouring pictures of one input size with at most `sentences` sentences together, but at least one picture."""
+def same_size(pictures: Iterator[Picture], expressions: int) -> Iterator[list[Picture]]:
+    """Neighbouring pictures of one input size with at most `expressions` expressions together, but at least one."""
     group: list[Picture] = []
     for picture in pictures:
-        full = sum(len(entry.samples) for entry in group) + len(picture.samples) > sentences
+        full = sum(len(entry.samples) for entry in group) + len(picture.samples) > expressions
         if group and (full or picture.image.shape != group[0].image.shape):
             yield group
             group = []
@@ -116,7 +116,7 @@ def answers(
     device: torch.device,
     oracle: Oracle | None = None,
 ) -> Iterator[Answered]:
-    """The model's output for all sentences of some pictures of one input size, at most `batch_size` at once."""
+    """The model's output for all expressions of some pictures of one input size, at most `batch_size` at once."""
     images = torch.stack([entry.image for entry in group]).to(device)
     pixel_mask = torch.stack([entry.pixel_mask for entry in group]).to(device)
     originals = [entry.samples[0].read_image() for entry in group] if model.needs.reads_pictures else []

@@ -35,9 +35,9 @@ RIGHT_IOU = 0.5
 
 
 def iou_histogram(runs: Runs, protocol: str | Protocol = "native", bins: int = 20) -> Figure:
-    """How the IoU of the sentences with a target is spread: the share of them in bins from 0 to 1."""
+    """How the IoU of the expressions with a target is spread: the share of them in bins from 0 to 1."""
     protocol = get_protocol(protocol)
-    figure, axes = _figure("IoU of the sentences with a target", "IoU", "share of sentences")
+    figure, axes = _figure("IoU of the expressions with a target", "IoU", "share of expressions")
     edges = np.linspace(0.0, 1.0, bins + 1)
     for index, (name, rows) in enumerate(runs.items()):
         values = np.array([judge(row, protocol).value for row in rows if not row.no_target])
@@ -52,7 +52,7 @@ def iou_histogram(runs: Runs, protocol: str | Protocol = "native", bins: int = 2
 
 
 def group_bars(runs: Runs, by: str = "kind", metric: str = "gIoU", protocol: str | Protocol = "native") -> Figure:
-    """A metric for each group of sentences, one bar a run; `by` is a breakdown ("kind", "targets", "length", ...)."""
+    """A metric for each group of expressions, one bar a run; `by` is a breakdown ("kind", "targets", "length", ...)."""
     found = {name: breakdown(rows, by, protocol) for name, rows in runs.items()}
     groups = list(dict.fromkeys(group for result in found.values() for group in result))
     if not groups:
@@ -77,9 +77,9 @@ def group_bars(runs: Runs, by: str = "kind", metric: str = "gIoU", protocol: str
 
 
 def reliability(runs: Runs, bins: int = CALIBRATION_BINS) -> Figure:
-    """Whether the probability of none can be believed: share of sentences without target over what was predicted.
+    """Whether the probability of none can be believed: share of expressions without target over what was predicted.
 
-    Below, how many sentences fall into each bin. Bins are those of the calibration error (`none_ECE`).
+    Below, how many expressions fall into each bin. Bins are those of the calibration error (`none_ECE`).
     """
     figure, axes = _figure("reliability of none", "", "share without target", size=(5.5, 6.0))
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--", label="perfectly calibrated")
@@ -103,7 +103,7 @@ def reliability(runs: Runs, bins: int = CALIBRATION_BINS) -> Figure:
         below.stairs(counts, np.linspace(0, 1, bins + 1), color=colour, linewidth=1.6)
     below.set_yscale("symlog")
     below.set_xlim(0, 1)
-    below.set_ylabel("sentences", fontsize=8)
+    below.set_ylabel("expressions", fontsize=8)
     below.tick_params(labelsize=8)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
@@ -111,13 +111,13 @@ def reliability(runs: Runs, bins: int = CALIBRATION_BINS) -> Figure:
 
 
 def precision_over_coverage(runs: Runs, protocol: str | Protocol = "native") -> Figure:
-    """What share of the answers is right when only the surest are given, over the share of sentences answered.
+    """What share of the answers is right when only the surest are given, over the share of expressions answered.
 
     An answer is right when it is none for an expression without target, or when the IoU reaches 0.5. How sure an answer
     is: the probability of its no-target decision (that of none, or of not none).
     """
     protocol = get_protocol(protocol)
-    figure, axes = _figure("precision over coverage", "share of sentences answered, surest first", "share right")
+    figure, axes = _figure("precision over coverage", "share of expressions answered, surest first", "share right")
     for index, (name, rows) in enumerate(runs.items()):
         coverage, precision = coverage_curve(rows, protocol)
         if len(coverage):

@@ -32,8 +32,8 @@ from refseg.types import Output
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of a sentence at a protocol's resolution: the mask before gating, the no-target decision, the
-    likeliest pixel (of the map in which the model locates the target, where it has one).
+    """What a model says of an expression at a protocol's resolution: the mask before gating, the no-target decision,
+    the likeliest pixel (of the map in which the model locates the target, where it has one).
 
     `no_target` and its probability are None where the model has no no-target head and the protocol no rule instead;
     `point` is (column, row).
@@ -202,7 +202,7 @@ def _point(
 
 
 def target_mask(sample: Sample, geometry: Geometry, protocol: Protocol, config: InputConfig) -> Bool[np.ndarray, "H W"]:
-    """What the sentence means, at the protocol's resolution."""
+    """What the expression means, at the protocol's resolution."""
     if protocol.resolution == "original":
         return sample.mask()
     rasterise: Literal["model", "original"] = "model" if protocol.target == "polygons" else "original"

@@ -1,6 +1,7 @@
 """What a run of a model over a data set counts, by what its protocols compare: masks, boxes, or phrases' boxes.
 
-A run gets the model's outputs group by group and gives the scores at the end; `Writers` see each sentence as it comes.
+A run gets the model's outputs group by group and gives the scores at the end; `Writers` see each expression as it
+comes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ RowWriter = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Writers:
-    """Where evaluation sends what it does not keep: a dict a sentence (or phrase) each.
+    """Where evaluation sends what it does not keep: a dict per expression (or phrase) each.
 
     `row` takes rows (counts and no-target decisions), `prediction` and `target` the lines that `refseg score` reads.
     """
@@ -54,7 +55,7 @@ class Run:
         self.boundary, self.writers, self.config = boundary, writers, config
         self.unreadable: list[tuple[str, str]] = []
         self.unannotated: list[int] = []
-        """Their pictures, one entry a sentence."""
+        """Their pictures, one entry per expression."""
 
     def answer(
         self,
@@ -65,7 +66,7 @@ class Run:
         device: torch.device,
         oracle: Oracle | None,
     ) -> Iterator[int]:
-        """Answer and count all sentences about some pictures; yields how many are done, as they are done."""
+        """Answer and count all expressions about some pictures; yields how many are done, as they are done."""
         for answered in answers(model, tokenizer, group, batch_size, device, oracle):
             self.add(*answered)
             yield len(answered.samples)
@@ -73,7 +74,7 @@ class Run:
     def add(
         self, samples: Sequence[Sample], geometries: Sequence[Geometry], output: Output, size: tuple[int, int]
     ) -> None:
-        """Count some sentences; arguments as in `Answered`."""
+        """Count some expressions; arguments as in `Answered`."""
         kept = Output(
             output.mask_logits,
             output.no_target_logits,

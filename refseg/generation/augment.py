@@ -43,7 +43,7 @@ class Augmenter:
         self.strangers = tuple(word for word in self.words if word not in _CALLED)
 
     def __call__(self, chosen: Sequence[Sample], every: Sequence[Sample], rng: random.Random) -> list[Sample]:
-        """The `chosen` sentences about one picture, changed; `every` are all that there are about it."""
+        """The `chosen` expressions about one picture, changed; `every` are all that there are about it."""
         texts = [self._say(sample, every, rng) for sample in chosen]
         config = self.config
         flip, crop, jitter = (rng.random() < share for share in (config.hflip, config.random_crop, config.color_jitter))
@@ -129,7 +129,7 @@ class Augmenter:
         return {"text": text}
 
     def _negative_noun(self, sample: Sample, categories: set[str], rng: random.Random) -> str | None:
-        """The sentence with another noun in place of its object's, None where the noun is not found in it."""
+        """The expression with another noun in place of its object's, None where the noun is not found in it."""
         names = sorted({normal_name(item.category) for item in sample.objects})
         alike = {look_alikes(name) for name in categories} | categories
         for name in names:

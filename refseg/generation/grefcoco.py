@@ -16,13 +16,13 @@ Record = dict[str, Any]
 
 
 def by_targets(expressions: Iterable[Expression]) -> list[tuple[tuple[int, ...], list[Record]]]:
-    """The sentences of each set of targets; a deceptive one stands alone with its paraphrases."""
+    """The expressions of each set of targets; a deceptive one stands alone with its paraphrases."""
     groups: dict[tuple[tuple[int, ...], forms.Form | None], list[Record]] = {}
     for item in expressions:
         words = item.text.replace(",", "")
-        sentence = {"raw": item.text, "sent": words, "tokens": words.split(), "kind": item.kind}
-        groups.setdefault((item.targets, None if item.targets else item.form), []).append(sentence)
-    return [(targets, sentences) for (targets, _), sentences in groups.items()]
+        expression = {"raw": item.text, "sent": words, "tokens": words.split(), "kind": item.kind}
+        groups.setdefault((item.targets, None if item.targets else item.form), []).append(expression)
+    return [(targets, expressions) for (targets, _), expressions in groups.items()]
 
 
 def add_ref(
@@ -32,7 +32,7 @@ def add_ref(
     split: str,
     ann_ids: Sequence[int],
     category_ids: Sequence[int],
-    sentences: Sequence[Record],
+    expressions: Sequence[Record],
 ) -> None:
     """Append the record of one set of targets (none: no target), numbered after those that are there."""
     first = refs[-1]["sent_ids"][-1] + 1 if refs else 0
@@ -45,17 +45,17 @@ def add_ref(
             "ann_id": list(ann_ids) or [-1],
             "category_id": list(category_ids) or [-1],
             "no_target": not ann_ids,
-            "sent_ids": list(range(first, first + len(sentences))),
-            "sentences": [{**sentence, "sent_id": first + place} for place, sentence in enumerate(sentences)],
+            "sent_ids": list(range(first, first + len(expressions))),
+            "sentences": [{**expression, "sent_id": first + place} for place, expression in enumerate(expressions)],
         }
     )
 
 
 def count_kinds(refs: Iterable[Record]) -> dict[str, dict[str, int]]:
-    """The number of sentences by split and kind."""
+    """The number of expressions by split and kind."""
     counts: dict[str, dict[str, int]] = {}
     for ref in refs:
         split = counts.setdefault(ref["split"], {})
-        for sentence in ref["sentences"]:
-            split[sentence["kind"]] = split.get(sentence["kind"], 0) + 1
+        for expression in ref["sentences"]:
+            split[expression["kind"]] = split.get(expression["kind"], 0) + 1
     return counts

@@ -21,7 +21,7 @@ from typing_extensions import Unpack
 
 from refseg.data.images import read_image
 from refseg.encoders.text.phrases import Place, locate_phrases
-from refseg.encoders.text.tokenizer import Reading, read_sentence
+from refseg.encoders.text.tokenizer import Reading, read_expression
 from refseg.errors import RefsegError
 from refseg.geometry import Geometry, placed_pixels
 from refseg.inference.device import choose_device
@@ -271,7 +271,7 @@ class Pipeline:
             input_size=(images.images.shape[-2], images.images.shape[-1]),
             probabilities=probabilities,
         )
-        return [_with_remarks(answer, read_sentence(self.tokenizer, answer.text)) for answer in answers]
+        return [_with_remarks(answer, read_expression(self.tokenizer, answer.text)) for answer in answers]
 
     def _ask_phrases(
         self,

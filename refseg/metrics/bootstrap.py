@@ -1,6 +1,6 @@
 """How sure a score is: confidence intervals by resampling pictures, and the paired comparison of two runs.
 
-Sentences about one picture go together, so pictures are drawn and not sentences.
+Expressions about one picture go together, so pictures are drawn and not expressions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same sentences: their values, second minus first with its interval, and a two-sided p-value."""
+    """Two runs on the same expressions: their values, second minus first with its interval, and a two-sided p-value."""
 
     first: float
     second: float
@@ -66,11 +66,11 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two runs sentence by sentence.
+    """Compare two runs expression by expression.
 
     The interval resamples pictures, the same for both runs. The p-value is that of a permutation test: how often the
     difference is at least as large when each picture's two results are swapped at random, as they may be if the runs
-    are equally good. Raises `DataError` when the runs do not hold the same sentences.
+    are equally good. Raises `DataError` when the runs do not hold the same expressions.
     """
     _check(confidence, resamples)
     protocol = get_protocol(protocol)
@@ -120,7 +120,7 @@ def _rows(rows: Iterable[Row | Mapping[str, Any]]) -> dict[str, Row]:
 def _picture_sums(
     rows: Mapping[str, Row], metric: str, protocol: Protocol, pictures: Mapping[str, Row] | None = None
 ) -> Float[np.ndarray, "P 3"]:
-    """Per picture the metric's numerator and denominator and the sentences; a row without a picture is its own."""
+    """Per picture the metric's numerator and denominator and the expressions; a row without a picture is its own."""
     index: dict[str, int] = {}
     entries: list[tuple[int, float, float, int]] = []
     seen = False

@@ -1,4 +1,4 @@
-"""Scores of parts: rows grouped by what is known of the sentence, each group counted like the whole."""
+"""Scores of parts: rows grouped by what is known of the expression, each group counted like the whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from refseg.metrics.counts import Row
 from refseg.metrics.protocols import Protocol, get_protocol
 from refseg.metrics.referring import Accumulator
 
-# ReSTR, table 2: words of a sentence, as groups of about equal size on each data set; the last group is open.
+# ReSTR, table 2: words of an expression, as groups of about equal size on each data set; the last group is open.
 LENGTH_GROUPS: dict[str, tuple[int, ...]] = {
     "refcoco": (1, 3, 4, 6),
     "refcoco+": (1, 3, 4, 6),
@@ -38,12 +38,12 @@ AREAS = ((32**2, "small (under 32 x 32)"), (96**2, "medium (under 96 x 96)"))
 
 
 def word_list(text: str) -> list[str]:
-    """The words of a sentence, lower case, without punctuation."""
+    """The words of an expression, lower case, without punctuation."""
     return re.findall(r"\w+(?:'\w+)?", text.lower())
 
 
 def length_group(row: Row) -> str | None:
-    """ "3-5 words": the group of the sentence's length on its data set; None without a sentence."""
+    """ "3-5 words": the group of the expression's length on its data set; None without an expression."""
     count = len(word_list(row.text))
     if not count:
         return None
@@ -85,11 +85,11 @@ def breakdown(
 ) -> dict[str, dict[str, float | int]]:
     """Group -> metrics and `sentences`, groups in natural order. Rows of which `by` is not known are left out.
 
-    `by` is a key of `BREAKDOWNS`, or "words": sentences that hold a word of each list of `WORDS` (groups overlap).
+    `by` is a key of `BREAKDOWNS`, or "words": expressions that hold a word of each list of `WORDS` (groups overlap).
     """
     if by not in BREAKDOWNS and by != "words":
         raise ConfigError(f"{by!r} is not a breakdown; {did_you_mean(by, [*BREAKDOWNS, 'words'])}")
-    # What a source prints where no sentence is without target is meant for whole splits: in a group it would be false.
+    # What a source prints where no expression is without target is for whole splits: in a group it would be false.
     protocol = replace(get_protocol(protocol), accuracy_without_no_target=None)
     groups: dict[str, Accumulator] = {}
     for entry in rows:

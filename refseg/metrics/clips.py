@@ -45,7 +45,7 @@ def join_frames(predictions: list[Located], targets: list[Located], add: Add) ->
 
 
 def _about(frames: dict[str, Located]) -> dict[str, Any]:
-    """What every frame of a clip says of it: its video, and who wrote the sentence."""
+    """What every frame of a clip says of it: its video, and who wrote the expression."""
     fields = next(iter(frames.values())).value
     return {name: fields[name] for name in ("picture", "kind", "protocol") if fields.get(name) is not None}
 

@@ -1,4 +1,4 @@
-"""What is counted of one sentence: integers from which every protocol's numbers follow, so that no mask need be kept.
+"""What is counted of one expression: integers from which every protocol's numbers follow, so that no mask need be kept.
 
 A `Row` says nothing about a protocol's rules; `refseg.metrics.referring` applies those. Sums over rows are exact
 (`ExactSum`), so that the result is the same however the rows are spread over processes.
@@ -22,10 +22,10 @@ BOUNDARY_SHARE = 0.02
 
 @dataclass(frozen=True)
 class Row:
-    """One sentence's sufficient statistics, in pixels, before any gating; and what breakdowns group by.
+    """One expression's sufficient statistics, in pixels, before any gating; and what breakdowns group by.
 
     intersection, union, prediction_area, target_area: of the mask as predicted; `size` is the (height, width) of both.
-    no_target: whether the sentence means nothing in the picture; predicted_no_target: the prediction's own decision,
+    no_target: whether the expression means nothing in the picture; predicted_no_target: the prediction's own decision,
     None where it gives none; no_target_score: its probability.
     boundary_intersection, boundary_union: of the bands along the outlines, where wanted.
     pointed: whether the most likely pixel lies in the target. box_iou: of the best-scored box with the only target.

@@ -105,7 +105,7 @@ def count_boxes(
     no_target: bool,
     protocol: str | Protocol = "grec",
 ) -> BoxRow:
-    """One sentence under GREC: keep boxes by score, match greedily by overlap, largest first.
+    """One expression under GREC: keep boxes by score, match greedily by overlap, largest first.
 
     boxes (K, 4) and targets (M, 4) are xyxy; scores (K,), or None, which keeps every box.
     """
@@ -137,7 +137,7 @@ def _matches(overlap: Float[np.ndarray, "N M"], level: float) -> int:
 
 
 def grec_metrics(rows: Sequence[BoxRow], protocol: str | Protocol = "grec") -> dict[str, float]:
-    """F1 (share of sentences that are exactly right), N_acc, T_acc, and F1_plain_IoU; fractions."""
+    """F1 (share of expressions that are exactly right), N_acc, T_acc, and F1_plain_IoU; fractions."""
     protocol = get_protocol(protocol)
     without = [row for row in rows if row.no_target]
     with_target = [row for row in rows if not row.no_target]
@@ -206,7 +206,7 @@ def phrase_metrics(rows: Sequence[PhraseRow], protocol: str | Protocol) -> dict[
 def best_box_iou(boxes: ArrayLike, scores: ArrayLike | None, targets: ArrayLike) -> float | None:
     """IoU of the best-scored box (the first, where there are no scores) with the only target; None without one.
 
-    The accuracy of classic referring comprehension is the share of sentences where it is over 0.5.
+    The accuracy of classic referring comprehension is the share of expressions where it is over 0.5.
     """
     target = as_boxes(targets)
     if len(target) != 1:

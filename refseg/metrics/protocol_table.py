@@ -66,7 +66,7 @@ def results_table(document: Mapping[str, Any]) -> str:
 
 
 def worked_table() -> str:
-    """The five sentences of `refseg.metrics.worked_example` under every protocol of masks, as fractions."""
+    """The five expressions of `refseg.metrics.worked_example` under every protocol of masks, as fractions."""
     from refseg.metrics.worked_example import DRAWN, drawing, worked_scores
 
     head = (

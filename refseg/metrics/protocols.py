@@ -41,25 +41,25 @@ class Protocol:
         size, then cv2's pixel-index affine map to the picture).
     resized: what is enlarged, "logits" or "probabilities".
 
-    Which sentences, and what saying "none" does:
-    sentences: "all", or "with_target" (sentences that mean nothing in the picture are left out).
+    Which expressions, and what saying "none" does:
+    sentences: "all", or "with_target" (expressions that mean nothing in the picture are left out).
     no_target_rule: who says none: "answer" (the prediction's own flag; where it has none, an empty mask) or "pixels"
         (fewer than `minimum_pixels` foreground pixels, and nothing else).
     no_target_threshold: a network's flag is raised when its no-target probability is above this.
     minimum_pixels: see `no_target_rule`.
     gating: what that decision does where there is a target: "mask" (the mask is cleared), "intersection" (the
         intersection is 0, the union of the uncleared mask stays) or "none" (nothing).
-    no_target: the value of a sentence without target: "decision" (1 when none is said and the mask is then ignored,
+    no_target: the value of an expression without target: "decision" (1 when none is said and the mask is then ignored,
     else
         0 and the mask's area enters the cumulative union) or "iou" (the IoU with the empty mask, after gating).
 
     Counting:
     empty_union: IoU of two empty masks.
     numerator_smoothing, denominator_smoothing: added inside every IoU.
-    mean_smoothing: added to the number of sentences under gIoU and mIoU.
+    mean_smoothing: added to the number of expressions under gIoU and mIoU.
     cumulative_smoothing: added to the union sum under cIoU.
     precision_levels: X of Pr@X; strict: Pr@X, and the recall of phrases, wants IoU > X rather than IoU >= X.
-    accuracy_without_no_target: N_acc and T_acc where no sentence is without target; None computes T_acc and leaves
+    accuracy_without_no_target: N_acc and T_acc where no expression is without target; None computes T_acc and leaves
         N_acc undefined.
     score_threshold, box_overlap, overlap_level: GREC: a box is kept from this score on; boxes are matched by
         "generalized" or "plain" IoU, at least this much.
@@ -251,7 +251,7 @@ _TABLE = (
     ),
     Protocol(
         "grec",
-        "GREC: share of sentences whose boxes are all right (F1 = 1 at 0.5), as published: by generalized IoU",
+        "GREC: share of expressions whose boxes are all right (F1 = 1 at 0.5), as published: by generalized IoU",
         "He et al.: GREC, 2023; henghuiding/gRefCOCO, the MDETR evaluator",
         task="boxes",
         headline="F1",

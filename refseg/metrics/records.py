@@ -18,7 +18,7 @@ from refseg.metrics.inputs import Located, RecordProblem, as_mask
 from refseg.metrics.protocols import Protocol, get_protocol
 
 ABOUT = ("picture", "text", "kind", "targets", "category", "split", "dataset")
-"""What a target may say of its sentence, for breakdowns."""
+"""What a target may say of its expression, for breakdowns."""
 
 
 class Checker:
@@ -160,7 +160,7 @@ class Checker:
         elif result["no_target"] and mask is not None and mask.any():
             self.add(entry.where, identity, f"no_target is true, but the mask has {int(mask.sum())} pixels")
         if self.protocol.task in ("boxes", "box") and not result["no_target"] and not len(result["boxes"] or ()):
-            self.add(entry.where, identity, "no boxes, though the sentence has a target")
+            self.add(entry.where, identity, "no boxes, though the expression has a target")
         result["about"] = {key: fields[key] for key in ABOUT if fields.get(key) is not None}
         picture = fields.get("picture", fields.get("image_id", fields.get("image")))
         if picture is not None:

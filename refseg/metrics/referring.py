@@ -1,13 +1,13 @@
 """The metrics of referring segmentation, from `Row`s under a `Protocol`.
 
-Every metric is a ratio of two sums over sentences, so one table of contributions serves the total (`Accumulator`), the
-breakdowns and the bootstrap. Names, in fractions:
+Every metric is a ratio of two sums over expressions, so one table of contributions serves the total (`Accumulator`),
+the breakdowns and the bootstrap. Names, in fractions:
 
 cIoU (overall IoU, oIoU)  sum of intersections / sum of unions
-gIoU, mIoU                mean over the counted sentences of the value of each (see `judge`); GRES calls it gIoU,
-                          classic work mIoU. mIoU_target leaves out the sentences without target.
-Pr@X                      share of the sentences with a target whose IoU reaches X
-N_acc, T_acc              share of sentences without (with) target that are (are not) answered with none
+gIoU, mIoU                mean over the counted expressions of the value of each (see `judge`); GRES calls it gIoU,
+                          classic work mIoU. mIoU_target leaves out the expressions without target.
+Pr@X                      share of the expressions with a target whose IoU reaches X
+N_acc, T_acc              share of expressions without (with) target that are (are not) answered with none
 none_AP, none_ECE         average precision and calibration error of the no-target probability
 boundary_IoU, pointing, Acc@0.5, box_mIoU   where the rows hold what they need
 """
@@ -31,7 +31,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class RowScore:
-    """A row under a protocol: intersection and union as the cumulative IoU counts them, and the sentence's value."""
+    """A row under a protocol: intersection and union as the cumulative IoU counts them, and the expression's value."""
 
     intersection: int
     union: int
@@ -44,7 +44,7 @@ class RowScore:
 
 
 def judge(row: Row, protocol: Protocol) -> RowScore:
-    """What a protocol makes of a sentence: who says none, what that clears, and the IoU."""
+    """What a protocol makes of an expression: who says none, what that clears, and the IoU."""
     says_none = _says_none(row, protocol)
     if row.no_target and protocol.no_target == "decision":
         union = 0 if says_none else row.prediction_area
@@ -70,7 +70,7 @@ def _iou(intersection: int, union: int, protocol: Protocol) -> float:
 
 
 def contributions(row: Row, row_score: RowScore, protocol: Protocol) -> dict[str, tuple[float | int, int]]:
-    """Metric -> (what the sentence adds to the numerator, what to the denominator). Absent where it adds nothing."""
+    """Metric -> (what the expression adds to the numerator, what to the denominator). Absent where it adds nothing."""
     if row.no_target and protocol.sentences == "with_target":
         return {}
     parts: dict[str, tuple[float | int, int]] = {
@@ -125,7 +125,7 @@ class Accumulator:
         self.no_target = 0
 
     def update(self, row: Row) -> RowScore:
-        """Count one sentence; returns what the protocol made of it."""
+        """Count one expression; returns what the protocol made of it."""
         row_score = judge(row, self.protocol)
         parts = contributions(row, row_score, self.protocol)
         if parts:
@@ -152,7 +152,7 @@ class Accumulator:
             self.sums[name] = (own, own_count + count)
 
     def compute(self) -> dict[str, float]:
-        """Every metric as a fraction; nan where nothing was there to count (N_acc without sentences without target)."""
+        """Every metric as a fraction; nan where nothing was there to count (N_acc: no expression without target)."""
         result = {name: self._ratio(name) for name in metric_names(self.protocol)}
         fallback = self.protocol.accuracy_without_no_target
         if fallback is not None and not self.no_target:
@@ -167,7 +167,7 @@ class Accumulator:
         return result
 
     def counts(self) -> dict[str, int]:
-        """How many sentences were counted, with and without target, and the sums under cIoU."""
+        """How many expressions were counted, with and without target, and the sums under cIoU."""
         intersection, union = self.sums.get("cIoU") or (ExactSum(), 0)
         return {
             "sentences": self.sentences,
@@ -182,9 +182,9 @@ class Accumulator:
         return ratio(name, float(total) if name != "cIoU" else int(total.total), count, self.sentences, self.protocol)
 
 
-def ratio(name: str, numerator: float | int, denominator: float | int, sentences: int, protocol: Protocol) -> float:
-    """A metric from its two sums over `sentences` sentences, with the protocol's smoothing."""
-    if not sentences:
+def ratio(name: str, numerator: float | int, denominator: float | int, expressions: int, protocol: Protocol) -> float:
+    """A metric from its two sums over `expressions` expressions, with the protocol's smoothing."""
+    if not expressions:
         return math.nan
     if name == "cIoU":
         if not denominator:
@@ -206,7 +206,7 @@ def rescore(rows: Iterable[Row | Mapping[str, Any]], protocol: str | Protocol) -
 
 
 def average_precision(scores: Float[np.ndarray, " N"], labels: Bool[np.ndarray, " N"]) -> float:
-    """Area under precision over recall as steps, sentences of equal score taken together. nan without a positive."""
+    """Area under precision over recall as steps, expressions of equal score taken together. nan without a positive."""
     positives = int(labels.sum())
     if not positives:
         return math.nan

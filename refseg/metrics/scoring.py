@@ -27,17 +27,17 @@ from refseg.metrics.referring import SOMETIMES, Accumulator, judge, metric_names
 from refseg.plugins import Table
 
 Metric = Callable[[Sequence[Row], Protocol], float]
-"""A metric of one's own: the rows of all sentences and the protocol to a number, nan where it is not defined."""
+"""A metric of one's own: the rows of all expressions and the protocol to a number, nan where it is not defined."""
 
 OWN_METRICS: dict[str, Metric] = Table({}, "refseg.metrics", callable)
 """Metrics that other packages add to every score of masks, by name (`refseg.plugins`)."""
 
 
 class Score(dict[str, float]):
-    """Metrics by name, as fractions; `protocol` is how they were counted, `rows` what each sentence gave.
+    """Metrics by name, as fractions; `protocol` is how they were counted, `rows` what each expression gave.
 
-    `counts` says of how many sentences; `breakdowns` holds metrics of groups (mask protocols); `problems` names the
-    sentences that could not be evaluated and are in no number.
+    `counts` says of how many expressions; `breakdowns` holds metrics of groups (mask protocols); `problems` names the
+    expressions that could not be evaluated and are in no number.
     """
 
     def __init__(

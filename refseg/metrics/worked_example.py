@@ -1,4 +1,4 @@
-"""Five sentences about pictures of 4 x 4 pixels, small enough to count every protocol by hand; see docs/protocols.md.
+"""Five expressions about pictures of 4 x 4 pixels, small enough to count every protocol by hand; see docs/protocols.md.
 
 A  hit      target 4 px, prediction 3 of them and 1 beside: I 3, U 5
 B  refused  target 4 px, prediction 2 of them and 1 beside, but "none" is predictions: I 2, U 5
@@ -46,7 +46,7 @@ def records() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def worked_scores() -> dict[str, Score]:
-    """The score of the five sentences under every protocol of masks."""
+    """The score of the five expressions under every protocol of masks."""
     predictions, targets = records()
     return {name: score(predictions, targets, entry) for name, entry in PROTOCOLS.items() if entry.task == "masks"}
 

@@ -49,7 +49,7 @@ def check_rates(name: str, rates: tuple[int, ...]) -> None:
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (Chen et al., DeepLabv3, 2017, section 3.3): the map at several reaches, joined.
 
-    Batch normalisation of the mean of a map asks for two sentences or more in training.
+    Batch normalisation of the mean of a map asks for two expressions or more in training.
     """
 
     def __init__(self, inputs: int, width: int, rates: tuple[int, ...]) -> None:

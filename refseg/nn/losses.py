@@ -76,7 +76,7 @@ def weighted_cross_entropy(
 
 
 def dice_loss(logits: Float[Tensor, "B h w"], targets: Float[Tensor, "B h w"]) -> Float[Tensor, ""]:
-    """Mean over the sentences of 1 - (2 sum p t + 1) / (sum p + sum t + 1) (Milletari et al., 3DV 2016, as MaskFormer
+    """Mean over the expressions of 1 - (2 sum p t + 1) / (sum p + sum t + 1) (Milletari et al., 3DV 2016, as MaskFormer
     smooths it, so that an empty target asks for an empty mask)."""
     probabilities, targets = logits.sigmoid().flatten(1), targets.flatten(1)
     shared = (probabilities * targets).sum(dim=1)
@@ -87,8 +87,8 @@ def dice_loss(logits: Float[Tensor, "B h w"], targets: Float[Tensor, "B h w"]) -
 def focal_loss(
     logits: Float[Tensor, "B h w"], targets: Float[Tensor, "B h w"], alpha: float = 0.25, gamma: float = 2.0
 ) -> Float[Tensor, ""]:
-    """Mean over pixels and sentences of a (1 - p)^gamma times the cross entropy, where p is the probability of the true
-    class and a is `alpha` for foreground, 1 - `alpha` for background (Lin et al., ICCV 2017, equation 5)."""
+    """Mean over pixels and expressions of a (1 - p)^gamma times the cross entropy, where p is the probability of the
+    true class and a is `alpha` for foreground, 1 - `alpha` for background (Lin et al., ICCV 2017, equation 5)."""
     entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     probabilities = logits.sigmoid()
     wrong = probabilities * (1 - targets) + (1 - probabilities) * targets

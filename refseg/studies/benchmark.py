@@ -4,7 +4,7 @@ Cases take turns in every round, so that whatever else the machine does meets al
 where single times do not. A stage's time is its own: what another stage does inside it is taken off.
 
     decode           encoded picture -> pixels -> network input
-    text             sentences -> features
+    text             expressions -> features
     vision           the picture's encoder, without what language does inside it
     mask             the pixel decoder
     fusion           everything else in the model: language in the encoder, regions, words, the masks' last product
@@ -42,14 +42,14 @@ __all__ = ["STAGES", "Case", "Options", "Report", "run_benchmark"]
 STAGES = ("decode", "text", "vision", "mask", "fusion", "post-processing")
 
 PICTURE = (480, 640)
-SENTENCE = "the two people on the left"
+EXPRESSION = "the two people on the left"
 WORDS = 8
-"""Words of a sentence where a model comes without a tokenizer."""
+"""Words of an expression where a model comes without a tokenizer."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured: every combination of precision, pictures and sentences, `rounds` times."""
+    """What is measured: every combination of precision, pictures and expressions, `rounds` times."""
 
     model: str = DEFAULT_MODEL
     """Weights (packaged name, folder, hub id), or a preset's name for random weights."""
@@ -58,7 +58,7 @@ class Options:
     pictures: tuple[int, ...] = (1,)
     """Different pictures in one call."""
     sentences: tuple[int, ...] = (1, 4, 16)
-    """Sentences on each picture; where the model fuses early, each is a call's share of its own."""
+    """Expressions on each picture; where the model fuses early, each is a call's share of its own."""
     rounds: int = 5
     reference: bool = False
     """Also time `refseg.studies.rela_reference`, the plain formulation of ReLA's published code, in float32."""
@@ -70,7 +70,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not self.precisions or not self.pictures or not self.sentences:
-            raise RefsegError("benchmark: at least one precision, number of pictures and number of sentences is wanted")
+            raise RefsegError("benchmark: at least one precision, number of pictures and of expressions is wanted")
         if min(*self.pictures, *self.sentences, self.rounds) < 1:
             raise RefsegError("benchmark: pictures, sentences and rounds are 1 or more")
 
@@ -118,11 +118,11 @@ class Report:
         return median(a / b for a, b in zip(case.totals, other.totals, strict=True))
 
     def baseline(self, case: Case) -> Case:
-        """What `case` is compared with: the first case with the same pictures and sentences."""
+        """What `case` is compared with: the first case with the same pictures and expressions."""
         return next(c for c in self.cases if (c.pictures, c.sentences) == (case.pictures, case.sentences))
 
     def single(self, case: Case) -> Case:
-        """The case like this one with the fewest sentences."""
+        """The case like this one with the fewest expressions."""
         alike = [c for c in self.cases if (c.name, c.pictures) == (case.name, case.pictures)]
         return min(alike, key=lambda c: c.sentences)
 
@@ -159,15 +159,15 @@ def run_benchmark(options: Options, progress: Callable[[str], None] | None = Non
     jobs = []
     for pictures in options.pictures:
         encoded = [_picture(options.seed + index) for index in range(pictures)]
-        for sentences in options.sentences:
-            tokens = _tokens(model, tokenizer, pictures * sentences).to(device)
+        for expressions in options.sentences:
+            tokens = _tokens(model, tokenizer, pictures * expressions).to(device)
             for name, precision, stored, answer in runners:
-                jobs.append((Case(name, precision, pictures, sentences), stored, answer, encoded, tokens))
+                jobs.append((Case(name, precision, pictures, expressions), stored, answer, encoded, tokens))
     expected: dict[tuple[int, int], Output] = {}
     for round_number in range(-1, options.rounds):  # the first round warms up and compares
         for case, stored, answer, encoded, tokens in jobs:
             if progress is not None:
-                progress(f"round {round_number + 1} of {options.rounds}: {case.name}, {case.sentences} sentences")
+                progress(f"round {round_number + 1} of {options.rounds}: {case.name}, {case.sentences} expressions")
             watch = Stopwatch(device, STAGES)
             output = _answer(stored, answer, encoded, tokens, case, watch)
             if round_number < 0:
@@ -202,7 +202,7 @@ def _answer(
         with watch.stage("fusion"), computing_in(device, case.precision):
             output = answer(batch, watch)
         with watch.stage("post-processing"):
-            texts = [SENTENCE] * len(picture)
+            texts = [EXPRESSION] * len(picture)
             postprocess(output, [geometries[index] for index in picture.tolist()], texts)
     return output
 
@@ -251,7 +251,7 @@ def _picture(seed: int) -> bytes:
 
 def _tokens(model: nn.Module, tokenizer: Any, count: int) -> Tokens:
     if tokenizer is not None:
-        return tokenizer([SENTENCE] * count)
+        return tokenizer([EXPRESSION] * count)
     config: Any = model.config
     length = config.text.max_words
     words = min(WORDS, length)

@@ -29,8 +29,8 @@ def curves_svg(document: Mapping[str, Any]) -> str:
     most = max((point["sentences"] for curve in curves.values() for point in curve), default=1.0)
     high = max((point["gIoU"] for curve in curves.values() for point in curve), default=0.1) * 1.1 or 0.1
 
-    def place(sentences: float, value: float) -> str:
-        x = left + (width - left - right) * sentences / most
+    def place(expressions: float, value: float) -> str:
+        x = left + (width - left - right) * expressions / most
         return f"{x:.1f},{height - bottom - (height - top - bottom) * value / high:.1f}"
 
     parts = [

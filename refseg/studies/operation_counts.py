@@ -1,4 +1,4 @@
-"""What a model costs: parameters, and multiply-accumulates of one picture with one sentence, part by part.
+"""What a model costs: parameters, and multiply-accumulates of one picture with one expression, part by part.
 
 Products are counted by `torch.utils.flop_counter` (matrix products, convolutions, attention; two operations each make
 one multiply-accumulate) on tensors without data where the model allows that, so that large models cost nothing to ask
@@ -40,13 +40,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Cost:
-    """A model's cost at an input of `size` x `size` pixels and a sentence of `words` words."""
+    """A model's cost at an input of `size` x `size` pixels and an expression of `words` words."""
 
     size: int
     words: int
     parts: tuple[Part, ...]
     further_sentence: int | None
-    """Multiply-accumulates of a further sentence on the same picture; None where the picture is encoded anew."""
+    """Multiply-accumulates of a further expression on the same picture; None where the picture is encoded anew."""
 
     @property
     def parameters(self) -> int:
@@ -55,7 +55,7 @@ class Cost:
 
     @property
     def macs(self) -> int:
-        """Of one picture with one sentence."""
+        """Of one picture with one expression."""
         return sum(part.macs for part in self.parts)
 
 

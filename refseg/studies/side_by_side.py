@@ -341,7 +341,7 @@ def _curve(log: Path) -> list[dict[str, float]]:
     return points
 
 
-def time_runs(runs: Sequence[Run], folder: Path, rounds: int = 5, sentences: int = 5) -> dict[str, dict[str, Any]]:
+def time_runs(runs: Sequence[Run], folder: Path, rounds: int = 5, expressions: int = 5) -> dict[str, dict[str, Any]]:
     """Milliseconds of finished runs by entry, one after the other so that the machine is alike for all: of a picture
     with one expression and of each further one on it, medians over `rounds` (see `refseg benchmark`)."""
     import torch
@@ -354,11 +354,11 @@ def time_runs(runs: Sequence[Run], folder: Path, rounds: int = 5, sentences: int
         final = run_folder(folder, run) / "run" / "final"
         if not (run_folder(folder, run) / RESULT).exists():
             continue
-        report = run_benchmark(Options(str(final), device, sentences=(1, sentences), rounds=rounds))
+        report = run_benchmark(Options(str(final), device, sentences=(1, expressions), rounds=rounds))
         first, many = (case.summary()["median"]["total"] * 1000 for case in report.cases)
         found[run.entry.name] = {
             "picture": round(first, 3),
-            "further_sentence": round((many - first) / (sentences - 1), 3),
+            "further_sentence": round((many - first) / (expressions - 1), 3),
             "machine": report.machine,
         }
     return found
@@ -391,7 +391,7 @@ def _data(folder: Path, settings: Settings, split: str) -> DataRecipe:
 
 
 def _pool(folder: Path, settings: Settings, split: str, count: int) -> Iterator[Sample]:
-    """The sentences of the first `count` scenes."""
+    """The expressions of the first `count` scenes."""
     from refseg.training.pool import ScenePool
 
     pool = ScenePool.of(_data(folder, settings, split))

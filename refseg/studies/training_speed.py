@@ -1,7 +1,7 @@
 """How fast systems train: a whole step of the training loop, part by part.
 
-    loader      a batch from drawn scenes that lie on disk: pictures placed, sentences tokenised, targets made
-    text        sentences -> features
+    loader      a batch from drawn scenes that lie on disk: pictures placed, expressions tokenised, targets made
+    text        expressions -> features
     vision      the picture's encoder, without what language does inside it
     mask        the parts that draw the mask
     fusion      everything else in the model
@@ -72,11 +72,11 @@ class TrainingOptions:
     pictures: int = 8
     """Pictures of a batch."""
     sentences: int = 6
-    """Sentences on each."""
+    """Expressions on each."""
     size: int | None = None
     """Side of the input in pixels; None takes each model's own."""
     frozen: bool = False
-    """Where a ResNet sees no sentence, keep it as it is and give its maps, as from a cache."""
+    """Where a ResNet sees no expression, keep it as it is and give its maps, as from a cache."""
     reference: bool = False
     """Also time ReLA's published structure written plainly (`refseg.studies.rela_reference`), in each precision."""
     rounds: int = 3
@@ -125,7 +125,7 @@ class TrainingCase:
 
     @property
     def speed(self) -> float:
-        """Sentences a second, by the median step."""
+        """Expressions a second, by the median step."""
         return self.sentences / median(self.totals)
 
 

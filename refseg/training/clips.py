@@ -52,7 +52,7 @@ class ClipPictures:
         self._by_place = {clip.place: clip for clip in self.clips}
 
     def size(self, of: Literal["item", "object", "sentence"]) -> int:
-        """How many windows, objects of videos, or sentences about windows there are."""
+        """How many windows, objects of videos, or expressions about windows there are."""
         if of == "item":
             return len(self.items)
         if of == "sentence":

@@ -38,7 +38,7 @@ class Evaluation:
         return dict(evaluate_model(model, tokenizer, self.dataset, self.recipe.protocol))
 
     def _predictions(self, model: nn.Module, tokenizer: Callable[[list[str]], Tokens]) -> Image.Image | None:
-        """One sheet: a row a sentence, the target on the left and the prediction on the right.
+        """One sheet: a row per expression, the target on the left and the prediction on the right.
 
         None where no picture can be read.
         """
@@ -58,7 +58,7 @@ class Evaluation:
 
 
 def open_evaluation(recipe: Recipe) -> ReferringDataset:
-    """The sentences of the first `evaluation.pictures` pictures of the split, of drawn scenes or a data set on disk."""
+    """The expressions of the first `evaluation.pictures` pictures of the split: drawn scenes or a data set on disk."""
     evaluation, data = recipe.evaluation, recipe.data
     root = evaluation.root or data.root
     if root is None:

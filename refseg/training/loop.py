@@ -194,7 +194,7 @@ class _Run:
     def loop(self, interrupt: Interrupt, on_step: Callable[[int, float], None] | None) -> Outcome:
         recipe, progress = self.recipe, self.progress
         started, spent = time.perf_counter(), progress.seconds
-        first_step, first_sentences = progress.step, progress.sentences
+        first_step, first_expressions = progress.step, progress.sentences
         waited, asked = 0.0, 0
         feed = self.batches.iterate(progress.step, recipe.training.steps)
         try:
@@ -204,7 +204,7 @@ class _Run:
                 progress.step += 1
                 progress.seconds = spent + time.perf_counter() - started
                 elapsed = time.perf_counter() - started
-                speed = (progress.sentences - first_sentences) / elapsed
+                speed = (progress.sentences - first_expressions) / elapsed
                 for name, value in losses.items():
                     progress.sums[name] = progress.sums.get(name, 0.0) + value
                 progress.summed += 1
@@ -277,17 +277,17 @@ class _Run:
         return losses, norm, waited
 
     def _gradients(self, feed: Iterator[Any]) -> tuple[dict[str, float], int, float, float]:
-        """The losses over the whole batch, its sentences, the norm of the gradient before clipping, seconds waited."""
+        """The losses over the whole batch, its expressions, the gradient's norm before clipping, seconds waited."""
         recipe, accelerator, step = self.recipe.training, self.accelerator, self.progress.step
         set_lr(self.optimizer, lr_factor(self.recipe.schedule, step, recipe.steps))
         totals: dict[str, Tensor] = {}
-        waited, sentences = 0.0, 0
+        waited, expressions = 0.0, 0
         for piece in range(recipe.accumulation):
             before = time.perf_counter()
             batch, targets = next(feed)
             waited += time.perf_counter() - before
             batch, targets = batch.to(accelerator.device), targets.to(accelerator.device)
-            sentences += len(batch.tokens)
+            expressions += len(batch.tokens)
             seed_step(recipe.seed, step + 1, piece * accelerator.num_processes + accelerator.process_index)
             last = piece == recipe.accumulation - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
@@ -298,7 +298,7 @@ class _Run:
                 accelerator.backward(loss)
             for name, value in {"loss": loss * recipe.accumulation, **parts}.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach() / recipe.accumulation
-        losses, everyone = self._across_processes(totals, sentences)
+        losses, everyone = self._across_processes(totals, expressions)
         if not math.isfinite(losses["loss"]):
             self._not_finite(losses)
         found = accelerator.clip_grad_norm_(self.parameters, recipe.clip_norm or math.inf)
@@ -308,9 +308,11 @@ class _Run:
             self._not_finite(losses, "the gradient")
         return losses, everyone, norm, waited
 
-    def _across_processes(self, totals: dict[str, Tensor], sentences: int) -> tuple[dict[str, float], int]:
+    def _across_processes(self, totals: dict[str, Tensor], expressions: int) -> tuple[dict[str, float], int]:
         names = list(totals)
-        values = torch.stack([*(totals[name].float() for name in names), totals[names[0]].new_tensor(float(sentences))])
+        values = torch.stack(
+            [*(totals[name].float() for name in names), totals[names[0]].new_tensor(float(expressions))]
+        )
         if self.accelerator.num_processes > 1:
             values = self.accelerator.reduce(values, "sum")
         *sums, count = values.tolist()
@@ -349,7 +351,7 @@ class _Run:
         self.monitor.record("train", progress.step, values)
         self.monitor.say(
             f"step {progress.step}/{self.recipe.training.steps}  loss {means['loss']:.4f}  lr {lr:.2e}  "
-            f"{speed:.1f} sentences/s  data {100 * waiting:.0f}%  {time_text(left)} left"
+            f"{speed:.1f} expressions/s  data {100 * waiting:.0f}%  {time_text(left)} left"
         )
 
     def _evaluate(self) -> None:
@@ -369,7 +371,7 @@ class _Run:
         if evaluation.metric not in score:
             raise ConfigError(f"evaluation.metric: {evaluation.metric!r} is not measured; there is {', '.join(score)}")
         value = score[evaluation.metric]
-        # What the data has no case of is NaN (N_acc without a sentence of no target), which JSON does not know.
+        # What the data has no case of is NaN (N_acc without an expression of no target), which JSON does not know.
         known = {name: number if math.isfinite(number) else None for name, number in score.items()}
         self.monitor.record("evaluation", progress.step, {"metrics": known, "evaluation_seconds": round(seconds, 2)})
         numbers = "  ".join(f"{name} {number:.4f}" for name, number in score.items())

@@ -44,9 +44,9 @@ class Monitor:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, step: int, loss: float, speed: float) -> None:
-        """Move the progress bar to `step` with the loss of the step and sentences a second."""
+        """Move the progress bar to `step` with the loss of the step and expressions a second."""
         if self.active:
-            self.update(step, self.steps, f"loss {loss:.4f}  {speed:.1f} sentences/s")
+            self.update(step, self.steps, f"loss {loss:.4f}  {speed:.1f} expressions/s")
 
     def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One line of log.jsonl, {"kind", "step", ...}, and its numbers to TensorBoard."""

@@ -118,7 +118,7 @@ class DataRecipe(Config):
     size: SceneSide = 320
     "drawn scenes: side in pixels"
     sentences: BatchCount = 16
-    "drawn scenes: sentences a scene is drawn with"
+    "drawn scenes: expressions a scene is drawn with"
     plus: bool = False
     "drawn scenes: without absolute location, as in RefCOCO+"
     close_up: bool = False
@@ -132,27 +132,27 @@ class DataRecipe(Config):
     frames: BatchCount = 1
     "data sets of video: successive frames that are learnt from together as a clip; 1 learns from each on its own"
     unit: Literal["picture", "sentence"] = "picture"
-    "what is shuffled: pictures, each with sentences_per_picture of its sentences; or every sentence on its own"
+    "what is shuffled: pictures, each with sentences_per_picture of its expressions; or every expression on its own"
     exclude: tuple[str, ...] = ()
     "files that list pictures which are not learnt from: reports of `refseg data leak --json`, or a number a line"
     sources: tuple[SourceRecipe, ...] = ()
     "several sources of pictures, mixed by weight, instead of `root` or drawn scenes alone"
     balance: bool = False
-    "sentences of a picture are drawn so that all kinds of sentence it has come equally often"
+    "expressions of a picture are drawn so that all kinds of expression it has come equally often"
     tag_spoken: bool = False
-    "data sets on disk: the objects that a picture's sentences are about stand for all its objects (for `model.tags`)"
+    "data sets on disk: the objects that a picture's expressions are about stand for all its objects (for `model.tags`)"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    "how pictures and sentences of training are changed"
+    "how pictures and expressions of training are changed"
     pictures_per_batch: BatchCount = 8
-    "pictures in one optimiser step over all processes and accumulation steps (unit sentence: sentences)"
+    "pictures in one optimiser step over all processes and accumulation steps (unit sentence: expressions)"
     sentences_per_picture: BatchCount = 4
-    "unit picture: sentences drawn for each picture in a batch, without repetition"
+    "unit picture: expressions drawn for each picture in a batch, without repetition"
     workers: WorkerCount = 0
     "processes that prepare batches beside each training process, at most one a processor; 0 prepares them in the loop"
     vocabulary: str | None = None
-    "file with one word a line; without it the vocabulary is learnt from the training sentences"
+    "file with one word a line; without it the vocabulary is learnt from the training expressions"
     vocabulary_pictures: Steps = 500
-    "drawn scenes: scenes whose sentences the vocabulary is learnt from"
+    "drawn scenes: scenes whose expressions the vocabulary is learnt from"
     vocab_min_count: PositiveInt = 1
     "how often a word must occur to enter the learnt vocabulary"
     vocab_extra_file: str | None = None
@@ -185,7 +185,7 @@ class TrainingRecipe(Config):
     epochs: NonNegativeFloat = 0.0
     "data sets on disk: passes over the data, in the place of steps; 0 takes steps"
     epoch_of: Literal["item", "object", "sentence"] = "item"
-    "what a pass reads once: the items of data.unit, the things that sentences are about, or the sentences"
+    "what a pass reads once: the items of data.unit, the things that expressions are about, or the expressions"
     seed: NonNegativeInt = 0
     "of the first weights, the order of the data, dropout and drop path"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -326,7 +326,7 @@ def read_recipe(
 
 
 def _with_words(recipe: Recipe, data: str | None) -> Recipe:
-    """The recipe with as many words a sentence as the data set's sentences want."""
+    """The recipe with as many words per expression as the data set's expressions want."""
     if data is None:
         return recipe
     from refseg.evaluation.leaderboard.experiments import data_set

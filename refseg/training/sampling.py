@@ -92,15 +92,15 @@ def check_pieces(batch: int, processes: int, accumulation: int) -> None:
         )
 
 
-def check_composed(batch: int, sentences: int, pieces: int, needs: ContrastNeeds) -> None:
+def check_composed(batch: int, expressions: int, pieces: int, needs: ContrastNeeds) -> None:
     """Raises `ConfigError` when a batch that is composed for `needs` could never hold a negative sample.
 
-    `batch` pictures with up to `sentences` expressions each are cut into `pieces`, losses between expressions see one
+    `batch` pictures with up to `expressions` expressions each are cut into `pieces`, losses between expressions see one
     piece at a time. With `other_object` 0 (figure 4.13 begins there) none is wanted.
     """
     if not needs.other_object:
         return
-    total = batch * sentences
+    total = batch * expressions
     if round(needs.other_object * total) < 1:
         raise ConfigError(
             f"model.inter_sample.other_object: {needs.other_object:g} of a batch of {total} expressions is none, so "
@@ -119,25 +119,25 @@ def compose(
     order: Order,
     seed: int,
     places: Sequence[int],
-    sentences: int,
+    expressions: int,
     needs: ContrastNeeds,
     piece: int = 0,
     pieces: int = 1,
 ) -> list[Sample]:
     """The samples of one of the pieces of a batch; `places` are the whole batch's in the stream of pictures.
 
-    The batch has `sentences` times as many samples as places, fewer where pictures have fewer. It begins with the
-    group that losses between samples are about: the initial sample (one with a target if any sentence of the first
+    The batch has `expressions` times as many samples as places, fewer where pictures have fewer. It begins with the
+    group that losses between samples are about: the initial sample (one with a target if any expression of the first
     place's picture has one), others about its objects, and others about its picture, their number a share of the whole
     batch. The other places' pictures give what is left to fill. The group stands in piece 0 as a whole; where it is
-    larger than a piece, sentences about the same objects are left out before those about others, but for one.
+    larger than a piece, expressions about the same objects are left out before those about others, but for one.
     """
-    total = len(places) * sentences
+    total = len(places) * expressions
     group = _group(pictures, order, seed, places[0], total, total // pieces, needs)
     chosen = list(group)
     for place in places[1:]:
         samples = pictures.samples(order.item(place))
-        picked = choose(seed, place, len(samples), min(sentences, total - len(chosen)))
+        picked = choose(seed, place, len(samples), min(expressions, total - len(chosen)))
         chosen += [samples[index] for index in picked]
     if pieces == 1:
         return chosen

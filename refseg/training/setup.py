@@ -149,7 +149,7 @@ def build_tokenizer(
         if recipe.data.augment.paraphrase:
             more = [*TOKENS, *more]
         if recipe.pretrained.glove is not None and recipe.data.vocab_extra_file is None:
-            # What no sentence of training holds has a vector all the same, and can be asked for.
+            # What no expression of training holds has a vector all the same, and can be asked for.
             more = [*more, *first_words(recipe.pretrained.glove, recipe.data.vocab_glove_words)]
         least, spelling = recipe.data.vocab_min_count, recipe.data.spelling
         WordTokenizer.learn(pictures.texts(), length, least, more, spelling).save(folder)

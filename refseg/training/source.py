@@ -109,7 +109,7 @@ class FilePictures:
         self.count: int | None = len(self.groups)
 
     def size(self, of: Literal["item", "object", "sentence"]) -> int:
-        """How many items, things that sentences are about, or sentences there are."""
+        """How many items, things that expressions are about, or expressions there are."""
         if of == "object":
             return len({(sample.image_id, item.ann_id) for sample in self.dataset for item in sample.objects})
         return len(self.groups) if of == "item" else len(self.dataset)
@@ -207,7 +207,7 @@ class Batches(Dataset):
         self.contrast = self.needs.contrast
         if self.contrast is not None and self.contrast.compose and recipe.data.unit == "sentence":
             raise ConfigError(
-                "data.unit: learning between samples wants several sentences of a picture in a batch; choose "
+                "data.unit: learning between samples wants several expressions of a picture in a batch; choose "
                 '"picture", or set model.inter_sample.kind = "none"'
             )
         self.data, self.seed = recipe.data, recipe.training.seed

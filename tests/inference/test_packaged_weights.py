@@ -154,8 +154,8 @@ def test_the_command_says_why_it_found_nothing(
         == 0
     )
     said = capsys.readouterr().err
-    assert "no word of the sentence names or describes anything" in said
-    assert "the model knows no word of the sentence" in said
+    assert "no word of the expression names or describes anything" in said
+    assert "the model knows no word of the expression" in said
 
 
 def test_the_command_says_what_the_default_does_not_know(

@@ -126,7 +126,7 @@ def test_boxes_over_the_border_are_possible_predictions():
     predicted = {"id": "1", "boxes": [[-3, 0, 4, 4]], "scores": [0.9]}
     assert score([predicted], [{"id": "1", "boxes": [[0, 0, 4, 4]]}], "grec")["T_acc"] == 0.0  # no no-target sentence
     assert problems({"boxes": None}, {"boxes": []}, "grec") == [
-        "target 1: id 1: no boxes, though the sentence has a target"
+        "target 1: id 1: no boxes, though the expression has a target"
     ]
 
 

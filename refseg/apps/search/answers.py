@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from refseg.apps.search.proposals import unpack_proposals
-from refseg.encoders.text.tokenizer import read_sentence
+from refseg.encoders.text.tokenizer import read_expression
 from refseg.geometry import geometry_of
 from refseg.inference.postprocess import postprocess
 from refseg.inference.predictor import Segmenter, clean_text
@@ -57,7 +57,7 @@ class Question:
             features = self.model.encode_text(segmenter.tokenizer([self.text]).to(segmenter.device))
         self.features: ExpressionFeatures = features
         self.phrases: tuple[PhraseSummary, ...] = summarise(self.model.chooser, features.expressions[0])
-        reading = read_sentence(segmenter.tokenizer, self.text)
+        reading = read_expression(segmenter.tokenizer, self.text)
         self.understood = reading.understood or not reading.remarks()
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Search in an index (`--index`): sentences find pictures, and the page shows the pictures that were found.
+"""Search in an index (`--index`): expressions find pictures, and the page shows the pictures that were found.
 
 An index is anything with `search(text, top=...)` that returns `hits` (each with `path`, `score`, `no_target_score` and
 `boxes`), `nothing` and `looked_at`: what `Index.open` of the search application gives.
@@ -44,7 +44,7 @@ class Hit(Protocol):
 
 @runtime_checkable
 class Found(Protocol):
-    """What a sentence found."""
+    """What an expression found."""
 
     @property
     def hits(self) -> Sequence[Hit]:
@@ -64,7 +64,7 @@ class SearchIndex(Protocol):
     """An index that is open."""
 
     def search(self, text: str, top: int = 20) -> Found:
-        """The best pictures for a sentence."""
+        """The best pictures for an expression."""
 
 
 class Searcher:

@@ -34,7 +34,7 @@ def write_generic(samples: Iterable[Sample], target: Path) -> int:
     return write_jsonl(path, records())
 
 
-# name -> writes samples under a folder, returns the number of sentences
+# name -> writes samples under a folder, returns the number of expressions
 WRITERS: dict[str, Callable[[Iterable[Sample], Path], int]] = {
     "jsonl": write_generic,
     "grefcoco": write_grefcoco,
@@ -89,7 +89,7 @@ def _written(folder: Path) -> tuple[str, Path]:
     if (folder / "tasks.json").is_file():
         return "labelstudio", folder / "tasks.json"
     path = folder / "instances.json"
-    # Objects beside a published data set's sentences are read with them; alone they have none, unless they say so.
+    # Objects beside a published data set's expressions are read with them; alone they have none, unless they say so.
     if path.is_file() and not find_datasets(folder) and "expressions" in read_table(path):
         return "coco", path
     return "published", folder

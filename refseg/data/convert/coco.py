@@ -1,9 +1,9 @@
-"""COCO JSON with sentences: `instances.json` and, beside images, annotations and categories, a list `expressions`.
+"""COCO JSON with expressions: `instances.json` and, beside images, annotations and categories, a list `expressions`.
 
     expressions: [{"id", "image_id", "text", "annotation_ids": [...], "no_target", "split", "kind"}, ...]
 
-Other tools pass over the extra list. A file without it is read by what it has: sentences at the annotations (`text`,
-`caption`, `expression`, ...; equal ones of a picture mean all their objects), else the categories' names as sentences.
+Other tools pass over the extra list. A file without it is read by what it has: expressions at the annotations (`text`,
+`caption`, `expression`, ...; equal ones of a picture mean all their objects), else the categories' names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["read_coco", "write_coco"]
 
 
 def write_coco(samples: Iterable[Sample], folder: Path) -> int:
-    """Write `instances.json` and `images/`; returns the number of sentences. Masks are run-length encoded, exact."""
+    """Write `instances.json` and `images/`; returns the number of expressions. Masks are run-length encoded, exact."""
     placer = Placer(folder / "images")
     groups = by_picture(samples)
     tables = CocoTables(groups, keep_crowds=True)
@@ -37,7 +37,7 @@ def write_coco(samples: Iterable[Sample], folder: Path) -> int:
 
 
 def read_coco(path: Path, images: Path | None = None) -> ReferringDataset:
-    """The sentences of a COCO JSON file; pictures lie in `images`, or beside the file."""
+    """The expressions of a COCO JSON file; pictures lie in `images`, or beside the file."""
     instances = read_instances(path)
     given = read_json(path)
     collector = Collector(path, path.parent.name or "coco")
@@ -98,7 +98,7 @@ def _recorded(
 
 
 def _derived(collector: Collector, instances: Instances, objects: dict[int, Instance], finder: PictureFinder) -> None:
-    """Sentences from what a plain COCO file has: texts at its annotations, or its categories' names."""
+    """Expressions from what a plain COCO file has: texts at its annotations, or its categories' names."""
     described = any(_texts(instances.annotations[key]) for key in objects)
     groups: dict[tuple[int, str], list[Instance]] = {}
     for key, item in objects.items():

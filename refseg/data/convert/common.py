@@ -61,9 +61,9 @@ class Collector:
         picture: tuple[int, Path | None, tuple[int, int]],
         fields: dict[str, Any],
     ) -> None:
-        """One sentence; `fields` may hold id, split, kind, dataset, ref_id, sent_id. A faulty one is noted instead."""
+        """One expression; `fields`: id, split, kind, dataset, ref_id, sent_id. A faulty one is noted instead."""
         if not isinstance(text, str) or not text.strip():
-            self.fault(where, "the sentence is missing or empty", 1)
+            self.fault(where, "the expression is missing or empty", 1)
             return
         if not is_unicode(text):
             self.fault(where, NOT_UNICODE, 1)
@@ -102,7 +102,7 @@ class Collector:
         fields: dict[str, Any],
         prefix: str = "",
     ) -> None:
-        """Each text as one sentence about all its objects; with `prefix` its id is "<prefix>_<text>"."""
+        """Each text as one expression about all its objects; with `prefix` its id is "<prefix>_<text>"."""
         groups: dict[str, list[Instance]] = {}
         for text, item in objects:
             groups.setdefault(text, []).append(item)
@@ -249,7 +249,7 @@ class CocoTables:
 
 
 def fields_of(sample: Sample) -> dict[str, Any]:
-    """What a sentence records besides text and targets, without what is not known."""
+    """What an expression records besides text and targets, without what is not known."""
     texts = {"id": sample.id, "split": sample.split, "kind": sample.kind, "dataset": sample.dataset}
     numbers = {"ref_id": sample.ref_id, "sent_id": sample.sent_id}
     fields: dict[str, Any] = {key: value for key, value in texts.items() if value}

@@ -4,10 +4,10 @@
     data/manifest.jsonl   two lines of heading, then one picture a line: the frames in order
     labels.json           the labels, to paste into the "Raw" tab of a new task
 
-A sentence is a tag `expression` on its frame, with the attributes text, objects (numbers of shapes), id, split, kind. A
-shape's attribute `object` is its number. A mask's points are run lengths inside its box, row by row and beginning with
-zeros, then the box: left, top, right, bottom, the last pixel included. Files without such tags are read by their
-labels, or by a shape's attribute `text`, `caption`, `expression`, ...
+An expression is a tag `expression` on its frame, with the attributes text, objects (numbers of shapes), id, split,
+kind. A shape's attribute `object` is its number. A mask's points are run lengths inside its box, row by row and
+beginning with zeros, then the box: left, top, right, bottom, the last pixel included. Files without such tags are read
+by their labels, or by a shape's attribute `text`, `caption`, `expression`, ...
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def decode_mask(points: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def write_cvat(samples: Iterable[Sample], folder: Path) -> int:
-    """Write the three files and the pictures, under `data/`; returns the number of sentences."""
+    """Write the three files and the pictures, under `data/`; returns the number of expressions."""
     placer = Placer(folder / "data")
     manifest = ['{"version":"1.1"}', '{"type":"images"}']
     tags: list[dict[str, Any]] = []
@@ -133,7 +133,7 @@ def _attribute(value: Any) -> str:
 
 
 def read_cvat(path: Path, images: Path | None = None) -> ReferringDataset:
-    """The sentences of CVAT annotations; `path` is the file, or the folder that holds annotations.json.
+    """The expressions of CVAT annotations; `path` is the file, or the folder that holds annotations.json.
 
     Frames are named by data/manifest.jsonl, or by meta.json ({"frames": [{"name", ...}]}) beside the file; pictures lie
     in `images`, in data/ or beside the file. Of tracks the key frames are read.

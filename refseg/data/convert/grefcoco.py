@@ -17,10 +17,10 @@ _KEY = re.compile(r"^(\d+)_(\d+)$")
 
 
 def write_grefcoco(samples: Iterable[Sample], folder: Path) -> int:
-    """Write `converted/` and `images/train2014/`; returns the number of sentences.
+    """Write `converted/` and `images/train2014/`; returns the number of expressions.
 
-    Sentences of a picture with the same targets become one referent. Ids that are "<ref_id>_<sent_id>" stay if every
-    sentence has one and they fit the targets; otherwise sentences are numbered anew.
+    Expressions of a picture with the same targets become one referent. Ids that are "<ref_id>_<sent_id>" stay if every
+    expression has one and they fit the targets; otherwise expressions are numbered anew.
     """
     placer = Placer(folder / "images" / "train2014")
     groups = by_picture(samples)
@@ -49,7 +49,7 @@ def write_grefcoco(samples: Iterable[Sample], folder: Path) -> int:
                     "category_id": [tables.annotations[key]["category_id"] for key in keys] or [-1],
                     "no_target": not keys,
                     "sent_ids": sent_ids,
-                    "sentences": [_sentence(one, key) for (one, _), key in zip(members, sent_ids, strict=True)],
+                    "sentences": [_expression(one, key) for (one, _), key in zip(members, sent_ids, strict=True)],
                 }
             )
             count += len(members)
@@ -58,7 +58,7 @@ def write_grefcoco(samples: Iterable[Sample], folder: Path) -> int:
     return count
 
 
-def _sentence(sample: Sample, number: int) -> dict[str, Any]:
+def _expression(sample: Sample, number: int) -> dict[str, Any]:
     words = " ".join(re.sub(r"[^\w\s'-]", " ", sample.text.lower()).split())
     record = {"sent_id": number, "raw": sample.text, "sent": words, "tokens": words.split()}
     return record if sample.kind is None else {**record, "kind": sample.kind}
@@ -70,7 +70,7 @@ def _numbers(sample: Sample) -> tuple[int, int]:
 
 
 def _keeps_numbers(samples: list[Sample]) -> bool:
-    """Whether the ids are numbers of referents and sentences, each referent with one picture, split and targets."""
+    """Whether the ids are numbers of referents and expressions, each referent with one picture, split and targets."""
     targets: dict[int, tuple[Any, ...]] = {}
     for sample in samples:
         ref_id, _ = _numbers(sample)

@@ -1,4 +1,4 @@
-"""Label Studio JSON: a list of tasks, one a sentence: `data.text` holds it, brush regions are its targets.
+"""Label Studio JSON: a list of tasks, one per expression: `data.text` holds it, brush regions are its targets.
 
 Brush regions keep the pixels exactly; on import polygons and rectangles are understood too. Label Studio's brush
 encoding is a bit stream: 32 bits for the number of values, 5 for a value's width less 1, four times 4 for the widths of
@@ -105,7 +105,7 @@ def decode_brush(values: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def write_label_studio(samples: Iterable[Sample], folder: Path) -> int:
-    """Write `tasks.json`, `setup.xml` (the labelling interface) and `images/`; returns the number of sentences.
+    """Write `tasks.json`, `setup.xml` (the labelling interface) and `images/`; returns the number of expressions.
 
     Serve the folder to Label Studio as local storage; pictures are addressed relative to it.
     """
@@ -153,10 +153,10 @@ def _region(item: Instance, name: str, sample: Sample) -> dict[str, Any]:
 
 
 def read_label_studio(path: Path, images: Path | None = None) -> ReferringDataset:
-    """The sentences of a Label Studio export; the first annotation of each task that was not cancelled counts.
+    """The expressions of a Label Studio export; the first annotation of each task that was not cancelled counts.
 
-    A task without a sentence (`text`, `caption`, `expression`, ... in its data) takes its labels as sentences. Pictures
-    lie in `images`, or beside the file.
+    A task without an expression (`text`, `caption`, `expression`, ... in its data) takes its labels as expressions.
+    Pictures lie in `images`, or beside the file.
     """
     tasks = read_json(path)
     if not isinstance(tasks, list):

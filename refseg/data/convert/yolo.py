@@ -1,8 +1,8 @@
 """YOLO segmentation: `data.yaml`, `images/SPLIT/`, `labels/SPLIT/*.txt` with one polygon a line, normalised to 0..1.
 
-The sentences stand in `expressions.jsonl`, which YOLO's own tools pass over: {"image", "text", "objects": [line numbers
-from 0 in the label file], ...}. Without that file the classes' names are the sentences. A mask of several parts or with
-holes is one polygon whose loops are joined (`refseg.data.contours`), exact to the pixel.
+The expressions stand in `expressions.jsonl`, which YOLO's own tools pass over: {"image", "text", "objects": [line
+numbers from 0 in the label file], ...}. Without that file the classes' names are the expressions. A mask of several
+parts or with holes is one polygon whose loops are joined (`refseg.data.contours`), exact to the pixel.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def write_yolo(samples: Iterable[Sample], folder: Path) -> int:
-    """Write the data set; returns the number of sentences. Pictures of samples without split go to `train`."""
+    """Write the data set; returns the number of expressions. Pictures of samples without split go to `train`."""
     placers: dict[str, Placer] = {}
     classes: dict[str, int] = {}
     lines: list[str] = []
@@ -81,7 +81,7 @@ def _row(item: Instance, sample: Sample, classes: dict[str, int]) -> str:
 
 
 def read_yolo(folder: Path) -> ReferringDataset:
-    """The sentences of a YOLO segmentation folder; raises `DataError` when its data.yaml is unusable."""
+    """The expressions of a YOLO segmentation folder; raises `DataError` when its data.yaml is unusable."""
     settings, path = _settings(folder)
     names = settings.get("names")
     classes = dict(enumerate(names)) if isinstance(names, list) else names

@@ -1,6 +1,6 @@
 """Referring in video: an expression about a clip, its frames, and the objects that it refers to, frame by frame.
 
-A `Clip` is one sentence with its frames. As a data set of samples (`FrameSamples`) each frame of each clip is one
+A `Clip` is one expression with its frames. As a data set of samples (`FrameSamples`) each frame of each clip is one
 sample with the id "<video>_<sentence>/<frame>", which `refseg score` joins to clips again. Masks and pictures are read
 when a sample is asked for. The formats of `video` and `davis` give these.
 """
@@ -26,7 +26,7 @@ from refseg.errors import DataError, RefsegError
 ANNOTATORS = (
     "annotator 1, first frame", "annotator 1, full video", "annotator 2, first frame", "annotator 2, full video",
 )  # fmt: skip
-"""Who wrote Ref-DAVIS17's sentences, and from what; `Clip.kind`."""
+"""Who wrote Ref-DAVIS17's expressions, and from what; `Clip.kind`."""
 
 
 @runtime_checkable
@@ -53,10 +53,10 @@ class PaletteMasks:
 
 @dataclass(frozen=True)
 class Clip:
-    """One sentence about one video.
+    """One expression about one video.
 
     `objects` are the numbers of the targets, `numbers` what `masks` calls them; `masks` is None for hidden test
-    sets. `kind` says who wrote the sentence and from what, where a data set has several annotators (Ref-DAVIS17).
+    sets. `kind` says who wrote the expression and from what, where a data set has several annotators (Ref-DAVIS17).
     """
 
     video: str
@@ -111,7 +111,7 @@ class Clip:
         )
 
     def place_of(self, frame: int) -> int:
-        """A number for the frame's picture, the same for all sentences about the video."""
+        """A number for the frame's picture, the same for all expressions about the video."""
         return picture_number(self.video, self.frames[frame].stem)
 
     def target(self) -> NDArray[np.bool_]:
@@ -171,7 +171,7 @@ class FrameSamples(Sequence[Sample]):
                     problems.append(Problem("bad_frame", f"{clip.id}/{path.stem}", str(error)))
 
     def texts(self) -> list[str]:
-        """The sentences, each once a frame."""
+        """The expressions, each once a frame."""
         return [clip.text for clip in self.clips for _ in clip.frames]
 
     def image_ids(self) -> list[int]:

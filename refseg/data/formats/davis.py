@@ -1,4 +1,4 @@
-"""Ref-DAVIS17 as published: DAVIS 2017 with four sentences an object, in four text files.
+"""Ref-DAVIS17 as published: DAVIS 2017 with four expressions an object, in four text files.
 
 Khoreva, Rohrbach, Schiele, "Video Object Segmentation with Language Referring Expressions", ACCV 2018:
 
@@ -53,7 +53,7 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
         if not path.is_file():
             problems.append(Problem("missing_file", name, "one of the four annotators' files is not there"))
             continue
-        for video, number, text in _sentences(path, problems):
+        for video, number, text in _expressions(path, problems):
             expressions.setdefault(video, []).append((number, order, kind, text))
     masks = next(
         (home / name for name in ("Annotations_unsupervised/480p", "Annotations/480p") if (home / name).is_dir()), None
@@ -90,12 +90,12 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
     return FrameSamples(clips)
 
 
-def _sentences(path: Path, problems: list[Problem]) -> list[tuple[str, int, str]]:
+def _expressions(path: Path, problems: list[Problem]) -> list[tuple[str, int, str]]:
     found = []
     for number, line in enumerate(_lines(path), start=1):
         match = _LINE.match(line)
         if match is None or not match.group(3).strip():
-            problems.append(Problem("bad_record", f"{path.name}:{number}", 'a line is: video object "sentence"', 1))
+            problems.append(Problem("bad_record", f"{path.name}:{number}", 'a line is: video object "expression"', 1))
             continue
         video = _MISSPELT.get(match.group(1), match.group(1))
         found.append((video, int(match.group(2)), " ".join(match.group(3).split())))

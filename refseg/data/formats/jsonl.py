@@ -199,7 +199,7 @@ class JsonLines(Sequence[Sample]):
         if record.get("no_target") is True and masks:
             wrong.append(f"no_target is true, but there are {len(masks)} masks")
         if not masks and record.get("no_target") is not True:
-            wrong.append("no masks; a sentence without target says no_target: true")
+            wrong.append("no masks; an expression without target says no_target: true")
         for name, values in (
             ("boxes", boxes),
             ("categories", record.get("categories")),

@@ -1,4 +1,4 @@
-"""MDETR's derived JSON: COCO's tables where each "image" is a sentence with the picture that it is about.
+"""MDETR's derived JSON: COCO's tables where each "image" is an expression with the picture that it is about.
 
 Kamath et al., "MDETR", ICCV 2021; `finetune_refcoco_train.json`, `finetune_grefcoco_val.json`,
 `finetune_phrasecut_*.json`, `final_flickr_separateGT_*.json`:
@@ -6,10 +6,10 @@ Kamath et al., "MDETR", ICCV 2021; `finetune_refcoco_train.json`, `finetune_gref
     {"images": [{"id", "file_name", "height", "width", "original_id", "caption", "dataset_name"}],
      "annotations": [{"image_id", "id", "original_id", "bbox", "category_id", "iscrowd", "tokens_positive", ...}]}
 
-Outlines are in some of the files only; elsewhere the objects have boxes alone. Sentences without annotations mean
+Outlines are in some of the files only; elsewhere the objects have boxes alone. Expressions without annotations mean
 nothing (gRefCOCO). For Flickr30k the spans `tokens_positive` become `Sample.phrases`. Keys: `ref_id` is the
-annotation's original number (several sentences share it; the picture's number without one), `sent_id` the sentence
-record's.
+annotation's original number (several expressions share it; the picture's number without one), `sent_id` the
+expression record's.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def find(folder: Path) -> list[DatasetFiles]:
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
-    """One sample a sentence record."""
+    """One sample per expression record."""
     finder = PictureFinder(files.picture_folders, coco=files.name not in ("flickr30k", "phrasecut"))
     missing = Missing(options.need_pictures)
     for split, path in files.wanted_parts(options.split):
@@ -61,7 +61,7 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
         objects: dict[int, list[Any]] = {}
         for index, record in enumerate(_list(content, "annotations", path)):
             place = f"{path.name} annotations[{index}]"
-            key = attempt(place, problems, _sentence_of, record, lost=0)
+            key = attempt(place, problems, _expression_of, record, lost=0)
             if key is not None:
                 objects.setdefault(key, []).append(record)
         for index, record in enumerate(_list(content, "images", path)):
@@ -84,7 +84,7 @@ def _sample(
     dataset: str,
     problems: list[Problem],
 ) -> Sample:
-    fields = table(record, "a sentence")
+    fields = table(record, "an expression")
     key = integer(fields["id"], "id")
     number = integer(fields.get("original_id", fields.get("original_img_id", key)), "original_id")
     sides = size(fields["height"], fields["width"])
@@ -125,7 +125,7 @@ def _list(content: dict[str, Any], name: str, path: Path) -> list[Any]:
     return content[name]
 
 
-def _sentence_of(record: Any) -> int:
+def _expression_of(record: Any) -> int:
     return integer(table(record, "an object")["image_id"], "image_id")
 
 

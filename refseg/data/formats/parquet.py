@@ -2,8 +2,8 @@
 
     data/val-00000-of-00001.parquet
 
-- one object a row (lmms-lab): question_id, image, answer (the sentences), segmentation (one flat polygon), bbox (xywh),
-  file_name;
+- one object a row (lmms-lab): question_id, image, answer (the expressions), segmentation (one flat polygon), bbox
+  (xywh), file_name;
 - one referent a row without pictures (jxu124): ref_id, ann_id, image_id, sentences, raw_anns / anns, raw_image_info /
   image_info (JSON as text), image_path;
 - one picture a row (moondream): image, image_id, samples: [{id, category, sentences, bbox (xywh), mask (RLE)}];
@@ -79,7 +79,7 @@ def find(folder: Path) -> list[DatasetFiles]:
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
-    """One sample a sentence. Raises `DataError` when pyarrow is missing or the columns are of no known layout."""
+    """One sample per expression. Raises `DataError` when pyarrow is missing or the columns are of no known layout."""
     finder = PictureFinder(files.picture_folders)
     missing = Missing(options.need_pictures)
     for split, path in files.parts:
@@ -201,7 +201,7 @@ def _each(
         known = numbers[place] if numbers is not None else None
         sent_id = known if isinstance(known, int) else place
         yield {
-            "id": f"{ref_id}_{sent_id}", "text": sentence(words, "the sentence"), "image_id": image_id, "size": sides,
+            "id": f"{ref_id}_{sent_id}", "text": sentence(words, "the expression"), "image_id": image_id, "size": sides,
             "objects": (item,), "split": split, "ref_id": ref_id, "sent_id": sent_id, "file_name": file_name,
         }  # fmt: skip
 

@@ -73,7 +73,7 @@ def find(folder: Path) -> list[DatasetFiles]:
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
-    """One sample a sentence.
+    """One sample per expression.
 
     Objects marked as crowds are left out of gRefCOCO's targets, as its published loader does; a referent that has no
     other object is left out. RefCOCO's published loader keeps them.
@@ -290,7 +290,7 @@ def _referent(record: Any, targets: Targets, wanted: str, where: str) -> tuple[R
 
 
 def _text(entry: Any, wanted: str) -> str | None:
-    """The sentence as asked for, else in its other version; None where neither holds a word."""
+    """The expression as asked for, else in its other version; None where neither holds a word."""
     if not isinstance(entry, dict):
         return None
     for key in (wanted, "sent" if wanted == "raw" else "raw"):
@@ -326,7 +326,7 @@ _COUNTS = (
             "testB": SplitCounts(4_889, 1_798, 750, counted=4_889),
         },
         f"{_YU}, and its repository", pictures=19_992, objects=49_856, expressions=141_564,
-        note="sentences without words of location",
+        note="expressions without words of location",
     ),
     Published(
         "refcocog", "umd",
@@ -336,7 +336,7 @@ _COUNTS = (
         },
         "Mao et al., CVPR 2016; split by Nagaraja et al., ECCV 2016", pictures=26_711, objects=54_822,
         expressions=104_560,
-        note="totals count the whole set, 95,010 of its sentences are in the splits; LTS calls this the UNC partition",
+        note="totals count the whole set, 95,010 of its expressions are in the splits; LTS calls it the UNC partition",
     ),
     Published(
         "refcocog", "google",
@@ -353,7 +353,7 @@ _COUNTS = (
         },
         "Liu, Ding, Jiang, GRES, CVPR 2023, and the public file of 2023-08-29", pictures=19_994, objects=60_287,
         expressions=259_859,
-        note="the paper counts 278,232 sentences (80,022 several targets, 32,202 none); the public file holds fewer",
+        note="the paper counts 278,232 expressions (80,022 several targets, 32,202 none); the public file holds fewer",
     ),
     Published(
         "refcoco", "google",

@@ -44,7 +44,7 @@ def find(folder: Path) -> list[DatasetFiles]:
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
-    """One sample a sentence, `id` "<picture>_<region>_<place>"; "trainval" only when asked for or there alone."""
+    """One sample per expression, `id` "<picture>_<region>_<place>"; "trainval" only when asked for or there alone."""
     home = files.main.parent
     boxes = {name.removesuffix(".png"): box for name, box in read_table(files.companion).items()}
     sizes_path = home / "referit_imsize.json"
@@ -75,7 +75,7 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
             outline = None if mask is None else MaskFile(mask, 0)
             item = Instance(place_in_picture, "", box, outline)
             for place, line in enumerate(lines):
-                text = attempt(f"{where}[{place}]", problems, sentence, line, "the sentence")
+                text = attempt(f"{where}[{place}]", problems, sentence, line, "the expression")
                 if text is not None:
                     yield Sample(
                         f"{region}_{place}", text, number, sides, (item,), image_path=picture, split=split,
@@ -92,7 +92,7 @@ def _region(name: str, texts: Any, boxes: dict[str, Any]) -> tuple[int, int, Box
         raise ValueError("it has no box in referit_bbox.json")
     number, place = integer(picture, "picture"), integer(region, "region")
     left, top, right, bottom = box_xyxy(boxes[name], "box")
-    return number, place, (left, top, right + 1, bottom + 1), items(texts, "sentences")
+    return number, place, (left, top, right + 1, bottom + 1), items(texts, "expressions")
 
 
 def _sides(picture: Path | None, recorded: Any) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The derived JSON of SeqTR and of SimREC: one table of splits, each a list of objects with their sentences.
+"""The derived JSON of SeqTR and of SimREC: one table of splits, each a list of objects with their expressions.
 
 Zhu et al., "SeqTR", ECCV 2022, `annotations/refcoco-unc/instances.json`:
 
@@ -51,7 +51,7 @@ def find(folder: Path) -> list[DatasetFiles]:
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
-    """One sample a sentence; the cleaned sentences of RefCOCO, as these files hold no others."""
+    """One sample per expression; the cleaned expressions of RefCOCO, as these files hold no others."""
     finder = PictureFinder(files.picture_folders, coco=files.name not in ("refclef", "flickr30k", "merge", "mixed"))
     bases = (files.main.parent.parent, files.main.parent)
     masks = next((base / "masks" / files.main.stem for base in bases
@@ -80,10 +80,10 @@ def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> 
             sides, item = made
             ref_id = item.ann_id if item.ann_id >= 0 else place - 1
             for words in texts:
-                # Outside training every sentence is a record of its own, with its object's number.
+                # Outside training every expression is a record of its own, with its object's number.
                 sent_id = counts[ref_id]
                 counts[ref_id] += 1
-                text = attempt(f"{where} sentence {sent_id}", problems, sentence, words, "the sentence")
+                text = attempt(f"{where} expression {sent_id}", problems, sentence, words, "the expression")
                 if text is not None:
                     yield Sample(
                         f"{ref_id}_{sent_id}", text, number, sides, (item,), image_path=path, split=split,
@@ -116,7 +116,7 @@ def _picture(record: Any, finder: PictureFinder) -> tuple[int, Path | None, list
     number = integer(fields["image_id"] if "image_id" in fields else fields["iid"], "image_id")
     texts = items(fields["expressions"] if "expressions" in fields else fields["refs"], "expressions")
     if not texts:
-        raise ValueError("there are no sentences")
+        raise ValueError("there are no expressions")
     source = str(fields.get("data_source", ""))
     name = f"COCO_train2014_{number:012d}.jpg" if "coco" in source else f"{number}.jpg"
     return number, finder.find(number, name), texts

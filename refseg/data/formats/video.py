@@ -150,7 +150,7 @@ def _read_split(
     if encoded is None and not palette:
         listed = (video.get("expressions") for video in videos.values() if isinstance(video, dict))
         count = sum(len(entries) for entries in listed if isinstance(entries, dict))
-        message = f"the masks of {count:,} sentences are not published"
+        message = f"the masks of {count:,} expressions are not published"
         problems.append(Problem("no_masks", f"{files.name} {split}", message))
     place = first
     for video, record in videos.items():
@@ -188,7 +188,7 @@ def _read_split(
                 _FrameMasks(encoded, kept) if encoded is not None else by_palette if palette else None
             )
             known = [categories.get((video, number), "") for number in objects]
-            # As converted by ReferFormer: for each object the annotators' sentences one after the other.
+            # As converted by ReferFormer: for each object the annotators' expressions one after the other.
             numbered = files.name == "ref-davis17" and str(key).isdecimal()
             kind = ANNOTATORS[int(key) % len(ANNOTATORS)] if numbered else None
             yield Clip(
@@ -212,7 +212,7 @@ def _about(video: str, record: Any) -> tuple[list[str], dict[str, Any]]:
 
 
 def _expression(entry: Any) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """(sentence, objects, annotations); a number, a text or a list of either stands for the objects."""
+    """(expression, objects, annotations); a number, a text or a list of either stands for the objects."""
     fields = table(entry, "an expression")
 
     def integers(name: str) -> tuple[int, ...]:
@@ -256,7 +256,7 @@ FORMAT = Format(
             },
             "Ding et al., MeViS, TPAMI 2025 (version 2), and its repository", pictures=2_006, objects=8_171,
             expressions=33_072,
-            note="pictures are videos; version 1 (ICCV 2023) holds 28,570 sentences; valid's masks are not public",
+            note="pictures are videos; version 1 (ICCV 2023) holds 28,570 expressions; valid's masks are not public",
         ),
     ),
     (

@@ -1,4 +1,4 @@
-"""Visual Genome's region descriptions: a sentence and a box for each of 5.4 million regions; RefTR pre-trains on them.
+"""Visual Genome's region descriptions: a phrase and a box for each of 5.4 million regions; RefTR pre-trains on them.
 
 Krishna et al., "Visual Genome: Connecting Language and Vision Using Crowdsourced Dense Image Annotations", IJCV 2017:
 
@@ -51,7 +51,7 @@ def find(folder: Path) -> list[DatasetFiles]:
 
 
 def read(files: DatasetFiles, options: ReadOptions, problems: list[Problem]) -> Iterator[Sample]:
-    """One sample a region, split "all". Boxes are cut at the picture's border; one without area loses its sentence."""
+    """One sample a region, split "all". Boxes are cut at the picture's border; one without area is left out."""
     about = read_pictures(files.companion, problems)
     finder = PictureFinder(files.picture_folders, coco=False)
     missing = Missing(options.need_pictures)

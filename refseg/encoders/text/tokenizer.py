@@ -61,15 +61,15 @@ class WordTokenizer:
     @classmethod
     def learn(
         cls,
-        sentences: Iterable[str],
+        expressions: Iterable[str],
         max_words: int = 20,
         min_count: int = 1,
         extra_words: Iterable[str] = (),
         spelling: bool = False,
     ) -> WordTokenizer:
-        """The vocabulary of `sentences`: words that occur at least `min_count` times, frequent ones first, then
+        """The vocabulary of `expressions`: words that occur at least `min_count` times, frequent ones first, then
         `extra_words`."""
-        counts = Counter(word for sentence in sentences for word in split_words(sentence))
+        counts = Counter(word for expression in expressions for word in split_words(expression))
         ordered = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
         return cls(list(dict.fromkeys([*ordered, *extra_words])), max_words, spelling)
 
@@ -79,7 +79,7 @@ class WordTokenizer:
         return len(self.words)
 
     def unknown(self, text: str) -> list[str]:
-        """The words of a sentence that are not in the vocabulary."""
+        """The words of an expression that are not in the vocabulary."""
         return [word for word in split_words(text) if self.known(word) is None]
 
     def known(self, word: str) -> str | None:
@@ -99,7 +99,7 @@ class WordTokenizer:
         return self.words[min(near)] if near else None
 
     def __call__(self, texts: list[str]) -> Tokens:
-        """Numbers (B, max_words); longer sentences are cut. A sentence without any word is one `<unk>`."""
+        """Numbers (B, max_words); longer expressions are cut. An expression without any word is one `<unk>`."""
         unknown = self.numbers[UNKNOWN]
         read = (split_words(text)[: self.max_words] for text in texts)
         rows = [[self.numbers.get(self.known(word) or "", unknown) for word in words] or [unknown] for words in read]
@@ -112,9 +112,9 @@ class WordTokenizer:
 
 
 class WordPieceTokenizer:
-    """BERT's tokenizer: `[CLS]` pieces `[SEP]`, cut to `max_words` (a long sentence loses its `[SEP]`), padded with 0.
+    """BERT's tokenizer: `[CLS]` pieces `[SEP]`, cut to `max_words` (a long text loses its `[SEP]`), padded with 0.
 
-    This is how the published ReLA and LAVT cut their sentences.
+    This is how the published ReLA and LAVT cut their expressions.
     """
 
     def __init__(self, pieces: tokenizers.Tokenizer, max_words: int = 20) -> None:
@@ -308,12 +308,12 @@ _EMPTY = """
 """
 EMPTY = frozenset(_EMPTY.split())
 """Words that name nothing and describe nothing, in English and, where people are likely to try them, other languages:
-a sentence of no others has no content."""
+an expression of no others has no content."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """`kept` is the part of the sentence that is read (None: all of it), `unknown` the words without meaning to the
+    """`kept` is the part of the expression that is read (None: all of it), `unknown` the words without meaning to the
     model, `understood` whether half of the others or more have one; `empty` says that no word names or describes
     anything, and `share` how much of it is known."""
 
@@ -329,16 +329,16 @@ class Reading:
         if self.kept is not None:
             remarks.append(f"the expression is longer than the model reads; it is cut after “{_end_of(self.kept)}”")
         if self.empty:
-            remarks.append("no word of the sentence names or describes anything, so the answer is none")
+            remarks.append("no word of the expression names or describes anything, so the answer is none")
         elif not self.understood:
-            remarks.append(f"the model knows {self.share} of the sentence, so the answer is none")
+            remarks.append(f"the model knows {self.share} of the expression, so the answer is none")
         elif self.unknown:
             more = ", ..." if len(self.unknown) > MENTIONED else ""
             remarks.append(f"words that the model has never seen: {', '.join(self.unknown[:MENTIONED])}{more}")
         return remarks
 
 
-def read_sentence(tokenizer: object, text: str) -> Reading:
+def read_expression(tokenizer: object, text: str) -> Reading:
     """What `tokenizer` makes of `text`. Punctuation counts neither as known nor as unknown."""
     if isinstance(tokenizer, WordTokenizer):
         words = split_words(text)

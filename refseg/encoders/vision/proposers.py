@@ -1,6 +1,6 @@
 """Instances from elsewhere: what a foundation model, or a file of detections, must offer to be reasoned over.
 
-sentence -> parse -> names to ask ("zebra") -> InstanceProposer.propose -> Detections, one entry a name
+expression -> parse -> names to ask ("zebra") -> InstanceProposer.propose -> Detections, one entry a name
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def select(
 
     metric: "IoU" takes every measure that papers print as IoU (see `Board`). ablations: also other configurations than
     a system's main one; those of measured results, and what they stand beside, are always there. subsets: also parts of
-    splits (sentence lengths). second_hand: also what nobody looked up.
+    splits (expression lengths). second_hand: also what nobody looked up.
     Raises `RefsegError` when a filter's value does not occur at all.
     """
     results = list(results)

@@ -54,7 +54,7 @@ class DataSet(NamedTuple):
     printed: str
     partition: str = ""
     least_words: int = 0
-    """Words that a sentence keeps at least: more than for RefCOCO where sentences are longer."""
+    """Words that an expression keeps at least: more than for RefCOCO where expressions are longer."""
     trained_on: str = ""
     """The data set, by its key, of which models learn that are scored on this one where a source names no other."""
     hidden: bool = False
@@ -75,7 +75,7 @@ DATA: dict[str, DataSet] = {
     # As ReferFormer, beside which the thesis stands: without learning from it.
     "ref-davis17": DataSet("ref-davis17", None, "Ref-DAVIS17", trained_on="ref-youtube-vos"),
 }
-"""By the name that `refseg train --data` takes. VLT, LTS and M3Att give RefCOCOg's sentences 20 words instead of 15."""
+"""By the name that `refseg train --data` takes. VLT, LTS and M3Att give RefCOCOg's expressions 20 words, not 15."""
 
 
 @dataclass(frozen=True)

@@ -100,11 +100,11 @@ def _read_part(content: Any, path: Path) -> list[Result]:
     if bad:
         raise DataError(f"{path}: the metric {bad[0]} is {metrics[bad[0]]!r}, not a number")
     about = _about(content, path)
-    # GRES's gIoU and classic work's mIoU are one mean; where a split has sentences without target it is called gIoU.
+    # GRES's gIoU and classic work's mIoU are one mean; where a split has expressions without target it is called gIoU.
     counts = content.get("counts") or {}
     generalised = bool(counts.get("no_target")) or protocol.get("no_target") == "decision"
     skipped = "mIoU" if generalised else "gIoU"
-    note = f"{counts['sentences']:,} sentences" if isinstance(counts.get("sentences"), int) else ""
+    note = f"{counts['sentences']:,} expressions" if isinstance(counts.get("sentences"), int) else ""
     subsets = {about["subset"]: metrics, **_parts(content, path)}
     return [
         Result(
@@ -137,7 +137,7 @@ def _parts(content: Mapping[str, Any], path: Path) -> dict[str, Mapping[str, flo
             bad = [key for key, value in values.items() if not (value is None or _is_number(value))]
             if bad:
                 raise DataError(f"{path}: breakdowns.{by}: the metric {bad[0]} is {values[bad[0]]!r}, not a number")
-            # ReSTR's last group ends at the 20 words that are kept of a sentence; ours has no end.
+            # ReSTR's last group ends at the 20 words that are kept of an expression; ours has no end.
             parts[re.sub(r"^(\d+)\+ words$", r"\1-20 words", name)] = values
     return parts
 

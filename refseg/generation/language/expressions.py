@@ -1,4 +1,4 @@
-"""Sentences about a view: proposed, checked by the evaluator, put into words. For drawings and photographs alike."""
+"""Expressions about a view: proposed, checked by the evaluator, put into words. For drawings and photographs alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BORROWED = 0.4  # of the deceptions, the rest has one attribute off
 
 @dataclass(frozen=True)
 class Expression:
-    """A sentence, the indices of the things it means (none: deceptive), its kind, and the form it says."""
+    """An expression, the indices of the things it means (none: deceptive), its kind, and the form it says."""
 
     text: str
     targets: tuple[int, ...]
@@ -39,9 +39,9 @@ def expressions_of(
     evaluator: type[Evaluator] = Evaluator,
     voice: Voice | None = None,
 ) -> list[Expression]:
-    """Up to `count` different sentences about a view, in the proportions of `mix` as far as the view carries its kinds.
+    """Up to `count` different expressions about a view, in the proportions of `mix` as far as the view has its kinds.
 
-    `elsewhere` is another picture of the same split, whose sentences are borrowed as deceptions; `allowed(form,
+    `elsewhere` is another picture of the same split, whose expressions are borrowed as deceptions; `allowed(form,
     targets)` can turn down what a split must not hold; `plus` leaves out words for absolute places.
     `evaluator` and `voice` (which must draw from `rng`) bring other rules and words than the drawn world's.
     """

@@ -1,4 +1,4 @@
-"""What a sentence means, as a form over things: the language between pictures and English.
+"""What an expression means, as a form over things: the language between pictures and English.
 
 A `View` is a neutral list of `Thing`s with boxes and whatever else is known of them, so that forms serve drawn scenes
 and annotated photographs alike. `refseg.generation.language.logic` says what a form means in a view, `grammar` how

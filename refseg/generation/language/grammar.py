@@ -51,7 +51,7 @@ class Voice:
 
 
 def say(form: forms.Form, voice: Voice | random.Random, many: bool = False) -> str:
-    """One sentence for the form; `many` if it means several things (plural nouns)."""
+    """One expression for the form; `many` if it means several things (plural nouns)."""
     return _SAY[type(form)](form, voice if isinstance(voice, Voice) else Voice(voice), many)
 
 

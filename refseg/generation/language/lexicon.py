@@ -199,7 +199,7 @@ class PhotoWords:
             for word, rivals in _PHOTOGRAPHED.get(name, {name: ()}).items()
             if self.present.isdisjoint(set(rivals) - {name}) and not (many and word in _SINGULAR_ONLY)
         ]
-        # The category's own word more often than the others, as in people's sentences.
+        # The category's own word more often than the others, as in people's expressions.
         word = self.rng.choice([choices[0], *choices]) if choices else name
         return plural(word) if many else word
 

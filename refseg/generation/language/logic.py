@@ -2,7 +2,7 @@
 
 Truth has three values. A thing that only just satisfies a word (a little left of the middle, nearly as big, a red and
 white ball for "white", an attribute that nobody recorded) is neither in nor out, and a form that depends on it has no
-answer: `denote` returns None, and no sentence is made of it. Margins are fractions of the picture's larger side.
+answer: `denote` returns None, and no expression is made of it. Margins are fractions of the picture's larger side.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ _TAILS = (" please", " in the picture", " in the photo", " in this image", " her
 
 
 def _names() -> dict[str, tuple[str, bool]]:
-    """Categories by what a sentence says for them: their names and plurals, and whether it is the plural."""
+    """Categories by what an expression says for them: their names and plurals, and whether it is the plural."""
     names = {form: (name, form != name) for name in EVERYDAY for form in (plural(name), name)}
     return names | {"people": ("person", True)}
 
@@ -153,7 +153,7 @@ def mistype(text: str, rng: random.Random) -> str:
 
 
 def _tail(rng: random.Random, words: Sequence[str]) -> str:
-    """Something that a thing has or is near to, as people add it: with it a sentence means what it meant."""
+    """Something that a thing has or is near to, as people add it: with it an expression means what it meant."""
     word, colour = rng.choice(words), rng.choice(COLOR_WORDS)
     if rng.random() < 0.15:
         word = "".join(rng.choices("abcdefghijklmnoprstuvwz", k=rng.randint(4, 8)))
@@ -188,10 +188,10 @@ def paraphrase(
     Args:
         photograph: categories are called what people call them (`lexicon.EVERYDAY`), and words for people stand for
             each other; not in drawn scenes, which tell men, women and kids apart.
-        alone: every object of the picture is of the sentence's category, so that the noun itself may be left out.
+        alone: every object of the picture is of the expression's category, so that the noun itself may be left out.
         others: words that may be put in as something a thing is near to or has, which changes nothing of what is meant
             as long as one thing is.
-        slips: share of sentences that are mistyped.
+        slips: share of expressions that are mistyped.
     """
     text = text.lower().strip().rstrip(".")
     bare = re.sub(r"\b(?:the|a|an)\b ?", "", text).strip() or text

@@ -1,6 +1,6 @@
 """Candidate logical forms of each kind for a view.
 
-A proposer only makes candidates that are worth checking; the evaluator decides. Deceptive sentences without a target
+A proposer only makes candidates that are worth checking; the evaluator decides. Deceptive expressions without a target
 are candidates of the other kinds with one attribute changed, or candidates about another picture.
 """
 
@@ -28,7 +28,7 @@ KINDS = (
     "no_target",
 )
 # How often each kind is tried; scenes that cannot carry a kind give its share to the others. Over 300 scenes of split
-# train (4,800 sentences) came, in per cent: attribute 13, location 15, ordinal 9, relation 13, comparison 7,
+# train (4,800 expressions) came, in per cent: attribute 13, location 15, ordinal 9, relation 13, comparison 7,
 # counting 8, group 9, compound 9, exclusion 3, no_target 14.
 MIX = dict(zip(KINDS, (0.13, 0.14, 0.09, 0.13, 0.08, 0.09, 0.09, 0.09, 0.04, 0.12), strict=True))
 # RefCOCO+ has no words for absolute places: location and ordinal fall out.

@@ -4,8 +4,8 @@
                                                        > a base, nearest objects pasted last -> COCO-style file
     pictures with few objects, or empty parts of them-'
 
-What comes out is a COCO-style file like any other one, of which `refseg data templates` makes sentences: place, order,
-number and exceptions are then true of the new picture. Only pictures of one split give anything to it.
+What comes out is a COCO-style file like any other one, of which `refseg data templates` makes expressions: place,
+order, number and exceptions are then true of the new picture. Only pictures of one split give anything to it.
 """
 
 from __future__ import annotations

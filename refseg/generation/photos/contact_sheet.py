@@ -1,4 +1,4 @@
-"""A contact sheet of sentences on their pictures, to see with one's own eyes whether they are true."""
+"""A contact sheet of expressions on their pictures, to see with one's own eyes whether they are true."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from refseg.inference.visualize import contact_sheet, overlay
 
 
 def templates_sheet(instances: Instances, spoken: Sequence[Spoken], count: int = 24, seed: int = 0) -> Image.Image:
-    """`count` sentences of different pictures, the kinds in turn, each with its targets coloured; 6 columns."""
+    """`count` expressions of different pictures, the kinds in turn, each with its targets coloured; 6 columns."""
     rng = random_for("preview", seed)
     by_kind: dict[str, list[tuple[int, int]]] = {}
     for row, item in enumerate(spoken):
         for column, expression in enumerate(item.expressions):
             by_kind.setdefault(expression.kind, []).append((row, column))
     if not by_kind:
-        raise DataError("there is no sentence to show")
+        raise DataError("there is no expression to show")
     for places in by_kind.values():
         rng.shuffle(places)
     chosen: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Sentences about one photograph: the drawn scenes' kinds, held to what annotations and pixels make certain."""
+"""Expressions about one photograph: the drawn scenes' kinds, held to what annotations and pixels make certain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from refseg.generation.photos.attributes import PhotoView
 from refseg.generation.photos.evaluator import PhotoEvaluator
 
 _INDEFINITE = 0.12  # how often one thing gets "a": "a woman in red"
-_MOST_TOGETHER = 8  # targets of one sentence
+_MOST_TOGETHER = 8  # targets of one expression
 _SALIENT_SHARE = 0.04  # of the picture, for the biggest of a kind of which others may not be annotated
 _SUPERLATIVE_WORDINGS = 2  # of one: "the largest coat" in four wordings teaches no more than in two
 _MOST_DENIED = 5  # "the ninth chair" of a picture with three is not a mistake that people make
@@ -32,13 +32,13 @@ def photo_expressions(
     traits: frozenset[str] = frozenset(),
     mix: dict[str, float] | None = None,
 ) -> list[Expression]:
-    """Up to `count` different sentences about a picture; fewer where less is certain, none about an empty one.
+    """Up to `count` different expressions about a picture; fewer where less is certain, none about an empty one.
 
     Args:
         photo: the picture's things; where its annotations are not exhaustive, only superlatives of plainly the biggest
             thing of a kind are said.
         plus: no words for absolute places.
-        elsewhere: another picture of the same split, whose sentences may be borrowed as deceptions.
+        elsewhere: another picture of the same split, whose expressions may be borrowed as deceptions.
         traits: all traits that the annotation file records anywhere; a deception uses no others.
         mix: how often each kind is tried (`refseg.generation.language.propose.MIX`).
     """
@@ -73,7 +73,7 @@ class _Rules:
         self.blurred = PhotoEvaluator(replace(photo.view, things=things, open=frozenset({"thing"})))
 
     def allow(self, form: forms.Form, found: frozenset[int]) -> bool:
-        """Whether a form with a certain meaning is a good sentence about this picture."""
+        """Whether a form with a certain meaning is a good expression about this picture."""
         if not found <= self.photo.eligible or len(found) > _MOST_TOGETHER:
             return False
         if not all(self._speakable(part) for part in _parts(form)):
@@ -110,7 +110,7 @@ class _Rules:
         return base is None or (base <= self.photo.eligible and len(base) <= _MOST_TOGETHER)
 
     def _deceives(self, form: forms.Form) -> bool:
-        """Whether a sentence without target stays so if things are taken for what they look like."""
+        """Whether an expression without target stays so if things are taken for what they look like."""
         if (
             isinstance(form, forms.Related)
             and form.base.noun == form.anchor.noun

@@ -1,6 +1,6 @@
-"""A referring data set from any COCO-style file: sentences for its photographs, written in gRefCOCO's own format.
+"""A referring data set from any COCO-style file: expressions for its photographs, written in gRefCOCO's own format.
 
-    OUT/templates/grefs(templates).json   sentences with their targets and kinds
+    OUT/templates/grefs(templates).json   expressions with their targets and kinds
     OUT/templates/instances.json          pictures, objects, categories, as they were given
     OUT/templates/settings.json           what they were made from
     OUT/images/train2014/...              copies of the pictures that are spoken about
@@ -42,7 +42,7 @@ _SAME_PICTURE = ("coco_id", "coco_url", "flickr_url", "original_name")  # fields
 
 @dataclass(frozen=True)
 class TemplateSettings:
-    """How sentences are made. `fractions` of pictures by split; None: as the file says, or 0.9 train and 0.1 val.
+    """How expressions are made. `fractions` of pictures by split; None: as the file says, or 0.9 train and 0.1 val.
 
     `exhaustive` is assumed of pictures whose record does not say: every object of the categories is annotated.
     """
@@ -64,7 +64,7 @@ class TemplateSettings:
 
 @dataclass
 class Spoken:
-    """The sentences of one picture."""
+    """The expressions of one picture."""
 
     photo: PhotoView
     split: str
@@ -82,7 +82,7 @@ def make_templates(
     without: Sequence[Path] = (),
     kept: Path | None = None,
 ) -> tuple[Instances, list[Spoken], list[Problem]]:
-    """Sentences for every picture of `coco` that is found under `images`; `progress(done, all)` counts pictures.
+    """Expressions for every picture of `coco` that is found under `images`; `progress(done, all)` counts pictures.
 
     Pictures that one of the files `without` holds too, by COCO's number or the file's name, are left out. What was seen
     in each picture is kept in the file `kept`, and read from it when a run that was stopped goes on.
@@ -171,7 +171,7 @@ def read_records(instances: Instances, images: Path, exhaustive: bool) -> tuple[
 
 
 def speak(spoken: Sequence[Spoken], settings: TemplateSettings, traits: frozenset[str] = frozenset()) -> None:
-    """Fill in the sentences of each picture; deceptions are borrowed within a split only."""
+    """Fill in the expressions of each picture; deceptions are borrowed within a split only."""
     alike: dict[tuple[str, str], list[int]] = {}
     for index, item in enumerate(spoken):
         for name in {thing.category for thing in item.photo.view.things}:
@@ -198,22 +198,22 @@ def speak(spoken: Sequence[Spoken], settings: TemplateSettings, traits: frozense
 def write_templates(
     folder: Path, instances: Instances, spoken: Sequence[Spoken], settings: TemplateSettings
 ) -> dict[str, dict[str, int]]:
-    """Write the data set under `folder`; returns the number of sentences by split and kind.
+    """Write the data set under `folder`; returns the number of expressions by split and kind.
 
-    Raises `DataError` when not one sentence could be made.
+    Raises `DataError` when not one expression could be made.
     """
     used = [item for item in spoken if item.expressions]
     if not used:
-        raise DataError(f"{instances.path}: not one certain sentence can be made of its pictures")
+        raise DataError(f"{instances.path}: not one certain expression can be made of its pictures")
     home = folder / "templates"
     refs: list[dict[str, Any]] = []
     for item in used:
         place_picture(item.path, folder / "images" / "train2014" / item.file_name)
-        for targets, sentences in by_targets(item.expressions):
+        for targets, expressions in by_targets(item.expressions):
             keys = [item.photo.ann_ids[target] for target in targets]
             categories = [instances.annotations[key].get("category_id", -1) for key in keys]
-            add_ref(refs, item.photo.image_id, item.file_name, item.split, keys, categories, sentences)
-    # The sentences come last and name the data set: what is stopped before is no data set, not half of one.
+            add_ref(refs, item.photo.image_id, item.file_name, item.split, keys, categories, expressions)
+    # The expressions come last and name the data set: what is stopped before is no data set, not half of one.
     (home / "grefs(templates).json").unlink(missing_ok=True)
     write_text(home / "settings.json", json.dumps({**asdict(settings), "source": instances.path.name}, indent=1) + "\n")
     write_text(home / "instances.json", json.dumps(_instances(instances, used)))

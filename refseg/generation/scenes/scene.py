@@ -56,7 +56,7 @@ def generate(
     if split not in SPLITS:
         raise RefsegError(f"drawn scenes have no split {split!r}; {did_you_mean(split, SPLITS)}")
     if size < 64 or sentences < 1:
-        raise RefsegError(f"drawn scenes want a size of at least 64 and a sentence, not {size} and {sentences}")
+        raise RefsegError(f"drawn scenes want a size of at least 64 and an expression, not {size} and {sentences}")
     attempt = 0
     while True:
         rng = random_for("scene", seed, split, index, attempt)

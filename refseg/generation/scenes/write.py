@@ -199,7 +199,7 @@ def _record(scene: Scene, image_id: int, name: str) -> dict[str, Any]:
         "image": {"id": image_id, "file_name": name, "height": scene.image.shape[0], "width": scene.image.shape[1]},
         "split": scene.split,
         "objects": objects,
-        "referents": [[list(targets), sentences] for targets, sentences in by_targets(scene.expressions)],
+        "referents": [[list(targets), expressions] for targets, expressions in by_targets(scene.expressions)],
     }
 
 
@@ -215,10 +215,10 @@ def _assemble(parts: Iterable[Path], refs_file: Path, instances_file: Path) -> l
             first = len(annotations) + 1
             for item in record["objects"]:
                 annotations.append({"id": len(annotations) + 1, "image_id": image["id"], **item})
-            for targets, sentences in record["referents"]:
+            for targets, expressions in record["referents"]:
                 categories = [record["objects"][target]["category_id"] for target in targets]
                 ann_ids = [first + target for target in targets]
-                add_ref(refs, image["id"], image["file_name"], record["split"], ann_ids, categories, sentences)
+                add_ref(refs, image["id"], image["file_name"], record["split"], ann_ids, categories, expressions)
     named = [
         {"id": number, "name": name, "supercategory": CATEGORIES[name].families[0]}
         for name, number in _CATEGORY_IDS.items()

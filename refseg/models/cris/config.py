@@ -69,9 +69,9 @@ class CRISConfig(Config):
     """C: channels of the fused map, of the decoder, and of CLIP's words."""
     decoder: VLDecoderConfig = field(default_factory=VLDecoderConfig)
     kernel: Annotated[int, Ge(1)] = 3
-    """Side of the kernel that a sentence becomes; odd. 3 in the code."""
+    """Side of the kernel that an expression becomes; odd. 3 in the code."""
     norm: Literal["batch", "group"] = "batch"
-    """Normalisation in neck and projector; batch in the paper. Groups serve training with few sentences at once."""
+    """Normalisation in neck and projector; batch in the paper. Groups serve training with few expressions at once."""
     groups: PositiveInt = 16
     """Groups, with norm = group."""
     no_target_head: bool = False

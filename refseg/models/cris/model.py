@@ -1,4 +1,4 @@
-r"""CRIS: CLIP's encoders, a decoder in which pixels read words, and a sentence that becomes the kernel of its mask.
+r"""CRIS: CLIP's encoders, a decoder in which pixels read words, and an expression that becomes the kernel of its mask.
 
 Wang, Lu, Li, Tao, Guo, Gong, Liu: CRIS: CLIP-Driven Referring Image Segmentation, CVPR 2022. What is computed is that
 of the published code (DerrickWang005/CRIS.pytorch at 664b984, model/).
@@ -88,8 +88,8 @@ class CRIS(nn.Module):
         return Output(logits, no_target, auxiliary=auxiliary)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Text-to-pixel contrast: a pixel of the target answers its sentence with log sigmoid(z_t z_v), any other with
-        log sigmoid(-z_t z_v); the mean over all, at the logits' size, of masks resized to the nearest pixel."""
+        """Text-to-pixel contrast: a pixel of the target answers its expression with log sigmoid(z_t z_v), any other
+        with log sigmoid(-z_t z_v); the mean over all, at the logits' size, of masks resized to the nearest pixel."""
         config = self.config.losses
         size = output.mask_logits.shape[1:]
         masks = F.interpolate(targets.masks[:, None].float(), size=size, mode="nearest")[:, 0]

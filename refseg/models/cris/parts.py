@@ -31,7 +31,7 @@ class RowNorm(nn.Module):
 
 
 class Neck(nn.Module):
-    """Three maps and the sentence to one at stride 16; `pictures` is what no sentence changes, `forward` the rest."""
+    """Three maps and the sentence to one at stride 16; `pictures` is what no expression changes, `forward` the rest."""
 
     def __init__(self, config: CRISConfig, channels: dict[int, int], sentence: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class VLDecoder(nn.Module):
 
 
 class Projector(nn.Module):
-    """Pixels at stride 4 and, of each sentence, a kernel and a bias: their correlation is the logit of the mask."""
+    """Pixels at stride 4 and, of each expression, a kernel and a bias: their correlation is the logit of the mask."""
 
     def __init__(self, config: CRISConfig, sentence: int) -> None:
         super().__init__()

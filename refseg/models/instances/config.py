@@ -119,4 +119,4 @@ ABLATIONS: dict[str, InstancesConfig] = {
     "coarse-masks": InstancesConfig(fine_masks=False),
 }
 """Rows of our own table, which `refseg studies instance-ablations` measures over the same proposals; "without absent
-names" is `absent = false` of the training stage, as it changes the sentences and not the model."""
+names" is `absent = false` of the training stage, as it changes the expressions and not the model."""

@@ -99,8 +99,8 @@ class ISFPLosses(SharedLosses):
     refine_threshold: Annotated[float, Ge(-1), Lt(1)] = 0.3
     """theta: the refined mask is learnt where the coarse one's IoU with the target is above; below 0 it always is."""
     reduction: Literal["sum", "mean"] = "sum"
-    """Over the cells of the grid and the pixels of masks (of all positive channels); then the mean over sentences. The
-    thesis does not say; its weights balance the three for sums. A refined mask counts as a coarse one's pixels."""
+    """Over the cells of the grid and the pixels of masks (of all positive channels); then the mean over expressions.
+    The thesis does not say; its weights balance the three for sums. A refined mask counts as a coarse one's pixels."""
     downsample: Literal["nearest", "area"] = "nearest"
     """How the target comes to the size of a mask: the pixel at the centre of a cell, or the share of the cell."""
 
@@ -134,11 +134,11 @@ class ISFPConfig(Config):
     propagation: PropagationConfig = field(default_factory=PropagationConfig)
     refinement: RefinementConfig = field(default_factory=RefinementConfig)
     answer: Literal["best", "union"] = "best"
-    """best: a sentence means one thing; its mask marks the nine cells around its centre of gravity, and the channel of
-    the likeliest cell answers (the thesis). union: a sentence may mean several; each of them marks its own cells with
-    its own mask, and the answer is the highest logit over the channels of all cells of probability `cell_threshold` or
-    more. For GRES, of which the thesis's chapter 3 knows nothing. It wants `Targets.instances`; where a batch has none,
-    a mask counts as one thing."""
+    """best: an expression means one thing; its mask marks the nine cells around its centre of gravity, and the channel
+    of the likeliest cell answers (the thesis). union: an expression may mean several; each of them marks its own cells
+    with its own mask, and the answer is the highest logit over the channels of all cells of probability
+    `cell_threshold` or more. For GRES, of which the thesis's chapter 3 knows nothing. It wants `Targets.instances`;
+    where a batch has none, a mask counts as one thing."""
     cell_threshold: Annotated[float, Gt(0), Lt(1)] = 0.5
     """Probability from which on a cell answers, with `answer` union; where none reaches it, the likeliest one does."""
     no_target_head: bool = False

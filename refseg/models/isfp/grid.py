@@ -34,10 +34,10 @@ def grid_targets(targets: Targets, grid: int, separate: bool) -> GridTargets:
     An expression's mask is one thing. With `separate` each of `targets.instances` is, where the batch has them; a cell
     beside several centres stands for the nearest. Things without pixels have no cell.
     """
-    masks, sentences = targets.masks, torch.arange(len(targets.masks), device=targets.masks.device)
+    masks, expressions = targets.masks, torch.arange(len(targets.masks), device=targets.masks.device)
     if separate and targets.instances is not None:
         counts = torch.tensor([len(each) for each in targets.instances], device=masks.device)
-        masks, sentences = torch.cat(list(targets.instances)), sentences.repeat_interleave(counts)
+        masks, expressions = torch.cat(list(targets.instances)), expressions.repeat_interleave(counts)
     count = len(targets.masks)
     centres, some = gravity_centres(masks)
     scale = grid / torch.tensor(targets.masks.shape[1:], dtype=torch.float32, device=masks.device)
@@ -51,11 +51,11 @@ def grid_targets(targets: Targets, grid: int, separate: bool) -> GridTargets:
     owner = torch.full((count, grid, grid), -1, device=masks.device)
     least = distance.new_full((count, grid, grid), torch.inf)
     is_centre = torch.zeros(count, grid, grid, dtype=torch.bool, device=masks.device)
-    for index, sentence in enumerate(sentences.tolist()):
-        nearer = distance[index] < least[sentence]
-        owner[sentence][nearer] = index
-        least[sentence] = torch.minimum(least[sentence], distance[index])
-        is_centre[sentence, cells[index, 0], cells[index, 1]] |= some[index]
+    for index, expression in enumerate(expressions.tolist()):
+        nearer = distance[index] < least[expression]
+        owner[expression][nearer] = index
+        least[expression] = torch.minimum(least[expression], distance[index])
+        is_centre[expression, cells[index, 0], cells[index, 1]] |= some[index]
     return GridTargets(masks, owner, is_centre)
 
 

@@ -265,9 +265,9 @@ class ISFP(nn.Module):
             truth = grid_targets(targets, self.config.grid, self.config.needs.instances)
             entropy = F.binary_cross_entropy_with_logits(auxiliary["identify_logits"], truth.positive.float())
             parts["identify"] = config.identify * self._total(entropy, self.config.grid**2)
-            sentence, row, column = truth.positive.nonzero(as_tuple=True)
-            learnt = auxiliary["channel_logits"][sentence, row * self.config.grid + column]
-            goals = self._target(truth.masks, coarse)[truth.owner[sentence, row, column]]
+            expression, row, column = truth.positive.nonzero(as_tuple=True)
+            learnt = auxiliary["channel_logits"][expression, row * self.config.grid + column]
+            goals = self._target(truth.masks, coarse)[truth.owner[expression, row, column]]
         if len(learnt):
             entropy = F.binary_cross_entropy_with_logits(learnt, goals)
             parts["segment"] = config.segment * self._total(entropy, pixels * len(learnt) / count)

@@ -38,15 +38,15 @@ class LAVTConfig(Config):
     width: PositiveInt = 512
     """Channels of the decoder's maps; 512 in the code for Swin-B, half of its widest stage."""
     norm: Literal["batch", "group"] = "batch"
-    """Normalisation in the decoder; batch in the paper. Groups serve training with few sentences at once."""
+    """Normalisation in the decoder; batch in the paper. Groups serve training with few expressions at once."""
     groups: PositiveInt = 16
     """Groups, with norm = group."""
     no_target_head: bool = False
     """A no-target logit of the last stage's fused pixels. LAVT has none; GRES clears its small masks."""
     tags: tuple[str, ...] = ()
     """Words of which a linear map of the decoder's finest map says, place by place, whether they hold there. Neither
-    paper nor code has this, and answers do not use it. Pixels have read a sentence by then; the mean over a picture's
-    sentences counts."""
+    paper nor code has this, and answers do not use it. Pixels have read an expression by then; the mean over a
+    picture's expressions counts."""
     losses: LAVTLosses = field(default_factory=LAVTLosses)
 
     def check(self) -> None:

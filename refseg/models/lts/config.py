@@ -33,8 +33,8 @@ class LocatorConfig(Config):
     """Where the object is, roughly: the position prior (section 3.2)."""
 
     kind: Literal["filter", "words", "transformer", "none"] = "filter"
-    """filter: one kernel made of the sentence (equation 8). words: one of each word, and their maps combined (table 5).
-    transformer: a decoder layer over all places that looks at the sentence (equation 9). none: no prior (table 2)."""
+    """filter: one kernel made of the expression (equation 8). words: one of each, and their maps combined (table 5).
+    transformer: a decoder layer over all places that looks at the expression (equation 9). none: no prior (table 2)."""
     times: PositiveInt = 1
     """n of table 5: how often the object is located. The paper does not say how several filters work together."""
     repeat: Literal["recurrent", "parallel"] = "recurrent"
@@ -80,7 +80,7 @@ class LTSConfig(Config):
     width: Annotated[int, Ge(4), MultipleOf(4)] = 1024
     """d_k: channels of the multimodal features; the finer two are made of two halves."""
     fusion: bool = True
-    """Whether the sentence multiplies the coarsest features (equation 5); without it the locator alone reads it."""
+    """Whether the expression multiplies the coarsest features (equation 5); without it the locator alone reads it."""
     normalise: bool = True
     """Batch normalisation before the rectifications of equations 5 and 7, and behind the convolutions of repeated
     locating. The equations have none; the code that the paper builds on (MCN) has it everywhere."""

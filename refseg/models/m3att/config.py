@@ -85,7 +85,7 @@ class M3AttLosses(SharedLosses):
     mask: NonNegativeFloat = 1.0
     """w_mask, of the binary cross entropy at the mask's own size, where targets are each cell's share of foreground."""
     reduction: Literal["mean", "sum"] = "mean"
-    """Over a sentence's pixels. The thesis does not say; the two weights are in balance with the mean alone, while
+    """Over an expression's pixels. The thesis does not say; the two weights are in balance with the mean alone, while
     VLT's code takes the sum."""
     reconstruction: NonNegativeFloat = 0.1
     """w_rec, of the language feature reconstruction; 0 leaves the module out."""
@@ -128,7 +128,7 @@ class M3AttConfig(Config):
     """Batch normalisation between the linear layers of words, interaction and reconstruction and their rectification,
     as section 5.2.1 says of all linear layers. Equations 5.3 and 5.4 print rectification alone, which is false."""
     mask_padding: bool = True
-    """Padding, of sentences and of pictures, is not looked at. The thesis does not say; VLT's code looks at both."""
+    """Padding, of expressions and of pictures, is not looked at. The thesis does not say; VLT's code looks at both."""
     decoder: MutualDecoderConfig = field(default_factory=MutualDecoderConfig)
     mask_decoder: MaskDecoderConfig = field(default_factory=MaskDecoderConfig)
     no_target_head: bool = False

@@ -43,7 +43,7 @@ class MutualAttentionConfig(Config):
     output_norm: Literal["batch_relu", "batch", "none"] = "batch_relu"
     """What follows the linear layer at the end: batch normalisation and rectification, as section 5.2.1 says of all
     linear layers; the first alone; or nothing. Products of values summed over all places have no scale of their own:
-    with nothing, a small model took over five times as many steps to learn which of eight sentences mean nothing."""
+    with nothing, a small model took over five times as many steps to learn which of eight expressions mean nothing."""
 
 
 class MutualFeatures(NamedTuple):

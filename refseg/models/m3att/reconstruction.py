@@ -151,7 +151,7 @@ class Reconstructing(nn.Module):
         with _Listener(self.model, self.features) as heard:
             output = self.model(batch)
         if not isinstance(heard.text, TextFeatures):
-            raise RefsegError("reconstruction: the system's `text` encoder was not asked, so there is no sentence")
+            raise RefsegError("reconstruction: the system's `text` encoder was not asked, so there is no expression")
         return self._with(output, heard.text, heard.features)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
@@ -168,8 +168,8 @@ class Reconstructing(nn.Module):
             raise RefsegError(f"reconstruction: {where} gave no tensor of 2 to 4 axes in this pass")
         if len(features) != len(text.mask):
             raise RefsegError(
-                f"reconstruction: {where} has {len(features)} rows for {len(text.mask)} sentences; name a part of the "
-                "model behind its fusion"
+                f"reconstruction: {where} has {len(features)} rows for {len(text.mask)} expressions; name a part of "
+                "the model behind its fusion"
             )
         if features.ndim == 2:
             features = features[:, None]

@@ -83,7 +83,7 @@ class ReLAConfig(Config):
     )
     language_in_vision: bool = False
     """Words enter the Swin transformer after each stage (LAVT's fusion), as in the released weights; the paper's
-    encoder sees the picture alone, so that one encoding serves many sentences."""
+    encoder sees the picture alone, so that one encoding serves many expressions."""
     text: WordTransformerConfig | BertTextConfig | TextTowerConfig = field(default_factory=BertTextConfig)
     pixel_decoder: FeaturePyramidConfig | DeformableConfig = field(default_factory=DeformableConfig)
     width: Annotated[int, Ge(4), MultipleOf(4)] = 256

@@ -106,7 +106,7 @@ class ReSTRConfig(Config):
     where a cell lies. The paper's ViT has positions of its own."""
     text: GloveTransformerConfig | BertTextConfig = field(default_factory=GloveTransformerConfig)
     mask_padding: bool = True
-    """Padding, of sentences and of pictures, is not looked at; the published code looks at both."""
+    """Padding, of expressions and of pictures, is not looked at; the published code looks at both."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     no_target_head: bool = False

@@ -48,7 +48,7 @@ class QueryConfig(Config):
     number: Annotated[int, Ge(1), Le(32)] = 16
     """N_q, 1 to 32; with kind words it is the number of word slots and one more, whatever this says."""
     source: Literal["raw", "fused"] = "raw"
-    """The map that generated queries come from: F_vr, which knows no sentence (text, so that it is computed once a
+    """The map that generated queries come from: F_vr, which knows no expression (text, so that it is computed once a
     picture), or the fused one (published code)."""
     form: Literal["text", "code"] = "text"
     """text: three convolutions and one attention map a query (equations 4.4 to 4.6). code: coordinates beside the map,
@@ -117,7 +117,7 @@ class VLTLosses(SharedLosses):
 
     mask: NonNegativeFloat = 1.0
     reduction: Literal["mean", "sum"] = "mean"
-    """Of the cross entropy over pixels; the published code sums over them. Over sentences it is the mean."""
+    """Of the cross entropy over pixels; the published code sums over them. Over expressions it is the mean."""
     kernel_decay: NonNegativeFloat = 0.0
     """Times the sum of the squares of all trained convolutions' kernels; 5e-4 in the published code."""
     minimap: NonNegativeFloat = 1.0

@@ -25,32 +25,32 @@ class InterSampleConfig(Config):
     """Learning between samples (section 4.2.5, tables 4.5 and 4.6). What the text leaves open says so."""
 
     kind: Literal["none", "cl", "mcl"] = "mcl"
-    """cl: the features F_m of sentences about one object are drawn together, those about other objects of the picture
-    driven apart. mcl: sentences of which a word is masked are drawn together too."""
+    """cl: the features F_m of expressions about one object are drawn together, those about other objects of the picture
+    driven apart. mcl: expressions of which a word is masked are drawn together too."""
     weight: NonNegativeFloat = 0.1
     """Of the loss beside the mask's; not in the text."""
     temperature: PositiveFloat = 0.1
     """tau of equation 4.8; not in the text."""
     least_words: NonNegativeInt = 3
-    """N_m: longer sentences have a word masked; the number is not in the text."""
+    """N_m: longer expressions have a word masked; the number is not in the text."""
     word_select: Literal["random", "threshold", "probability"] = "probability"
     """Which word: any, any with an attention above `threshold`, or by the softmax of the attentions (p_m)."""
     threshold: NonNegativeFloat = 1.0
     """theta on a word's attention summed over the queries; not in the text."""
     anchors: Literal["first", "all"] = "first"
-    """The batch's first sentence is the initial sample, as in figure 4.11, or every sentence is one in its turn, for
-    batches in which every picture has several sentences."""
+    """The batch's first expression is the initial sample, as in figure 4.11, or every expression is one in its turn,
+    for batches in which every picture has several expressions."""
     compose: bool = True
     """Whether training composes batches as figure 4.11 does: an initial sample, others of its object, others of its
     picture, and the rest from other pictures. Otherwise batches are as the recipe's [data] says."""
     same_object: NonNegativeInt = 8
-    """N_SO: most further sentences of the initial sample's object; the text takes all there are, about 3."""
+    """N_SO: most further expressions of the initial sample's object; the text takes all there are, about 3."""
     other_object: Probability = 0.1
-    """N_DO: most sentences about other objects of that picture, as a share of the batch (figure 4.13 has its best
+    """N_DO: most expressions about other objects of that picture, as a share of the batch (figure 4.13 has its best
     there)."""
     frames: NonNegativeInt = 0
-    """For video: how many frames before and after may also give the sentences about other objects; 2 in table 4.8. In a
-    clip (`data.frames`) those of the middle frame, in frames that are learnt from one by one those of their folder."""
+    """For video: how many frames before and after may also give the expressions about other objects; 2 in table 4.8. In
+    a clip (`data.frames`) those of the middle frame, in frames that are learnt one by one those of their folder."""
 
 
 def select_word(

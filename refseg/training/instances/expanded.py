@@ -1,4 +1,4 @@
-"""What each sentence says of its picture's proposals, to first order in the chooser's weights, computed once.
+"""What each expression says of its picture's proposals, to first order in the chooser's weights, computed once.
 
 Nearly everything that the chooser adds up is linear in its weights. At the rules w0, the evidence of proposal i is
 E_i(w) = E_i(w0) + (w - w0) . dE_i/dw, and so is the no-target logit; what is not linear (shares of a relation's
@@ -6,7 +6,7 @@ anchors, thresholds of sets) is followed to first order. Values and slopes are k
 multiplies: no picture, no parser, no language model. What training ends with is judged by the chooser itself.
 
     table made_by    fingerprint of proposals, language, rules and configuration; another one is refused
-    table expanded   key of picture and sentence -> counts, 16-bit arrays
+    table expanded   key of picture and expression -> counts, 16-bit arrays
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from refseg.models.instances.expression import Expression
 __all__ = ["MOST", "Expanded", "ExpandedCache", "expand", "matches"]
 
 MOST = 24
-"""Proposals of a sentence that are kept: those of a target, then those of most evidence."""
+"""Proposals of an expression that are kept: those of a target, then those of most evidence."""
 NEAR = 0.3
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS made_by (fingerprint TEXT NOT NULL);
@@ -41,7 +41,7 @@ _SCHEMA = """
 
 @dataclass(frozen=True)
 class Expanded:
-    """A sentence over K proposals; W weights.
+    """An expression over K proposals; W weights.
 
     values, slopes: evidence of one thing, or logits of a set (`several`), at the rules, and their change with each
         weight. none, none_slopes: the same of the no-target logit.
@@ -101,7 +101,7 @@ class ExpandedCache:
             self._file.executescript(_SCHEMA)
             row = self._file.execute("SELECT fingerprint FROM made_by").fetchone()
         except sqlite3.Error as error:
-            raise DataError(f"{path}: no cache of sentences ({error})") from error
+            raise DataError(f"{path}: no cache of expressions ({error})") from error
         if row is None:
             with self._file:
                 self._file.execute("INSERT INTO made_by VALUES (?)", (made_by,))
@@ -117,15 +117,15 @@ class ExpandedCache:
 
     @staticmethod
     def key(picture: str, text: str, numbers: Sequence[object]) -> str:
-        """Of a sentence about a picture that means things with these boxes."""
+        """Of an expression about a picture that means things with these boxes."""
         return hashlib.sha256(f"{picture}\n{text}\n{list(numbers)}".encode()).hexdigest()[:32]
 
     def keys(self) -> set[str]:
-        """All sentences that are there."""
+        """All expressions that are there."""
         return {row[0] for row in self._file.execute("SELECT key FROM expanded")}
 
     def put(self, items: Sequence[tuple[str, Expanded]]) -> None:
-        """Store some sentences, all or none of them."""
+        """Store some expressions, all or none of them."""
         rows = []
         for key, item in items:
             slopes = torch.cat([item.slopes, item.none_slopes[None]])
@@ -137,10 +137,10 @@ class ExpandedCache:
             self._file.executemany("INSERT OR REPLACE INTO expanded VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def get(self, key: str) -> Expanded:
-        """A sentence, in 32 bits. Raises `DataError` for one that is not there."""
+        """An expression, in 32 bits. Raises `DataError` for one that is not there."""
         row = self._file.execute("SELECT * FROM expanded WHERE key = ?", (key,)).fetchone()
         if row is None:
-            raise DataError(f"{self.path}: holds no sentence {key}; fill the cache first")
+            raise DataError(f"{self.path}: holds no expression {key}; fill the cache first")
         _, count, targets, several, numbers, blob = row
         arrays = torch.from_numpy(np.frombuffer(blob, np.float16).reshape(count + 1, -1).astype(np.float32))
         known = torch.from_numpy(np.frombuffer(numbers, np.int16).astype(np.int64))

@@ -3,7 +3,7 @@
     detector    second heads and coarse masks on a detector's frozen maps   -> OUT/detector.safetensors
     masks       trunk and decoder of fine masks                             -> OUT/masks.safetensors
     cache       proposals of every picture that may be learnt from          -> OUT/proposals.sqlite
-    referring   the chooser's weights, over proposals and sentences          -> OUT/sentences.sqlite, OUT/chooser.*
+    referring   the chooser's weights, over proposals and expressions       -> OUT/sentences.sqlite, OUT/chooser.*
 
 A stage whose file is there is not run again; a run that was stopped goes on with the stage in which it was, the cache
 with the picture at which it was. The recipe is a TOML file:
@@ -19,7 +19,7 @@ with the picture at which it was. The recipe is a TOML file:
     [detector]                                         # fields of DetectorTraining, and shares = {"photos/cats" = 0.2}
     [masks]                                            # fields of MaskTraining
     [referring]                                        # fields of ReferringTraining
-    [[people]]                                         # referring data sets whose sentences judge the chooser
+    [[people]]                                         # referring data sets whose expressions judge the chooser
     root = "."
     dataset = "refcoco"
     splits = ["val"]
@@ -54,8 +54,8 @@ from refseg.models.instances.model import build_instances, load_language
 from refseg.models.instances.proposals import Proposer
 from refseg.training.instances.annotated import AnnotatedPicture, picture_keys, read_annotated, read_splits
 from refseg.training.instances.cache import ProposalCache, fill, fingerprint
+from refseg.training.instances.expressions import AnnotatedExpression, expressions_of
 from refseg.training.instances.referring import People, Referring, ReferringTraining
-from refseg.training.instances.sentences import Sentence, sentences_of
 from refseg.training.instances.train_detector import DetectorTraining, train_detector
 from refseg.training.instances.train_masks import MaskTraining, train_masks
 
@@ -258,7 +258,7 @@ def spoken_about(train: Sequence[AnnotatedPicture], config: ReferringTraining) -
 
 
 def train_referring(state: RecipeState, recipe: InstancesRecipe, language: Path | None, console: Console) -> list[Path]:
-    """The stage `referring`: sentences about the pictures, expanded once, and the chooser's weights from them.
+    """The stage `referring`: expressions about the pictures, expanded once, and the chooser's weights from them.
 
     Run again only where OUT/chooser.safetensors is missing; what was kept goes on. Without a `language` folder nouns
     are read by the lists alone. Raises `CheckpointError` for another folder than all-MiniLM-L6-v2's.
@@ -272,12 +272,12 @@ def train_referring(state: RecipeState, recipe: InstancesRecipe, language: Path 
     model.proposer.load_state_dict(state.proposer.state_dict())
     if language is not None:
         load_language(model, language)
-    sentences: list[Sentence] = []
+    expressions: list[AnnotatedExpression] = []
     started = time.perf_counter()
     for source in recipe.sources:
         about = [picture for picture in state.pictures if picture.key.startswith(f"{source.name}/")]
         if about:
-            sentences += sentences_of(
+            expressions += expressions_of(
                 source.name,
                 source.file,
                 source.images,
@@ -288,9 +288,9 @@ def train_referring(state: RecipeState, recipe: InstancesRecipe, language: Path 
                 absent=recipe.referring.absent,
             )
     views = [state.out / f"views-{source.name}.jsonl" for source in recipe.sources]
-    _told(console, f"referring: {len(sentences)} sentences", time.perf_counter() - started, views)
+    _told(console, f"referring: {len(expressions)} expressions", time.perf_counter() - started, views)
     return Referring(model, state.out, state.cache, recipe.referring, console).run(
-        sentences, state.pictures, recipe.people
+        expressions, state.pictures, recipe.people
     )
 
 

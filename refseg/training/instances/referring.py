@@ -1,12 +1,12 @@
-"""The chooser's weights from cached proposals and sentences; the rules are kept unless training helps.
+"""The chooser's weights from cached proposals and expressions; the rules are kept unless training helps.
 
-    sentences   of `refseg.generation` and absent ones, about the training pictures  -> OUT/views-NAME.jsonl
-    expansion   every sentence over its picture's proposals, once                    -> OUT/sentences.sqlite
-    training    of the weights from these alone, thousands of sentences a second
-    judgement   by the chooser itself, on sentences held back: people's where a recipe names some, templates' otherwise
-                                                                                     -> OUT/chooser.safetensors, .json
+    expressions of `refseg.generation` and absent ones, about the training pictures  -> OUT/views-NAME.jsonl
+    expansion   every expression over its picture's proposals, once                  -> OUT/sentences.sqlite
+    training    of the weights from these alone, thousands of expressions a second
+    judgement   by the chooser itself, on expressions held back: people's where a
+                recipe names some, templates' otherwise                              -> OUT/chooser.safetensors, .json
 
-A tenth of the training pictures is held back. People's sentences are those of pictures whose file name's SHA-256 is
+A tenth of the training pictures is held back. People's expressions are those of pictures whose file name's SHA-256 is
 even. Every few hundred steps the share of right answers on what is held back is taken; the best weights are kept if
 they beat the rules by more than the noise of the difference, else the rules are.
 """
@@ -41,14 +41,14 @@ from refseg.nn.boxes import pair_iou
 from refseg.training.instances.annotated import AnnotatedPicture
 from refseg.training.instances.cache import ProposalCache, fill, fingerprint
 from refseg.training.instances.expanded import Expanded, ExpandedCache, expand, matches
-from refseg.training.instances.sentences import Sentence
+from refseg.training.instances.expressions import AnnotatedExpression
 
 __all__ = ["People", "Referring", "ReferringTraining", "is_right", "learn", "losses_of", "stack"]
 
 
 @dataclass(frozen=True)
 class People:
-    """A referring data set whose sentences judge: `root` and `dataset` as for `open_dataset`, `splits` of it."""
+    """A referring data set whose expressions judge: `root` and `dataset` as for `open_dataset`, `splits` of it."""
 
     root: Path
     dataset: str
@@ -60,7 +60,7 @@ class ReferringTraining(Config):
     """How the chooser's weights are trained."""
 
     per_image: PositiveInt = 8
-    """Sentences of `refseg.generation` about a picture, besides absent and present names and colours."""
+    """Expressions of `refseg.generation` about a picture, besides absent and present names and colours."""
     pictures: PositiveInt = 2000
     """Most training pictures that are spoken about, drawn at random over all sources."""
     absent: bool = True
@@ -84,7 +84,7 @@ class ReferringTraining(Config):
 
 @dataclass(frozen=True)
 class Stacked:
-    """N sentences padded to K proposals; see `Expanded`. `numbers` is -1 in the padding."""
+    """N expressions padded to K proposals; see `Expanded`. `numbers` is -1 in the padding."""
 
     values: Float[Tensor, "N K"]
     slopes: Float[Tensor, "N K W"]
@@ -103,7 +103,7 @@ class Stacked:
 
 
 def stack(items: Sequence[Expanded]) -> Stacked:
-    """Sentences as one batch."""
+    """Expressions as one batch."""
     longest = max(len(item.values) for item in items)
 
     def padded(tensor: Tensor, value: float | int) -> Tensor:
@@ -125,7 +125,7 @@ def stack(items: Sequence[Expanded]) -> Stacked:
 def losses_of(batch: Stacked, drift: Float[Tensor, " W"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Of the choice and of no target, at weights that lie `drift` from the rules.
 
-    As `choice_loss`, but for proposals of which nothing is known, which count for nothing. Sentences none of whose
+    As `choice_loss`, but for proposals of which nothing is known, which count for nothing. Expressions none of whose
     targets was proposed teach nothing but that there is one.
     """
     values = batch.values + batch.slopes @ drift
@@ -184,7 +184,7 @@ def learn(
         rate = step * config.batch_size / (time.perf_counter() - started)
         shown = ", ".join(f"{before.mean():.3f} {gain.mean():+.3f}" for before, gain in zip(start, gains, strict=True))
         console.print(
-            f"referring: step {step}, loss {loss.item():.3f}, right {shown}, {rate:,.0f} sentences a second",
+            f"referring: step {step}, loss {loss.item():.3f}, right {shown}, {rate:,.0f} expressions a second",
             highlight=False,
         )
         if holds and mean > max(highest, config.least_gain * error):
@@ -203,7 +203,7 @@ def _error(gain: Tensor) -> float:
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture of people's sentences, to be proposed in."""
+    """A picture of people's expressions, to be proposed in."""
 
     key: str
     sample: Sample
@@ -222,9 +222,12 @@ class Referring:
         self.console = console or Console(stderr=True)
 
     def run(
-        self, sentences: Sequence[Sentence], pictures: Sequence[AnnotatedPicture], people: Sequence[People] = ()
+        self,
+        expressions: Sequence[AnnotatedExpression],
+        pictures: Sequence[AnnotatedPicture],
+        people: Sequence[People] = (),
     ) -> list[Path]:
-        """Train, judge, write; returns the files. `pictures` are those that the sentences are about."""
+        """Train, judge, write; returns the files. `pictures` are those that the expressions are about."""
         by_key = {picture.key: picture for picture in pictures}
         held = {
             key for key in by_key if random_for("held back", self.config.seed, key).random() < self.config.held_back
@@ -241,13 +244,13 @@ class Referring:
         ):
             spoken = self._people(people, store)
             started = time.perf_counter()
-            about = [(each, by_key[each.key].exhaustive, _boxes(by_key[each.key])) for each in sentences]
+            about = [(each, by_key[each.key].exhaustive, _boxes(by_key[each.key])) for each in expressions]
             keys = self._fill(store, kept, [*about, *((each, True, np.zeros((0, 4))) for each in spoken)])
-            self._tell(f"{len(keys)} sentences expanded", started, self.out / "sentences.sqlite")
+            self._tell(f"{len(keys)} expressions expanded", started, self.out / "sentences.sqlite")
             items = [kept.get(key) for key in keys]
-            train = [item for item, each in zip(items, sentences, strict=False) if each.key not in held]
-            apart = [item for item, each in zip(items, sentences, strict=False) if each.key in held]
-            parts = [items[len(sentences) :], apart]
+            train = [item for item, each in zip(items, expressions, strict=False) if each.key not in held]
+            apart = [item for item, each in zip(items, expressions, strict=False) if each.key in held]
+            parts = [items[len(expressions) :], apart]
         judges = [stack(part) for part in parts if part]
         started = time.perf_counter()
         rules = self.model.chooser.rules.clone()
@@ -269,9 +272,9 @@ class Referring:
         self._tell("rules kept" if kept_rules else "weights trained", started, weights)
         return [self.out / "sentences.sqlite", weights, report]
 
-    def _people(self, people: Sequence[People], store: ProposalCache) -> list[Sentence]:
-        """People's sentences about pictures of the val half, whose proposals are added to the cache."""
-        found: list[Sentence] = []
+    def _people(self, people: Sequence[People], store: ProposalCache) -> list[AnnotatedExpression]:
+        """People's expressions about pictures of the val half, whose proposals are added to the cache."""
+        found: list[AnnotatedExpression] = []
         views: dict[str, _Picture] = {}
         for each in people:
             for split in each.splits:
@@ -282,12 +285,12 @@ class Referring:
                     key = f"people/{name}"
                     boxes = tuple(tuple(map(float, box)) for box in sample.boxes())
                     views.setdefault(key, _Picture(key, sample))
-                    found.append(Sentence(key, sample.text, boxes, each.dataset))  # type: ignore[arg-type]
+                    found.append(AnnotatedExpression(key, sample.text, boxes, each.dataset))  # type: ignore[arg-type]
         fill(store, self.model.proposer, list(views.values()))
         return found
 
     def _fill(
-        self, store: ProposalCache, kept: ExpandedCache, items: Sequence[tuple[Sentence, bool, np.ndarray]]
+        self, store: ProposalCache, kept: ExpandedCache, items: Sequence[tuple[AnnotatedExpression, bool, np.ndarray]]
     ) -> list[str]:
         """Expand what is missing; the keys of all, in order."""
         keys = [ExpandedCache.key(each.key, each.text, each.boxes) for each, _, _ in items]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import refseg.encoders.text.tokenizer as tokenizer_module
 from refseg.encoders.pretrained import load_word_vectors
-from refseg.encoders.text.tokenizer import WordTokenizer, load_tokenizer, read_sentence
+from refseg.encoders.text.tokenizer import WordTokenizer, load_tokenizer, read_expression
 from refseg.encoders.text.transformer import WordTransformer, WordTransformerConfig
 from refseg.errors import CheckpointError, ConfigError
 
@@ -60,8 +60,8 @@ def test_without_spelling_nothing_is_guessed_and_folders_keep_the_choice(tmp_pat
 
 def test_a_slip_is_understood_and_a_foreign_sentence_is_not() -> None:
     tokenizer = WordTokenizer(WORDS, spelling=True)
-    assert read_sentence(tokenizer, "elphant").understood
-    reading = read_sentence(tokenizer, "der Hund rechts")
+    assert read_expression(tokenizer, "elphant").understood
+    reading = read_expression(tokenizer, "der Hund rechts")
     assert not reading.understood
     assert reading.unknown == ("der", "hund", "rechts")
 
@@ -117,7 +117,7 @@ def test_spelling_is_bounded_in_letters_and_time(monkeypatch: pytest.MonkeyPatch
     long = "x" * 100_000
     assert tokenizer.known(long) is None
     assert tokenizer([f"{long} elphant"]).ids[0, :2].tolist() == [1, tokenizer.numbers["elephant"]]
-    assert read_sentence(tokenizer, f"{long} elphant").unknown == (long,)
+    assert read_expression(tokenizer, f"{long} elphant").unknown == (long,)
     assert max(asked) <= len("elephant") + 2
     asked.clear()
     # Words that are not read are not looked up.

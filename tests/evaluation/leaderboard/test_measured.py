@@ -28,7 +28,7 @@ def test_metrics_become_percent_with_their_protocol(tmp_path, scored):
     assert "mIoU" not in found  # with sentences without target the mean is called gIoU
     one = found["gIoU"]
     assert (one.system, one.dataset, one.partition, one.split) == ("mini", "gRefCOCO", "unc", "val")
-    assert (one.origin, one.protocol, one.basis, one.note) == ("measured", "native", "computed", "2 sentences")
+    assert (one.origin, one.protocol, one.basis, one.note) == ("measured", "native", "computed", "2 expressions")
 
 
 def test_without_sentences_without_target_the_mean_is_called_miou(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from refseg.encoders.vision import deeplab, nanodet
+from refseg.encoders.vision import mobilenet, nanodet_weights
 from refseg.encoders.vision.mobilenet import DeepLabTrunk
 from refseg.encoders.vision.nanodet import NanoDet, NanoDetConfig
 from refseg.errors import CheckpointError, ConfigError, DataError
@@ -68,9 +68,10 @@ def home(tmp_path_factory):
     two_discs(folder / "coco", 2, extra={"coco_id": 7, "split2017": "val"})
     two_discs(folder / "apart", 1)
     torch.manual_seed(0)
+    detector = [f"{each}.conv" for each in nanodet_weights._execution_order(TINY.detector)]
     for name, module, order in (
-        ("nanodet", NanoDet(TINY.detector), [f"{each}.conv" for each in nanodet._execution_order(TINY.detector)]),
-        ("deeplab", DeepLabTrunk(), list(deeplab._execution_order())),
+        ("nanodet", NanoDet(TINY.detector), detector),
+        ("deeplab", DeepLabTrunk(), list(mobilenet._deeplab_order())),
     ):
         digits, infix = (3, ".conv") if name == "nanodet" else (2, "")
         state = {

@@ -20,8 +20,8 @@ from refseg.models.instances.expression import parse
 from refseg.models.instances.losses import choice_loss
 from refseg.models.instances.words import Lexicon
 from refseg.training.instances.expanded import Expanded, ExpandedCache, expand, matches
+from refseg.training.instances.expressions import absent_and_present
 from refseg.training.instances.referring import ReferringTraining, is_right, learn, losses_of, stack
-from refseg.training.instances.sentences import absent_and_present
 from tests.models.instances.test_chooser import thing
 from tests.support.instance_layouts import puzzles
 
@@ -130,7 +130,7 @@ def test_the_cache_gives_back_and_refuses_others(expanded, tmp_path) -> None:
             assert torch.equal(read.numbers, item.numbers)
             assert torch.allclose(read.values, item.values, rtol=2**-10, atol=1e-4)
             assert torch.allclose(read.slopes, item.slopes, rtol=2**-10, atol=1e-4)
-        with pytest.raises(DataError, match="holds no sentence"):
+        with pytest.raises(DataError, match="holds no expression"):
             cache.get("none such")
     with pytest.raises(DataError, match="other weights"):
         ExpandedCache(tmp_path / "sentences.sqlite", "two")

@@ -201,7 +201,7 @@ class HitBody(BaseModel):
 
 
 class SearchResponse(BaseModel):
-    """What a sentence finds in the index, best first."""
+    """What an expression finds in the index, best first."""
 
     text: str
     hits: list[HitBody]

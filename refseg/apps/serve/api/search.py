@@ -1,4 +1,4 @@
-"""GET /v1/search: pictures of the index that a sentence finds. There where an index is given."""
+"""GET /v1/search: pictures of the index that an expression finds. There where an index is given."""
 
 from __future__ import annotations
 

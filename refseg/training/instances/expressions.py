@@ -1,4 +1,4 @@
-"""Sentences for the chooser: templates about annotated pictures, and as many about what is not in them.
+"""Expressions for the chooser: templates about annotated pictures, and as many about what is not in them.
 
 `refseg.generation` says what is certain of a picture's things. What it rarely says is added here, an absent one for
 each present one: bare names ("the dog", of a picture with or without dogs), a colour with a name (of a thing that has
@@ -24,7 +24,7 @@ from refseg.generation.scenes.world import random_for
 from refseg.palette import COLORS
 from refseg.training.instances.annotated import AnnotatedPicture
 
-__all__ = ["Sentence", "absent_and_present", "sentences_of"]
+__all__ = ["AnnotatedExpression", "absent_and_present", "expressions_of"]
 
 Box = tuple[float, float, float, float]
 _PLACES = (
@@ -38,8 +38,8 @@ _MOST_TOGETHER = 8
 
 
 @dataclass(frozen=True)
-class Sentence:
-    """A sentence about a picture. `boxes`: of what it means, x0 y0 x1 y1 in pixels; `key`: the picture's."""
+class AnnotatedExpression:
+    """An expression about a picture. `boxes`: of what it means, x0 y0 x1 y1 in pixels; `key`: the picture's."""
 
     key: str
     text: str
@@ -47,7 +47,7 @@ class Sentence:
     kind: str
 
 
-def sentences_of(
+def expressions_of(
     name: str,
     file: Path,
     images: Path,
@@ -57,13 +57,13 @@ def sentences_of(
     seed: int,
     per_image: int,
     absent: bool,
-) -> list[Sentence]:
-    """Sentences about these pictures, which are of one COCO-style file; half of them reworded as people write.
+) -> list[AnnotatedExpression]:
+    """Expressions about these pictures, which are of one COCO-style file; half of them reworded as people write.
 
     Args:
         name: of the source, with which the pictures' keys begin.
         kept: file of what was seen in each picture, so that a stopped run goes on.
-        per_image: sentences of `refseg.generation` about a picture.
+        per_image: expressions of `refseg.generation` about a picture.
         absent: whether names, colours and places of what is not there are added, with their present counterparts.
     """
     content = read_instances(file)
@@ -82,7 +82,7 @@ def sentences_of(
     for item in spoken:
         source = wanted[item.photo.image_id].source
         named.setdefault(source, set()).update(thing.category for thing in item.photo.view.things)
-    found: list[Sentence] = []
+    found: list[AnnotatedExpression] = []
     for item in spoken:
         picture = wanted[item.photo.image_id]
         rng = random_for("referring", seed, item.photo.image_id)
@@ -96,7 +96,7 @@ def sentences_of(
             said += absent_and_present(item.photo, sorted(named[picture.source]), rng)
         things = item.photo.view.things
         found += [
-            Sentence(picture.key, text, tuple(things[target].box for target in targets), kind)
+            AnnotatedExpression(picture.key, text, tuple(things[target].box for target in targets), kind)
             for text, targets, kind in said
         ]
     return found
@@ -144,7 +144,7 @@ def _bare(photo: PhotoView, there: Counter[str]) -> Iterator[tuple[str, tuple[in
 
 
 def _colours(photo: PhotoView, there: Counter[str], rng: random.Random) -> Iterator[tuple[str, int, str]]:
-    """Of single things with a plain colour: the sentence, the thing, and the sentence with a colour that it has not."""
+    """Of single things with a plain colour: the expression, the thing, and the same with a colour that it has not."""
     for index, thing in enumerate(photo.view.things):
         if there[thing.category] != 1 or not thing.colour or index not in photo.eligible:
             continue
