@@ -184,7 +184,8 @@ def _head(document: Mapping[str, Any], command: str) -> str:
             f"scenes that it has not seen it names the category of {100 * probe['category']:.0f} % of the cells of "
             f"things, the colour of {100 * probe['color']:.0f} % and the pattern of {100 * probe['pattern']:.0f} %. "
             + ("It stays as it is, and its maps are kept. " if settings["encoder"] == "frozen" else "It learns on. ")
-            + "The others, marked `own`, learn to see from nothing on the way. "
+            + "Those marked `own` learn to see from nothing on the way; MAttNet sees the regions of the detector that "
+            "ships (`detector`), whose features are kept. "
         )
     return (
         "# The systems side by side, on drawn scenes\n\n"

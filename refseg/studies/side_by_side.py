@@ -153,6 +153,13 @@ def shares_encoder(recipe: Recipe) -> bool:
     return isinstance(vision, ResNetConfig) and replace(vision, dilated=False) == SMALL_RESNET
 
 
+def _start(recipe: Recipe, settings: Settings) -> str:
+    """What a system begins with: the shared encoder (how it is used), the regions of a detector, or nothing (own)."""
+    if isinstance(recipe.model_config(), MAttNetConfig):
+        return "detector"
+    return settings.encoder if shares_encoder(recipe) else "own"
+
+
 def _with_encoder(recipe: Recipe, folder: Path, settings: Settings) -> Recipe:
     """The recipe on the shared encoder, frozen with its maps kept, or learning on."""
     from refseg.studies.shared_encoder import ENCODER as FILE
@@ -307,7 +314,7 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
         "recipe": run.entry.recipe,
         "overrides": dict(run.entry.overrides),
         "model": _model_of(recipe),
-        "encoder": "photographs" if run.photographs else settings.encoder if shares_encoder(recipe) else "own",
+        "encoder": "photographs" if run.photographs else _start(recipe, settings),
         "parameters": cost.parameters,
         "macs": cost.macs,
         "macs_of_a_further_sentence": cost.further_sentence,
