@@ -1,10 +1,10 @@
-"""The demo: draw a scene, ask the packaged model several sentences, write what it answers into demo-out/.
+"""The demo: draw a scene, ask the packaged model several expressions, write what it answers into demo-out/.
 
     make demo                                                     # a drawn scene
-    make demo IMAGE=photo.jpg TEXT="the dog on the left"          # a picture and a sentence of yours
+    make demo IMAGE=photo.jpg TEXT="the dog on the left"          # a picture and an expression of yours
     python examples/demo.py --seed 7 --output demo-out            # another scene
 
-Every file is named after the sentence that it answers; contact.png shows all of them, scene.png is the scene alone.
+Every file is named after the expression that it answers; contact.png shows all of them, scene.png is the scene alone.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from refseg.inference import DEFAULT_MODEL
 from refseg.inference.segmentation import Segmentation
 from refseg.inference.visualize import contact_sheet, overlay, summary
 
-# A scene is drawn that has things of several categories and a sentence of each of these kinds.
+# A scene is drawn that has things of several categories and an expression of each of these kinds.
 CATEGORIES = 4
 KINDS = ("attribute", "ordinal", "relation", "counting", "compound", "no_target")
 SIZE = 480
 
 
 def drawn_scene(seed: int) -> tuple[Image.Image, list[str], dict[str, np.ndarray]]:
-    """A scene that no training has seen, a sentence of each kind, and what each sentence means, (H, W) bool."""
+    """A scene that no training has seen, an expression of each kind, and what each expression means, (H, W) bool."""
     for index in count():
         scene = generate(seed, index, size=SIZE, sentences=48, split="val")
         by_kind = {expression.kind: expression for expression in reversed(scene.expressions)}
@@ -50,7 +50,7 @@ def drawn_scene(seed: int) -> tuple[Image.Image, list[str], dict[str, np.ndarray
 
 
 def agreement(answer: Segmentation, truth: np.ndarray) -> float:
-    """Intersection over union of the answer and what the sentence means; two empty masks agree wholly."""
+    """Intersection over union of the answer and what the expression means; two empty masks agree wholly."""
     union = int((answer.mask | truth).sum())
     return int((answer.mask & truth).sum()) / union if union else 1.0
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Ask, write, and print a table of the answers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", nargs="?", help="a picture of yours instead of a drawn scene")
-    parser.add_argument("texts", nargs="*", help="sentences to ask about it")
+    parser.add_argument("texts", nargs="*", help="expressions to ask about it")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--seed", type=int, default=20303, help="which scene is drawn")
     parser.add_argument("--output", type=Path, default=Path("demo-out"))
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = "scene"
         write_picture(arguments.output / "scene.png", image)
     answers = refseg.load(arguments.model).encode(image).ask(texts)
-    table = Table("sentence", "answer", "p(none)", "score", *(["IoU with the truth"] if truths else []), "files")
+    table = Table("expression", "answer", "p(none)", "score", *(["IoU with the truth"] if truths else []), "files")
     tiles = []
     for answer, slug in zip(answers, slugs([answer.text for answer in answers]), strict=True):
         tiles.append(overlay(image, answer))

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import safetensors.torch
+import safetensors
 import torch
 from jaxtyping import Float, UInt8
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from refseg.errors import DataError
@@ -100,9 +101,9 @@ class KeptProposals(nn.Module):
             found = self.inner.propose(image)
             tensors = {name: getattr(found, name).float().contiguous() for name in _TENSORS}
             tensors["picture"] = torch.tensor([*found.size, found.drawn], dtype=torch.float64)
-            write_bytes(path, safetensors.torch.save(tensors))
+            write_bytes(path, save(tensors))
         try:
-            read = safetensors.torch.load(path.read_bytes())
+            read = load(path.read_bytes())
             height, width, drawn = read.pop("picture").tolist()
             features = torch.zeros(len(read["boxes"]), 0)
             return Proposals(**read, features=features, size=(int(height), int(width)), drawn=drawn)
