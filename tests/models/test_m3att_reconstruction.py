@@ -240,7 +240,7 @@ def test_wrong_places_say_so() -> None:
         attach_reconstruction(nn.Linear(2, 2), "fusion", channels=16)
     with pytest.raises(RefsegError, match="gave no tensor"):
         attach_reconstruction(model, "fusion", channels=16)(batch)
-    with pytest.raises(RefsegError, match="2 rows for 3 sentences"):
+    with pytest.raises(RefsegError, match="2 rows for 3 expressions"):
         attach_reconstruction(model, "project_patches", channels=16)(batch)
     with pytest.raises(ConfigError, match="layers=0"):
         LanguageReconstruction(4, 4, layers=0)
