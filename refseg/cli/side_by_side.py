@@ -27,7 +27,7 @@ TIMES = "times.json"
 PHOTOGRAPHS = "on photographs too"
 WORKER = "REFSEG_STUDY_WORKER"
 """Set in the processes that `--processes` starts: they train, and leave the page to the first."""
-_NOT_WRITTEN = ("threads", "list", "processes", "page_only")
+_NOT_WRITTEN = ("threads", "list", "processes", "page_only", "kept")
 """Options that change nothing of the page, and do not stand in its command."""
 _LOOK = 5.0
 """Seconds between looks at what those processes have finished."""
@@ -81,6 +81,9 @@ def side_by_side(
     photograph_encoder: Annotated[
         str, opt("NAME", "weights whose picture encoder the systems take, frozen", group=PHOTOGRAPHS)
     ] = "rela-photo",
+    kept: Annotated[
+        Path | None, opt("DIR", "results of finished runs, small enough for a repository: taken from there, left there")
+    ] = None,
     processes: Annotated[int, opt("N", "trainings at once, a process each")] = 1,
     calibrate: Annotated[bool, flag("--calibrate", "choose thresholds on further scenes")] = False,
     no_timing: Annotated[bool, flag("--no-timing", "leave milliseconds out")] = False,
@@ -96,8 +99,9 @@ def side_by_side(
     """
     from refseg.studies.claims import CLAIMS, choose, no_target_costs
     from refseg.studies.claims import systems as all_systems
+    from refseg.studies.finished import SETTINGS, carry
     from refseg.studies.settings import Settings, runs_of
-    from refseg.studies.side_by_side import SETTINGS, Stopped, collect, prepare, run_all
+    from refseg.studies.side_by_side import Stopped, collect, prepare, run_all
 
     if list:
         for entry in all_systems():
@@ -133,10 +137,10 @@ def side_by_side(
     )
     _use_threads(threads or (1 if processes > 1 or WORKER in os.environ else None))
     runs = runs_of(chosen, claims, settings)
-    if page_only and not (output / SETTINGS).exists():
+    if page_only and not any(folder and (folder / SETTINGS).exists() for folder in (output, kept)):
         raise RefsegError(f"--page-only: no study has begun in {output}; leave the option out to begin one")
     try:
-        prepare(output, settings, recipes, _say)
+        prepare(output, settings, recipes, _say, kept)
         if not page_only and processes == 1:
             run_all(runs, recipes, output, settings, _say)
         elif not page_only and not _run_processes(processes, runs, output):
@@ -146,6 +150,9 @@ def side_by_side(
         return 130
     if WORKER in os.environ:
         return 0
+    if kept is not None:
+        for name in carry(output, kept):
+            _say(f"{name}: its result is kept in {kept}")
     results = collect(runs, recipes, output, settings)
     page, numbers = markdown or output / "scenes.md", json or output / "scenes.json"
     _write(page, numbers, settings, chosen, claims, results, output, no_timing, _command(context))
@@ -181,14 +188,15 @@ def _write(
     from refseg.inference import DEFAULT_MODEL
     from refseg.studies import packaged, photographs
     from refseg.studies.curves import curves_svg
+    from refseg.studies.finished import ENCODER
     from refseg.studies.report import to_dict, to_markdown
     from refseg.studies.settings import Run, runs_of
     from refseg.studies.shared_encoder import ABOUT
-    from refseg.studies.side_by_side import ENCODER, METRICS, read_rows, test_set
+    from refseg.studies.side_by_side import METRICS, read_rows, test_set
 
     done = [run for run in runs_of(chosen, claims, settings) if "metrics" in results[run.name]]
     rows = {run.name: read_rows(folder, run) for run in done}
-    systems = [run for run in (Run(entry, settings.budget) for entry in chosen) if run.name in rows]
+    systems = [run for run in (Run(entry, settings.budget) for entry in chosen) if run in done]
     about = folder / ENCODER / ABOUT
     encoder = json_format.loads(about.read_text(encoding="utf-8")) if about.exists() else None
     times = _times(folder, [] if no_timing else systems)
@@ -206,7 +214,8 @@ def _write(
 
 def _run_processes(count: int, runs: Sequence[Run], folder: Path) -> bool:
     """Run `count` processes of the same command, whose words go to files in the folder; False after a signal."""
-    from refseg.studies.side_by_side import RESULT, run_folder
+    from refseg.studies.finished import RESULT
+    from refseg.studies.side_by_side import run_folder
     from refseg.training.interrupt import Interrupt
     from refseg.training.monitor import time_text
 
@@ -281,11 +290,7 @@ def _command(context: typer.Context) -> str:
     words = ["refseg studies side-by-side"]
     for param in context.command.params:
         value = context.params.get(param.name or "")
-        if (
-            param.name in ("threads", "list", "processes", "page_only")
-            or value in (None, False)
-            or value == param.default
-        ):
+        if param.name in _NOT_WRITTEN or value in (None, False) or value == param.default:
             continue
         values = value if isinstance(value, (list, tuple)) else [value]
         words += [param.opts[-1] if each is True else f"{param.opts[-1]} {each}" for each in values]

@@ -9,6 +9,7 @@ from typing import Any
 
 from refseg.data.sample import ReferringDataset
 from refseg.files import write_text
+from refseg.metrics.bootstrap import confidence_interval
 from refseg.metrics.counts import Row
 from refseg.studies.photographs import Photographs, kept, open_test_sets, score_all
 from refseg.studies.weighing import percent_metrics
@@ -27,9 +28,10 @@ def on_scenes(
         say(f"{name} on drawn scenes")
         scores, rows = _score(name, {"scenes": scenes})
         document = scores["scenes"].to_dict()
-        result = kept(scores["scenes"], metrics)
+        interval = confidence_interval([Row.from_dict(row) for row in rows["scenes"]], "gIoU")
+        result = kept(scores["scenes"], metrics) | {"gIoU_interval": [interval.low, interval.high]}
         known[name] = {
-            "metrics": percent_metrics(result, [Row.from_dict(row) for row in rows["scenes"]]),
+            "metrics": percent_metrics(result),
             "kinds": {
                 kind: {key: row[key] for key in ("sentences", "gIoU")}
                 for kind, row in document["breakdowns"].get("kind", {}).items()

@@ -47,7 +47,7 @@ def to_dict(
     systems: dict[str, Any] = {}
     for name, result in done.items():
         training = result["training"]
-        systems[name] = percent_metrics(result, rows.get(runs[name].name, ())) | {
+        systems[name] = percent_metrics(result) | {
             "gIoU_equal_time": round(100 * at_time[name], 2) if name in at_time else None,
             "expressions_per_second": round(training["sentences"] / max(1e-9, training["seconds"]), 1),
         }

@@ -26,17 +26,19 @@ from typing import Any
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import CheckpointError, ConfigError, RefsegError
 from refseg.files import locked, write_text
+from refseg.metrics.bootstrap import confidence_interval
 from refseg.metrics.counts import Row
 from refseg.models.mattnet.config import MAttNetConfig
 from refseg.studies import photographs
 from refseg.studies.claims import recipe_of
+from refseg.studies.finished import ENCODER, RESULT, RUNS, SETTINGS, VOCABULARY, carry, write_rows
+from refseg.studies.finished import read_rows as rows_in
 from refseg.studies.settings import TARGET_ACCURACY, Run, Settings
 from refseg.training.optimizer import GroupRule
 from refseg.training.recipe import DataRecipe, Recipe, parse_recipe, read_recipe, recipe_to_dict
 
 __all__ = ["Stopped", "build_recipe", "collect", "prepare", "read_rows", "run_all", "run_folder", "time_runs"]
 
-SETTINGS, RESULT, VOCABULARY, ROWS, ENCODER = "settings.json", "result.json", "vocabulary.txt", "rows.jsonl", "encoder"
 ERROR = "error.json"
 CURVE_PICTURES = 25
 _NO_SETTINGS = ("workers", "seeds", "budget", "claim_budget", "photographs")
@@ -53,21 +55,26 @@ class Busy(RefsegError):
     """Another process is at a run."""
 
 
-def prepare(folder: Path, settings: Settings, recipes: Path, say: Callable[[str], None] = lambda text: None) -> None:
+def prepare(
+    folder: Path,
+    settings: Settings,
+    recipes: Path,
+    say: Callable[[str], None] = lambda text: None,
+    kept: Path | None = None,
+) -> None:
     """Make the folder ready: its settings, the vocabulary of the scenes that are learnt from, the shared encoder.
 
-    Raises `ConfigError` when the folder holds runs of other settings, since their numbers could not be compared, and
-    `Stopped` when a signal ended the encoder's training.
+    What is finished in `kept` (see `refseg.studies.finished`) is taken over. Raises `ConfigError` when one of the two
+    holds runs of other settings, since their numbers could not be compared, and `Stopped` when a signal ended the
+    encoder's training.
     """
-    stored, values = folder / SETTINGS, asdict(settings)
-    if stored.exists():
-        found = _read(stored)
-        other = [name for name in values if name not in _NO_SETTINGS and found.get(name) != values[name]]
-        if other:
-            was = ", ".join(f"{name} = {found.get(name)} (now {values[name]})" for name in other)
-            raise ConfigError(f"{stored}: was begun with {was}; give the same, or choose another folder")
-    else:
-        write_text(stored, json.dumps(values, indent=1) + "\n")
+    _check_settings(folder, settings)
+    if kept is not None:
+        _check_settings(kept, settings)
+        for name in carry(kept, folder):
+            say(f"{name}: finished, from {kept}")
+    if not (folder / SETTINGS).exists():
+        write_text(folder / SETTINGS, json.dumps(asdict(settings), indent=1) + "\n")
     if not (folder / VOCABULARY).exists():
         from refseg.encoders.text.tokenizer import split_words
 
@@ -96,6 +103,18 @@ def prepare(folder: Path, settings: Settings, recipes: Path, say: Callable[[str]
             raise Stopped(f"{stopped}; the same command goes on from there") from stopped
     if settings.photographs is not None:
         photographs.prepare(folder / photographs.FOLDER, settings.photographs, say)
+
+
+def _check_settings(folder: Path, settings: Settings) -> None:
+    """Raises `ConfigError` when the folder holds runs of other settings."""
+    stored, values = folder / SETTINGS, asdict(settings)
+    if not stored.exists():
+        return
+    found = _read(stored)
+    other = [name for name in values if name not in _NO_SETTINGS and found.get(name) != values[name]]
+    if other:
+        was = ", ".join(f"{name} = {found.get(name)} (now {values[name]})" for name in other)
+        raise ConfigError(f"{stored}: was begun with {was}; give the same, or choose another folder")
 
 
 def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> Recipe:
@@ -183,7 +202,7 @@ def _cached(recipe: Recipe, folder: Path, parts: tuple[object, ...]) -> Recipe:
 
 def run_folder(folder: Path, run: Run) -> Path:
     """Where a training is kept."""
-    return folder / "runs" / run.name
+    return folder / RUNS / run.name
 
 
 def run_all(
@@ -264,8 +283,7 @@ def finished(run: Run, recipe: Recipe, folder: Path) -> dict[str, Any] | None:
 
 def read_rows(folder: Path, run: Run) -> list[Row]:
     """What a finished run answered, expression by expression."""
-    path = run_folder(folder, run) / ROWS
-    return [Row.from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return rows_in(run_folder(folder, run))
 
 
 def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
@@ -328,7 +346,9 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
     if run.photographs:
         result["sets"] = {name: photographs.kept(each, METRICS) for name, each in scores.items()}
     first = next(iter(rows.values()))
-    write_text(own / ROWS, "".join(json.dumps(row) + "\n" for row in first))
+    interval = confidence_interval([Row.from_dict(row) for row in first], "gIoU")
+    result["gIoU_interval"] = [interval.low, interval.high]
+    write_rows(own, first)
     write_text(own / RESULT, json.dumps(result, indent=1) + "\n")
     return result
 

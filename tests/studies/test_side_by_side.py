@@ -19,10 +19,11 @@ from refseg.state_dicts import read_tensors
 from refseg.studies import shared_encoder, side_by_side
 from refseg.studies.claims import CLAIMS, Claim, Entry, choose, entries_of, no_target_costs, recipe_of, systems
 from refseg.studies.curves import curves_svg
+from refseg.studies.finished import RESULT, carry
 from refseg.studies.report import to_dict, to_markdown
 from refseg.studies.settings import Run, Settings, runs_of
 from refseg.studies.shared_encoder import ABOUT, ENCODER, STATE, SeeingSettings, learn_to_see
-from refseg.studies.side_by_side import RESULT, Stopped, build_recipe, collect, prepare, run_all, run_folder, time_runs
+from refseg.studies.side_by_side import Stopped, build_recipe, collect, prepare, run_all, run_folder, time_runs
 from refseg.studies.weighing import equal_time, weigh
 from refseg.training.recipe import read_recipe
 
@@ -440,6 +441,44 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["studies", "side-by-side", "--list"]) == 0
     assert "minimap" in capsys.readouterr().out
     assert main([*words, "--recipes", str(tmp_path / "nowhere")]) == 2
+
+
+def test_finished_runs_go_on_elsewhere(trained: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: Any) -> None:
+    """A study on another machine: its folder is empty but for what the first one left."""
+    folder, results = trained
+    kept, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
+    finished = carry(folder, kept)
+    assert RELA.name in finished
+    assert carry(folder, kept) == []
+    run = f"runs/{RELA.name}"
+    names = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
+    assert {name for name in names if not name.startswith("runs/") or name.startswith(run)} == {
+        "settings.json", "vocabulary.txt", "encoder/encoder.json", "encoder/encoder.safetensors",
+        f"{run}/result.json", f"{run}/rows.jsonl.gz",
+    }  # fmt: skip
+    said: list[str] = []
+    prepare(elsewhere, SETTINGS, RECIPES, said.append, kept)
+    assert said == [f"{name}: finished, from {kept}" for name in finished]
+    settings = replace(SETTINGS, curve=1)
+    assert collect([RELA], RECIPES, elsewhere, settings)[RELA.name] == results[RELA.name]
+    assert side_by_side.read_rows(elsewhere, RELA) == side_by_side.read_rows(folder, RELA) != []
+    with pytest.raises(ConfigError, match=r"kept/settings.json: was begun with size = 64 \(now 96\)"):
+        prepare(tmp_path / "other", replace(SETTINGS, size=96), RECIPES, kept=kept)
+    # Rows that were not kept cost the claims, not the table.
+    (elsewhere / run / "rows.jsonl.gz").unlink()
+    assert side_by_side.read_rows(elsewhere, RELA) == []
+
+
+def test_the_command_takes_and_leaves_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["studies", "side-by-side", "--only", "reftr", "--recipes", str(RECIPES), "--budget", "4", "--no-timing"]
+    words += ["--pictures-per-batch", "2", "--sentences-per-picture", "2", "--size", "64", "--test-pictures", "1"]
+    words += ["--pool", "2", "--encoder", "own", "--curve", "0", "--kept", str(tmp_path / "kept")]
+    assert main([*words, "--output", str(tmp_path / "one")]) == 0
+    assert main([*words, "--output", str(tmp_path / "two"), "--page-only"]) == 0
+    assert "reftr-4-0: finished, from" in capsys.readouterr().err
+    one, two = (json.loads((tmp_path / name / "scenes.json").read_text()) for name in ("one", "two"))
+    assert one == two
+    assert "--kept" not in (tmp_path / "two" / "scenes.md").read_text()
 
 
 def test_the_processes_of_a_study_get_its_command_without_their_number() -> None:
