@@ -17,12 +17,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 __all__ = ["Table", "found"]
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 def found(group: str, accepts: Callable[[object], bool]) -> dict[str, Any]:
@@ -78,7 +79,11 @@ class Table(dict[str, T]):
             self._fill()
         return dict.__contains__(self, name)
 
-    def get(self, name: str, default: Any = None) -> Any:
+    @overload
+    def get(self, name: str, default: None = None, /) -> T | None: ...
+    @overload
+    def get(self, name: str, default: T | D, /) -> T | D: ...
+    def get(self, name: str, default: D | None = None, /) -> T | D | None:
         try:
             return self[name]
         except KeyError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ __all__ = [
     "PRECISIONS", "Precision", "answering_in_float32", "check_precision", "computing_in", "in_float32", "store_in",
 ]  # fmt: skip
 
+T = TypeVar("T")
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _OTHER_NAMES: dict[str, Precision] = {"no": "float32", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -60,14 +61,18 @@ def _lower(module: nn.Module, dtype: torch.dtype) -> None:
         _lower(child, dtype)
 
 
-def in_float32(value: Any) -> Any:
+def in_float32(value: T) -> T:
     """An `Output`, or anything in one, with every float tensor in float32: losses are not summed in 16 bits."""
+    return cast(T, _in_float32(value))
+
+
+def _in_float32(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.float() if value.is_floating_point() else value
     if isinstance(value, dict):
-        return {key: in_float32(item) for key, item in value.items()}
+        return {key: _in_float32(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(in_float32(item) for item in value)
+        return type(value)(_in_float32(item) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{item.name: in_float32(getattr(value, item.name)) for item in fields(value)})
+        return replace(value, **{item.name: _in_float32(getattr(value, item.name)) for item in fields(value)})
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator
-from typing import Any
+from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
@@ -13,6 +13,7 @@ from refseg.errors import RefsegError
 
 __all__ = ["WorkerError", "watched"]
 
+T = TypeVar("T")
 _HINTS = {
     "SIGKILL": "; mostly the system does so for want of memory: fewer workers, or fewer pictures in a batch",
     "SIGBUS": "; mostly /dev/shm is full: enlarge it (docker run --shm-size), or use no workers",
@@ -23,7 +24,7 @@ class WorkerError(RefsegError):
     """A process that reads pictures or prepares batches is gone."""
 
 
-def watched(loader: DataLoader) -> Generator[Any, None, None]:
+def watched(loader: DataLoader[T]) -> Generator[T, None, None]:
     """The items of a loader; its processes end with the generator.
 
     Raises `WorkerError` when one of the processes was killed.

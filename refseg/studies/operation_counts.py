@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from refseg.errors import RefsegError
 from refseg.models import build
-from refseg.types import Batch, Regions, Tokens
+from refseg.types import Batch, ModelConfig, Regions, SystemConfig, TextModelConfig, Tokens
 
 __all__ = ["Cost", "Part", "count_cost", "count_flops"]
 
@@ -63,11 +63,14 @@ LARGEST = 8192
 """Side of a picture in pixels: what is counted by running it needs the memory."""
 
 
-def count_cost(config: Any, size: int | None = None, words: int | None = None) -> Cost:
+def count_cost(config: ModelConfig, size: int | None = None, words: int | None = None) -> Cost:
     """The cost of a configuration's model; `size` and `words` stand in for the configuration's own.
 
-    Raises `RefsegError` for a size or a number of words that the model cannot take.
+    Raises `RefsegError` for a size or a number of words that the model cannot take, and for a system that reads no
+    words of its own.
     """
+    if not isinstance(config, TextModelConfig):
+        raise RefsegError(f"{type(config).__name__}: no text encoder of its own, so its operations cannot be counted")
     size = config.input.size if size is None else size
     words = config.text.max_words if words is None else words
     if not 1 <= size <= LARGEST or not 1 <= words <= config.text.max_words:
@@ -79,7 +82,7 @@ def count_cost(config: Any, size: int | None = None, words: int | None = None) -
 
 
 @torch.no_grad()
-def _count(config: Any, size: int, words: int, device: torch.device) -> Cost:
+def _count(config: TextModelConfig, size: int, words: int, device: torch.device) -> Cost:
     with device:
         # The counter's hooks ask for gradient functions of whatever requires a gradient.
         model = build(config).eval().requires_grad_(False)
@@ -87,7 +90,7 @@ def _count(config: Any, size: int, words: int, device: torch.device) -> Cost:
             torch.zeros(1, 3, size, size),
             torch.ones(1, size, size, dtype=torch.bool),
             Tokens(torch.ones(1, words, dtype=torch.long), torch.ones(1, words, dtype=torch.bool)),
-            regions=_regions() if config.needs.regions else None,
+            regions=_regions() if isinstance(config, SystemConfig) and config.needs.regions else None,
         )
         found, total = _macs(model, lambda: model(batch))
         further = None
@@ -112,7 +115,7 @@ def _regions() -> Regions:
     return Regions([boxes], [["thing"] * REGIONS])
 
 
-def _macs(model: nn.Module, call: Any) -> tuple[Mapping[str, int], int]:
+def _macs(model: nn.Module, call: Callable[[], object]) -> tuple[Mapping[str, int], int]:
     """Multiply-accumulates of the model's children by name, and of everything."""
     with FlopCounterMode(display=False) as counter:
         call()

@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from refseg.generation.language import forms
 from refseg.generation.language.lexicon import PEOPLE_NOUNS, article, number_word, ordinal, word_for
 
+T = TypeVar("T")
 _PATTERN_NOUNS = {"striped": "stripes", "dotted": "dots", "checked": "checks"}
 _PATTERN_WORDS = {
     "striped": ("striped", "stripy"),
@@ -41,7 +42,7 @@ class Voice:
         """A random number below 1."""
         return self.rng.random()
 
-    def choice(self, choices: Sequence[Any]) -> Any:
+    def choice(self, choices: Sequence[T]) -> T:
         """One of the choices."""
         return self.rng.choice(choices)
 

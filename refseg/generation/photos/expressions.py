@@ -159,7 +159,7 @@ def _superlatives(photo: PhotoView, voice: Voice, count: int) -> list[Expression
     """
     height, width = photo.view.size
     things = photo.view.things
-    singles: list[tuple[int, forms.Form]] = []
+    singles: list[tuple[int, forms.Compare]] = []
     for name in sorted({thing.category for thing in things}):
         if countability(name) == "mass" or name not in photo.view.open:
             continue
@@ -179,13 +179,15 @@ def _superlatives(photo: PhotoView, voice: Voice, count: int) -> list[Expression
     for _ in range(4 * count):
         if not singles or len(said) >= count:
             break
-        index, form = voice.choice(singles)
-        targets, kind = (index,), "comparison"
+        index, single = voice.choice(singles)
+        targets: tuple[int, ...] = (index,)
+        form: forms.Form = single
+        kind = "comparison"
         if len(singles) > 1 and voice.random() < 0.3:
             other_index, other = voice.choice(singles)
-            if form.base.noun == other.base.noun or overlap(things[index], things[other_index]) > 0.5:
+            if single.base.noun == other.base.noun or overlap(things[index], things[other_index]) > 0.5:
                 continue
-            form, targets, kind = forms.Union((form, other)), tuple(sorted((index, other_index))), "compound"
+            form, targets, kind = forms.Union((single, other)), tuple(sorted((index, other_index))), "compound"
         if sum(expression.form == form for expression in said.values()) >= _SUPERLATIVE_WORDINGS:
             continue
         text = say(form, voice, kind == "compound")

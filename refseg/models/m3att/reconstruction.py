@@ -30,7 +30,7 @@ from refseg.encoders.text.glove_transformer import sinusoidal_positions
 from refseg.encoders.text.transformer import mean_word
 from refseg.errors import ConfigError, RefsegError, did_you_mean
 from refseg.models.m3att.token_norm import Projection
-from refseg.types import Batch, Output, Targets, TextFeatures, Tokens
+from refseg.types import Batch, ModelConfig, Output, Targets, TextFeatures, Tokens
 
 __all__ = ["LanguageReconstruction", "Reconstructing", "attach_reconstruction"]
 
@@ -123,9 +123,9 @@ class Reconstructing(nn.Module):
         self.features, self.part, self.weight = features, part, weight
 
     @property
-    def config(self) -> Any:
+    def config(self) -> ModelConfig:
         """The system's configuration."""
-        return self.model.config
+        return self.model.config  # type: ignore[return-value]
 
     @property
     def late_fusion(self) -> bool:

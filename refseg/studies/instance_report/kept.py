@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import safetensors
@@ -34,6 +34,7 @@ from refseg.training.instances.cache import fingerprint
 
 __all__ = ["HALVES", "Half", "KeptLines", "KeptProposals", "boxes_made_by", "half_of", "made_by"]
 
+T = TypeVar("T")
 Half = Literal["val", "test"]
 HALVES: tuple[Half, Half] = ("val", "test")
 ANSWERS = ("models/instances", "studies/instance_report")
@@ -139,13 +140,13 @@ class KeptProposals(nn.Module):
 _TENSORS = ("boxes", "scores", "class_probs", "colours", "mask_logits")
 
 
-class KeptLines:
+class KeptLines(Generic[T]):
     """A value a key in a file that grows line by line; what was being written when a run was killed is left out."""
 
     def __init__(self, path: Path, made_by: str) -> None:
         """Open `path`, or begin it anew where another model or other code made it."""
         self.path = path
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, T] = {}
         head = json.dumps({"made_by": made_by})
         lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
         good: list[str] = [head]
@@ -160,13 +161,13 @@ class KeptLines:
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
-    def add(self, key: str, value: Any) -> None:
+    def add(self, key: str, value: T) -> None:
         """Write one value (plain JSON)."""
         text = json.dumps({"key": key, "value": value})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
         self.values[key] = json.loads(text)["value"]
 
-    def select(self, keys: Sequence[str]) -> list[Any]:
+    def select(self, keys: Sequence[str]) -> list[T]:
         """The values of these keys, in order."""
         return [self.values[key] for key in keys]

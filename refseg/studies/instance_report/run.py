@@ -43,6 +43,8 @@ from refseg.training.instances.annotated import AnnotatedPicture
 
 __all__ = ["Report", "Update"]
 
+Record = dict[str, Any]
+"""Plain JSON values by name."""
 Update = Callable[[int, int, str], None]
 """Called with what is done, of how much, and what is being measured."""
 _RESAMPLES = 200
@@ -95,7 +97,7 @@ class Report:
 
     def referring(self, name: str, dataset: ReferringDataset) -> dict[str, Any]:
         """The numbers of a referring set, by half."""
-        lines = KeptLines(self.folder / "lines" / f"referring-{name}.jsonl", self.made_by)
+        lines: KeptLines[list[Record]] = KeptLines(self.folder / "lines" / f"referring-{name}.jsonl", self.made_by)
         groups: dict[str, list[Sample]] = {}
         for indices in dataset.by_picture().values():
             samples = [dataset[index] for index in indices]
@@ -130,7 +132,7 @@ class Report:
         items = [item for sample in every for item in sample.objects]
         if not every or any(item.segmentation is None or not item.category for item in items):
             return {}
-        lines = KeptLines(self.folder / "lines" / f"objects-{name}.jsonl", self.made_by)
+        lines: KeptLines[Record] = KeptLines(self.folder / "lines" / f"objects-{name}.jsonl", self.made_by)
         key = hashlib.sha256("\n".join(groups).encode()).hexdigest()[:16]
         if key not in lines:
             subset = ReferringDataset(every, name=dataset.name, split=dataset.split, root=dataset.root)
@@ -155,8 +157,11 @@ class Report:
         listed, there = names.categories_of(each.file) if each.names else ([], {})
         features = self.examiner.read([f"the {name}" for name in listed]) if listed else None
         taken = [picture for picture in pictures if self.settings.takes(picture.path.name)]
-        found = KeptLines(self.folder / "lines" / f"boxes-{each.name}.jsonl", boxes_made_by(self.proposer.inner))
-        asked = KeptLines(self.folder / "lines" / f"names-{each.name}.jsonl", self.made_by) if listed else None
+        kept = self.folder / "lines"
+        found: KeptLines[Record] = KeptLines(kept / f"boxes-{each.name}.jsonl", boxes_made_by(self.proposer.inner))
+        asked: KeptLines[Record] | None = None
+        if listed:
+            asked = KeptLines(kept / f"names-{each.name}.jsonl", self.made_by)
         for done, picture in enumerate(taken, 1):
             key = picture.key
             if key not in found or (asked is not None and key not in asked):
@@ -190,8 +195,8 @@ class Report:
     def _photograph_numbers(
         self,
         pictures: Sequence[AnnotatedPicture],
-        found: KeptLines,
-        asked: KeptLines | None,
+        found: KeptLines[Record],
+        asked: KeptLines[Record] | None,
         listed: Sequence[str],
         there: Mapping[int, set[str]],
     ) -> dict[str, Any]:
