@@ -134,6 +134,7 @@ def to_markdown(document: Mapping[str, Any], command: str, plot: str | None = No
     parts = [_head(document, command)]
     if names:
         parts += ["## The systems", _systems(names, document, runs)]
+        parts += [_encoders(names, runs)]
         if plot:
             parts += [f"![gIoU on scenes of the split val by expressions learnt from]({plot})"]
         parts += ["### gIoU by kind of expression", _kinds({name: runs[name] for name in names} | dict(shipped))]
@@ -239,6 +240,18 @@ def _systems(names: Sequence[str], document: Mapping[str, Any], runs: Mapping[st
             "with thresholds of its own."
         )
     return _table(head, lines) + note
+
+
+def _encoders(names: Sequence[str], runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is to be said where the shared encoder was made again between two systems; nothing where it was not."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if runs[name]["encoder"] in ("frozen", "tuned"):
+            groups.setdefault(runs[name]["encoder_file"], []).append(name)
+    if len(groups) < 2:
+        return ""
+    listed = "; ".join(", ".join(group) for group in groups.values())
+    return f"The shared encoder was made again by the same recipe, with other rounding, between these groups: {listed}."
 
 
 def _photographs(document: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 from refseg.data.sample import ReferringDataset, Sample
 from refseg.errors import CheckpointError, ConfigError, RefsegError
-from refseg.files import locked, write_text
+from refseg.files import digest, locked, write_text
 from refseg.metrics.bootstrap import confidence_interval
 from refseg.metrics.counts import Row
 from refseg.models.mattnet.config import MAttNetConfig
@@ -177,6 +177,14 @@ def _start(recipe: Recipe, settings: Settings) -> str:
     if isinstance(recipe.model_config(), MAttNetConfig):
         return "detector"
     return settings.encoder if shares_encoder(recipe) else "own"
+
+
+def _encoder_digest(recipe: Recipe, folder: Path) -> str | None:
+    """Which shared encoder a system began with; None where it has another."""
+    from refseg.studies.shared_encoder import ENCODER as FILE
+
+    path = folder / ENCODER / FILE
+    return digest(path)[:12] if recipe.pretrained.vision == str(path) else None
 
 
 def _with_encoder(recipe: Recipe, folder: Path, settings: Settings) -> Recipe:
@@ -333,6 +341,7 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
         "overrides": dict(run.entry.overrides),
         "model": _model_of(recipe),
         "encoder": "photographs" if run.photographs else _start(recipe, settings),
+        "encoder_file": _encoder_digest(recipe, folder),
         "parameters": cost.parameters,
         "macs": cost.macs,
         "macs_of_a_further_sentence": cost.further_sentence,

@@ -40,7 +40,7 @@ SETTINGS = Settings(
     curve=0,
     seeds=1,
 )
-RELA = Run(Entry("rela", recipe_of("rela")), 8)
+RELA, LTS = (Run(Entry(name, recipe_of(name)), 8) for name in ("rela", "lts"))
 
 
 # What is compared
@@ -395,6 +395,11 @@ def test_the_page_says_what_was_measured(trained: tuple[Path, dict[str, Any]]) -
     assert "refseg studies side-by-side --budget 8" in page
     assert "- broken-8-0: " in page
     assert document["waiting"] == []
+    # Two encoders are told apart, one is not worth a word.
+    assert "made again" not in page
+    other = {**results[RELA.name], "name": "lts", "encoder_file": "another"}
+    two = to_dict(SETTINGS, [RELA.entry, LTS.entry], [], {**results, LTS.name: other}, {}, {}, about)
+    assert "between these groups: rela; lts." in to_markdown(two, "refseg")
     unknown = to_dict(SETTINGS, [RELA.entry], [claim], {}, {}, {})
     assert unknown["claims"] == []
     assert "Nothing is trained yet for: A claim." in to_markdown(
