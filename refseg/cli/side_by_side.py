@@ -188,10 +188,9 @@ def _write(
     from refseg.inference import DEFAULT_MODEL
     from refseg.studies import packaged, photographs
     from refseg.studies.curves import curves_svg
-    from refseg.studies.finished import ENCODER
+    from refseg.studies.finished import ABOUT, ENCODER
     from refseg.studies.report import to_dict, to_markdown
     from refseg.studies.settings import Run, runs_of
-    from refseg.studies.shared_encoder import ABOUT
     from refseg.studies.side_by_side import METRICS, read_rows, test_set
 
     done = [run for run in runs_of(chosen, claims, settings) if "metrics" in results[run.name]]

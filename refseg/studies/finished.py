@@ -1,10 +1,13 @@
 """What runs of the side-by-side study leave behind, small enough for a repository: a long study goes on elsewhere.
 
-    settings.json  vocabulary.txt  encoder/{encoder.json, encoder.safetensors}  runs/NAME/{result.json, rows.jsonl.gz}
+    settings.json   vocabulary.txt
+    encoder/        encoder.json, encoder.safetensors.gz
+    runs/NAME/      result.json, rows.jsonl.gz
 
 A study's folder has these among its trainings, scenes and kept maps, which are gigabytes and can be made again.
 `carry` copies them from one folder to another, either way: out of a study into a folder that is kept, and from there
-into a new study on another machine, where what is finished is not trained again.
+into a new study on another machine, where what is finished is not trained again. The encoder's numbers are such as 16
+bits hold (`refseg.studies.shared_encoder`), so that its packed form is the same encoder at half the size.
 """
 
 from __future__ import annotations
@@ -16,15 +19,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
 from refseg.files import locked, write_bytes
 from refseg.metrics.counts import Row
+from refseg.state_dicts import read_tensors, write_tensors
 
 __all__ = ["ENCODER", "RESULT", "ROWS", "RUNS", "SETTINGS", "VOCABULARY", "carry", "read_rows", "write_rows"]
 
 SETTINGS, VOCABULARY, ENCODER, RUNS = "settings.json", "vocabulary.txt", "encoder", "runs"
 RESULT, ROWS = "result.json", "rows.jsonl.gz"
-_ENCODER_FILES = ("encoder.safetensors", "encoder.json")
-"""The second says that the first is whole, and is copied after it; so is a result after its rows."""
+ENCODER_FILE, ABOUT = "encoder.safetensors", "encoder.json"
+PACKED = f"{ENCODER_FILE}.gz"
 
 
 def carry(source: Path, target: Path) -> list[str]:
@@ -35,7 +43,9 @@ def carry(source: Path, target: Path) -> list[str]:
     target.mkdir(parents=True, exist_ok=True)
     with locked(target / ".carry.lock", "process {} copies results to it"):
         _copy(source, target, (SETTINGS, VOCABULARY))
-        _copy(source / ENCODER, target / ENCODER, _ENCODER_FILES)
+        if (source / ENCODER / ABOUT).exists() and not (target / ENCODER / ABOUT).exists():
+            _carry_encoder(source / ENCODER, target / ENCODER)
+            _copy(source / ENCODER, target / ENCODER, (ABOUT,))
         results = sorted((source / RUNS).glob(f"*/{RESULT}"))
         copied = []
         for result in results:
@@ -46,7 +56,7 @@ def carry(source: Path, target: Path) -> list[str]:
 
 
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> bool:
-    """Copy these files where the last of them is there and not here yet."""
+    """Copy these files where the last of them, which says that the others are whole, is there and not here yet."""
     if not (source / names[-1]).exists() or (target / names[-1]).exists():
         return False
     target.mkdir(parents=True, exist_ok=True)
@@ -54,6 +64,21 @@ def _copy(source: Path, target: Path, names: tuple[str, ...]) -> bool:
         if (source / name).exists():
             write_bytes(target / name, (source / name).read_bytes())
     return True
+
+
+def _carry_encoder(source: Path, target: Path) -> None:
+    """Packed out of a study, unpacked into one."""
+    target.mkdir(parents=True, exist_ok=True)
+    if (source / PACKED).exists():
+        tensors = load(gzip.decompress((source / PACKED).read_bytes()))
+        write_tensors(target / ENCODER_FILE, {name: _cast(value, torch.float32) for name, value in tensors.items()})
+    else:
+        tensors = {name: _cast(value, torch.float16) for name, value in read_tensors(source / ENCODER_FILE).items()}
+        write_bytes(target / PACKED, gzip.compress(save(tensors), mtime=0))
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 def write_rows(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -38,13 +38,14 @@ from refseg.nn.losses import tag_loss
 from refseg.nn.pyramid import FeaturePyramid
 from refseg.palette import COLORS
 from refseg.state_dicts import load_weights, read_tensors, write_tensors
+from refseg.studies.finished import ABOUT, ENCODER_FILE
 from refseg.training.interrupt import Interrupt
 from refseg.training.monitor import time_text
 from refseg.training.optimizer import ScheduleConfig, lr_factor
 
-__all__ = ["ABOUT", "ENCODER", "SeeingSettings", "Stopped", "learn_to_see"]
+__all__ = ["SeeingSettings", "Stopped", "learn_to_see"]
 
-ENCODER, ABOUT, STATE = "encoder.safetensors", "encoder.json", "state.safetensors"
+STATE = "state.safetensors"
 STRIDE = 4
 _SAVE_EVERY = 60.0
 """Seconds between states."""
@@ -164,7 +165,7 @@ def learn_to_see(
     if size % 32:
         raise ConfigError(f"size={size}: a multiple of 32 is wanted")
     wanted = {"scenes": count, "size": size, "tags": list(tags), "settings": asdict(settings)}
-    file, about = folder / ENCODER, folder / ABOUT
+    file, about = folder / ENCODER_FILE, folder / ABOUT
     if about.exists():
         known = json.loads(about.read_text(encoding="utf-8"))
         if file.exists() and all(known.get(name) == value for name, value in wanted.items()):
@@ -178,11 +179,16 @@ def learn_to_see(
         seconds = _train(model, read, count, tags, size, folder / STATE, settings, on_progress)
     groups = [held_out(number) for number in range(held_out_count)]
     probe = probe_accuracy(model, groups, tags, size)
-    write_tensors(file, {name: value.contiguous() for name, value in model.vision.state_dict().items()})
+    write_tensors(file, {name: _rounded(value).contiguous() for name, value in model.vision.state_dict().items()})
     write_text(about, json.dumps({**wanted, "seconds": round(seconds), "probe": probe}, indent=1) + "\n")
     (folder / STATE).unlink(missing_ok=True)
     on_progress("the encoder: " + ", ".join(f"{name} {value:.3f}" for name, value in probe.items()))
     return file
+
+
+def _rounded(value: Tensor) -> Tensor:
+    """Numbers that 16 bits hold, so that `refseg.studies.finished` keeps the same encoder at half the size."""
+    return value.half().to(value.dtype) if value.is_floating_point() else value
 
 
 def _train(

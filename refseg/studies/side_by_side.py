@@ -31,7 +31,7 @@ from refseg.metrics.counts import Row
 from refseg.models.mattnet.config import MAttNetConfig
 from refseg.studies import photographs
 from refseg.studies.claims import recipe_of
-from refseg.studies.finished import ENCODER, RESULT, RUNS, SETTINGS, VOCABULARY, carry, write_rows
+from refseg.studies.finished import ENCODER, ENCODER_FILE, RESULT, RUNS, SETTINGS, VOCABULARY, carry, write_rows
 from refseg.studies.finished import read_rows as rows_in
 from refseg.studies.settings import TARGET_ACCURACY, Run, Settings
 from refseg.training.optimizer import GroupRule
@@ -181,18 +181,14 @@ def _start(recipe: Recipe, settings: Settings) -> str:
 
 def _encoder_digest(recipe: Recipe, folder: Path) -> str | None:
     """Which shared encoder a system began with; None where it has another."""
-    from refseg.studies.shared_encoder import ENCODER as FILE
-
-    path = folder / ENCODER / FILE
+    path = folder / ENCODER / ENCODER_FILE
     return digest(path)[:12] if recipe.pretrained.vision == str(path) else None
 
 
 def _with_encoder(recipe: Recipe, folder: Path, settings: Settings) -> Recipe:
     """The recipe on the shared encoder, frozen with its maps kept, or learning on."""
-    from refseg.studies.shared_encoder import ENCODER as FILE
-
     config = recipe.model_config()
-    recipe = replace(recipe, pretrained=replace(recipe.pretrained, vision=str(folder / ENCODER / FILE)))
+    recipe = replace(recipe, pretrained=replace(recipe.pretrained, vision=str(folder / ENCODER / ENCODER_FILE)))
     frozen = settings.encoder == "frozen"
     rule = GroupRule(names=("vision.*",), train=False) if frozen else GroupRule(names=("vision.*",), lr_mult=0.1)
     recipe = replace(recipe, optimizer=replace(recipe.optimizer, groups=(rule, *recipe.optimizer.groups)))

@@ -19,10 +19,10 @@ from refseg.state_dicts import read_tensors
 from refseg.studies import shared_encoder, side_by_side
 from refseg.studies.claims import CLAIMS, Claim, Entry, choose, entries_of, no_target_costs, recipe_of, systems
 from refseg.studies.curves import curves_svg
-from refseg.studies.finished import RESULT, carry
+from refseg.studies.finished import ABOUT, ENCODER_FILE, RESULT, carry
 from refseg.studies.report import to_dict, to_markdown
 from refseg.studies.settings import Run, Settings, runs_of
-from refseg.studies.shared_encoder import ABOUT, ENCODER, STATE, SeeingSettings, learn_to_see
+from refseg.studies.shared_encoder import STATE, SeeingSettings, learn_to_see
 from refseg.studies.side_by_side import Stopped, build_recipe, collect, prepare, run_all, run_folder, time_runs
 from refseg.studies.weighing import equal_time, weigh
 from refseg.training.recipe import read_recipe
@@ -235,7 +235,10 @@ def test_a_run_is_trained_and_measured(trained: tuple[Path, dict[str, Any]]) -> 
     assert len(rows) == 6
     learnt, given = (
         read_tensors(path)
-        for path in (run_folder(folder, RELA) / "run" / "final" / "model.safetensors", folder / "encoder" / ENCODER)
+        for path in (
+            run_folder(folder, RELA) / "run" / "final" / "model.safetensors",
+            folder / "encoder" / ENCODER_FILE,
+        )
     )
     assert all(learnt[f"vision.{name}"].equal(value) for name, value in given.items() if value.is_floating_point())
 
@@ -458,7 +461,7 @@ def test_finished_runs_go_on_elsewhere(trained: tuple[Path, dict[str, Any]], tmp
     run = f"runs/{RELA.name}"
     names = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
     assert {name for name in names if not name.startswith("runs/") or name.startswith(run)} == {
-        "settings.json", "vocabulary.txt", "encoder/encoder.json", "encoder/encoder.safetensors",
+        "settings.json", "vocabulary.txt", "encoder/encoder.json", "encoder/encoder.safetensors.gz",
         f"{run}/result.json", f"{run}/rows.jsonl.gz",
     }  # fmt: skip
     said: list[str] = []
@@ -469,6 +472,12 @@ def test_finished_runs_go_on_elsewhere(trained: tuple[Path, dict[str, Any]], tmp
     assert side_by_side.read_rows(elsewhere, RELA) == side_by_side.read_rows(folder, RELA) != []
     with pytest.raises(ConfigError, match=r"kept/settings.json: was begun with size = 64 \(now 96\)"):
         prepare(tmp_path / "other", replace(SETTINGS, size=96), RECIPES, kept=kept)
+    # The same encoder, number for number: what is trained here is compared with what was trained there.
+    packed = (kept / "encoder" / "encoder.safetensors.gz").stat().st_size
+    assert packed < 0.55 * (folder / "encoder" / ENCODER_FILE).stat().st_size
+    there, here = (read_tensors(each / "encoder" / ENCODER_FILE) for each in (folder, elsewhere))
+    assert there.keys() == here.keys()
+    assert all(here[name].dtype == value.dtype and here[name].equal(value) for name, value in there.items())
     # Rows that were not kept cost the claims, not the table.
     (elsewhere / run / "rows.jsonl.gz").unlink()
     assert side_by_side.read_rows(elsewhere, RELA) == []
