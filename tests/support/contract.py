@@ -203,7 +203,7 @@ class ModelContract:
         assert not torch.equal(ids, batch.tokens.ids)
         before, after = model(batch), model(changed)
         if self.padding_words_matter:
-            assert_differs(before.mask_logits, after.mask_logits)
+            assert self.effect_of(batch, changed) > 3e-4
             return
         assert_near(before.mask_logits, after.mask_logits)
         if before.no_target_logits is not None:
@@ -215,12 +215,22 @@ class ModelContract:
         batch = batch_of(self.config)
         slots = int(batch.tokens.mask.sum(dim=1).max()) + 1
         assert slots < batch.tokens.mask.shape[1] or isinstance(self.config, InstancesConfig)
-        tokens = Tokens(batch.tokens.ids[:, :slots], batch.tokens.mask[:, :slots])
-        whole, short = model(batch).mask_logits, model(replace(batch, tokens=tokens)).mask_logits
+        shorter = replace(batch, tokens=Tokens(batch.tokens.ids[:, :slots], batch.tokens.mask[:, :slots]))
         if self.padding_words_matter or self.slots_matter:
-            assert_differs(whole, short)
+            assert self.effect_of(batch, shorter) > 3e-4
         else:
-            assert_near(whole, short)
+            assert_near(model(batch).mask_logits, model(shorter).mask_logits)
+
+    def effect_of(self, batch: Batch, changed: Batch) -> float:
+        """How far apart the masks of two batches are, as a share of the largest logit: the largest of eight random
+        models. In a single one the effect may get lost on its way through normalisations and flat softmaxes; rounding
+        is some 1e-6 in each."""
+        shares = []
+        for _ in range(8):
+            model = filled(build(self.config)).eval()
+            one, other = model(batch).mask_logits, model(changed).mask_logits
+            shares.append(float((one - other).abs().max() / one.abs().max()))
+        return max(shares)
 
     # 5. files
 
