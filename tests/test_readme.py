@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -63,3 +64,14 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "mask.png").is_file()
     assert "the red car" in capsys.readouterr().out
+
+
+def test_the_systems_have_the_numbers_of_the_page() -> None:
+    """The last column of the systems table is docs/results/scenes.json's, for what has been trained, and empty else."""
+    systems = json.loads((ROOT / "docs" / "results" / "scenes.json").read_text(encoding="utf-8"))["systems"]
+    rows = re.findall(r"^\| \[[^]]+\]\(refseg/models/(\w+)/README\.md\) \|.*\| *([\d. ]*)\|$", README, re.MULTILINE)
+    assert len(rows) == 11
+    assert {name: number.strip() for name, number in rows} == {
+        name: f"{systems[name]['gIoU']:.1f}" if name in systems else "" for name, _ in rows
+    }
+    assert {name for name in systems if name != "restr-resnet"} <= {name for name, _ in rows}

@@ -81,12 +81,21 @@ def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype) if value.is_floating_point() else value
 
 
+_KEPT = (
+    "id", "intersection", "union", "prediction_area", "target_area", "size", "no_target", "predicted_no_target",
+    "no_target_score", "box_iou", "picture", "kind", "targets",
+)  # fmt: skip
+"""Of a row: what metrics and claims are counted from. Texts are the test set's."""
+
+
 def write_rows(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """What a run answered, expression by expression; the same rows give the same bytes."""
     content = io.BytesIO()
     with gzip.GzipFile(fileobj=content, mode="wb", mtime=0) as packed:
         for row in rows:
-            packed.write(f"{json.dumps(row)}\n".encode())
+            kept = {name: row[name] for name in _KEPT if name in row}
+            numbers = {name: round(value, 6) for name, value in kept.items() if isinstance(value, float)}
+            packed.write(f"{json.dumps(kept | numbers)}\n".encode())
     write_bytes(folder / ROWS, content.getvalue())
 
 
