@@ -14,6 +14,8 @@ from refseg.training.monitor import time_text
 
 __all__ = ["to_dict", "to_markdown"]
 
+SHARED = "ResNet"
+"""Kind of the shared encoder."""
 _PERCENT = {
     "gIoU": "gIoU",
     "cIoU": "cIoU",
@@ -185,8 +187,7 @@ def _head(document: Mapping[str, Any], command: str) -> str:
             f"scenes that it has not seen it names the category of {100 * probe['category']:.0f} % of the cells of "
             f"things, the colour of {100 * probe['color']:.0f} % and the pattern of {100 * probe['pattern']:.0f} %. "
             + ("It stays as it is, and its maps are kept. " if settings["encoder"] == "frozen" else "It learns on. ")
-            + "Those marked `own` learn to see from nothing on the way; MAttNet sees the regions of the detector that "
-            "ships (`detector`), whose features are kept. "
+            + "MAttNet sees the regions of the detector that ships (`detector`), whose features are kept. "
         )
     return (
         "# The systems side by side, on drawn scenes\n\n"
@@ -243,15 +244,31 @@ def _systems(names: Sequence[str], document: Mapping[str, Any], runs: Mapping[st
 
 
 def _encoders(names: Sequence[str], runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """What is to be said where the shared encoder was made again between two systems; nothing where it was not."""
+    """What is to be said of encoders that are not the shared one, or where that one was made again between two systems;
+    nothing where all have the same."""
     groups: dict[str, list[str]] = {}
+    lines = []
     for name in names:
-        if runs[name]["encoder"] in ("frozen", "tuned"):
-            groups.setdefault(runs[name]["encoder_file"], []).append(name)
-    if len(groups) < 2:
-        return ""
-    listed = "; ".join(", ".join(group) for group in groups.values())
-    return f"The shared encoder was made again by the same recipe, with other rounding, between these groups: {listed}."
+        run = runs[name]
+        if run["encoder"] == "own":
+            lines.append(f"{name} learns to see from nothing on the way (`own`).")
+        elif run.get("encoder_kind", SHARED) == SHARED and run["encoder"] in ("frozen", "tuned"):
+            groups.setdefault(run["encoder_file"], []).append(name)
+        elif run["encoder"] in ("frozen", "tuned") and run.get("encoder_probe"):
+            probe = run["encoder_probe"]
+            learns = " It learns on, at a tenth of the rate (`tuned`)." if run["encoder"] == "tuned" else ""
+            lines.append(
+                f"{name} begins with a {run['encoder_kind']} that has had the same lessons as the shared encoder: "
+                f"category {100 * probe['category']:.0f} %, colour {100 * probe['color']:.0f} %, pattern "
+                f"{100 * probe['pattern']:.0f} %.{learns}"
+            )
+    if len(groups) > 1:
+        listed = "; ".join(", ".join(group) for group in groups.values())
+        lines.append(
+            "The shared encoder was made again by the same recipe, with other rounding, between these groups: "
+            f"{listed}."
+        )
+    return " ".join(lines)
 
 
 def _photographs(document: Mapping[str, Any]) -> str:

@@ -33,8 +33,9 @@ class Settings:
     pool: int = 6250
     """Different scenes to learn from."""
     encoder: Literal["frozen", "tuned", "own"] = "frozen"
-    """frozen: the shared encoder stays as it is, and its maps are kept. tuned: it learns on at a tenth of the rate.
-    own: every system learns to see from nothing."""
+    """frozen: the encoder that has learnt to see stays as it is, and its maps are kept, but for LAVT, whose words enter
+    between its encoder's stages. tuned: it learns on at a tenth of the rate. own: every system learns to see from
+    nothing."""
     encoder_passes: int = 6
     """Passes over the scenes that the shared encoder learns to see in."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -7,6 +7,9 @@ pyramid that is thrown away afterwards:
     image -> encoder -> maps of strides 4 to 32 -> pyramid -> T tags (category, colour, pattern, pose, part), boundary,
                                                               distance to the boundary of the own thing
 
+A system whose encoder is of another kind begins with one of that kind which has had the same lessons; a vision
+transformer, which has one map, learns through that map enlarged.
+
 `learn_to_see` keeps its state in a folder, goes on where it was stopped, and leaves `encoder.safetensors`, which
 `pretrained.vision` of a recipe reads, and `encoder.json`: what it was made with, its time and its probe accuracy.
 """
@@ -28,20 +31,23 @@ from torch.nn import functional as F
 
 from refseg.data.batches import collate
 from refseg.data.sample import Sample
+from refseg.encoders.build import build_vision
 from refseg.encoders.text.tokenizer import Tokenizer, WordTokenizer
-from refseg.encoders.vision.resnet import SMALL_RESNET, ResNet
+from refseg.encoders.vision.resnet import SMALL_RESNET
 from refseg.errors import CheckpointError, ConfigError
 from refseg.files import write_text
 from refseg.generation.scenes.world import CATEGORIES, PATTERNS
 from refseg.geometry import InputConfig
+from refseg.nn.conv import ConvNorm
 from refseg.nn.losses import tag_loss
-from refseg.nn.pyramid import FeaturePyramid
+from refseg.nn.pyramid import FeaturePyramid, PyramidFeatures
 from refseg.palette import COLORS
 from refseg.state_dicts import load_weights, read_tensors, write_tensors
 from refseg.studies.finished import ABOUT, ENCODER_FILE
 from refseg.training.interrupt import Interrupt
 from refseg.training.monitor import time_text
 from refseg.training.optimizer import ScheduleConfig, lr_factor
+from refseg.types import VisualFeatures
 
 __all__ = ["SeeingSettings", "Stopped", "learn_to_see"]
 
@@ -91,20 +97,39 @@ class Seen:
         return Seen(self.images.flip(3), self.tags.flip(3), self.boundary.flip(2), self.distance.flip(2))
 
 
-class SceneSeer(nn.Module):
-    """The encoder with the pyramid and the heads that it learns through."""
+class Enlarged(nn.Module):
+    """One map of an encoder, brought to stride 4: what stands in the pyramid's place where there is one map alone."""
 
-    def __init__(self, tags: int, width: int) -> None:
+    def __init__(self, channels: dict[int, int], width: int) -> None:
         super().__init__()
-        self.vision = ResNet(SMALL_RESNET)
-        self.pyramid = FeaturePyramid(self.vision.channels, width, groups=8)
+        ((self.stride, here),) = channels.items()
+        times = self.stride // STRIDE
+        self.enlarge = nn.ConvTranspose2d(here, width, kernel_size=times, stride=times)
+        self.smooth = ConvNorm(width, width, 3, "group", groups=8)
+        self.mask_features = nn.Conv2d(width, width, kernel_size=1)
+
+    def forward(self, maps: VisualFeatures) -> Float[Tensor, "N C h w"]:
+        """The map of C = width channels."""
+        enlarged: Tensor = self.mask_features(self.smooth(self.enlarge(maps[self.stride])))
+        return enlarged
+
+
+class SceneSeer(nn.Module):
+    """An encoder (`config` is its configuration) with the pyramid and the heads that it learns through."""
+
+    def __init__(self, tags: int, width: int, config: object = SMALL_RESNET) -> None:
+        super().__init__()
+        self.vision = build_vision(config)
+        channels = self.vision.channels
+        self.pyramid = FeaturePyramid(channels, width, groups=8) if len(channels) > 1 else Enlarged(channels, width)
         self.head = nn.Conv2d(width, tags + 2, kernel_size=1)
         assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -2.0)  # most words hold nowhere
 
     def forward(self, images: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N U h w"]:
         """Logits of T tags, of the boundary and of the distance, U = T + 2."""
-        logits: Tensor = self.head(F.relu(self.pyramid(self.vision(images)).mask_features))
+        read = self.pyramid(self.vision(images))
+        logits: Tensor = self.head(F.relu(read.mask_features if isinstance(read, PyramidFeatures) else read))
         return logits
 
     def loss(self, seen: Seen, settings: SeeingSettings) -> Float[Tensor, ""]:
@@ -156,8 +181,9 @@ def learn_to_see(
     folder: Path,
     settings: SeeingSettings,
     on_progress: Callable[[str], None] = lambda text: None,
+    config: object = SMALL_RESNET,
 ) -> Path:
-    """The file of the encoder that has learnt from scenes 0 to `count` of `read`; made once.
+    """The file of the encoder (of this configuration) that has learnt from scenes 0 to `count` of `read`; made once.
 
     `held_out` gives the scenes that the probe accuracy is measured on. Raises `ConfigError` for a size that strides do
     not divide, `CheckpointError` when the folder holds one of other settings, and `Stopped` after a signal.
@@ -165,6 +191,8 @@ def learn_to_see(
     if size % 32:
         raise ConfigError(f"size={size}: a multiple of 32 is wanted")
     wanted = {"scenes": count, "size": size, "tags": list(tags), "settings": asdict(settings)}
+    if config != SMALL_RESNET:
+        wanted["encoder"] = repr(config)
     file, about = folder / ENCODER_FILE, folder / ABOUT
     if about.exists():
         known = json.loads(about.read_text(encoding="utf-8"))
@@ -175,7 +203,7 @@ def learn_to_see(
     # Not the global generator: whoever trains afterwards draws what he would have drawn.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = SceneSeer(len(tags), settings.width)
+        model = SceneSeer(len(tags), settings.width, config)
         seconds = _train(model, read, count, tags, size, folder / STATE, settings, on_progress)
     groups = [held_out(number) for number in range(held_out_count)]
     probe = probe_accuracy(model, groups, tags, size)

@@ -6,15 +6,15 @@
                                           `-> parameters, multiply-accumulates, milliseconds
 
 Systems whose picture encoder is the small ResNet start from the same one, which has learnt to see before
-(`refseg.studies.shared_encoder`) and stays as it is; the others learn to see as they go. Every run has a folder of its
-own with its training and, once it is done, `result.json` and `rows.jsonl`: what is finished is not trained again, what
-was interrupted goes on, what fails costs nobody else anything, and several processes may work in one folder. What is
-compared stands in `refseg.studies.claims`; `refseg.studies.report` writes it down.
+(`refseg.studies.shared_encoder`) and stays as it is; the others start from one of their kind that has had the same
+lessons (`refseg.studies.starts`). Every run has a folder of its own with its training and, once it is done,
+`result.json` and `rows.jsonl.gz`: what is finished is not trained again, what was interrupted goes on, what fails costs
+nobody else anything, and several processes may work in one folder. What is compared stands in `refseg.studies.claims`;
+`refseg.studies.report` writes it down.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -23,19 +23,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from refseg.data.sample import ReferringDataset, Sample
+from refseg.encoders.vision.resnet import SMALL_RESNET
 from refseg.errors import CheckpointError, ConfigError, RefsegError
-from refseg.files import digest, locked, write_text
+from refseg.files import locked, write_text
 from refseg.metrics.bootstrap import confidence_interval
 from refseg.metrics.counts import Row
 from refseg.models.mattnet.config import MAttNetConfig
-from refseg.studies import photographs
-from refseg.studies.claims import recipe_of
-from refseg.studies.finished import ENCODER, ENCODER_FILE, RESULT, RUNS, SETTINGS, VOCABULARY, carry, write_rows
+from refseg.studies import photographs, shared_encoder
+from refseg.studies.finished import RESULT, RUNS, SETTINGS, VOCABULARY, carry, write_rows
 from refseg.studies.finished import read_rows as rows_in
+from refseg.studies.scene_sets import data_of, held_out, pool, test_set
 from refseg.studies.settings import TARGET_ACCURACY, Run, Settings
-from refseg.training.optimizer import GroupRule
-from refseg.training.recipe import DataRecipe, Recipe, parse_recipe, read_recipe, recipe_to_dict
+from refseg.studies.starts import cached, encoder_digest, encoder_of, learn_to_see, start_of, with_encoder
+from refseg.training.recipe import Recipe, parse_recipe, read_recipe, recipe_to_dict
 
 __all__ = ["Stopped", "build_recipe", "collect", "prepare", "read_rows", "run_all", "run_folder", "time_runs"]
 
@@ -79,30 +79,22 @@ def prepare(
         from refseg.encoders.text.tokenizer import split_words
 
         words: dict[str, None] = {}
-        for sample in _pool(folder, settings, "train", min(settings.pool, 500)):
+        for sample in pool(folder, settings, "train", min(settings.pool, 500)):
             words.update(dict.fromkeys(split_words(sample.text)))
         write_text(folder / VOCABULARY, "\n".join(sorted(words)) + "\n")
     if settings.encoder != "own":
-        from refseg.studies import shared_encoder
-        from refseg.training.pool import ScenePool
-
-        learnt, held_out = (ScenePool.of(_data(folder, settings, split)) for split in ("train", "val"))
-        try:
-            shared_encoder.learn_to_see(
-                learnt.__getitem__,
-                settings.pool,
-                held_out.__getitem__,
-                settings.test_pictures,
-                read_recipe(recipes / recipe_of("rela")).model.overrides["tags"],
-                settings.size,
-                folder / ENCODER,
-                shared_encoder.SeeingSettings(passes=settings.encoder_passes),
-                say,
-            )
-        except shared_encoder.Stopped as stopped:
-            raise Stopped(f"{stopped}; the same command goes on from there") from stopped
+        _see(SMALL_RESNET, recipes, folder, settings, say)
     if settings.photographs is not None:
         photographs.prepare(folder / photographs.FOLDER, settings.photographs, say)
+
+
+def _see(
+    config: object, recipes: Path, folder: Path, settings: Settings, say: Callable[[str], None]
+) -> dict[str, float]:
+    try:
+        return learn_to_see(config, recipes, folder, settings, say)
+    except shared_encoder.Stopped as stopped:
+        raise Stopped(f"{stopped}; the same command goes on from there") from stopped
 
 
 def _check_settings(folder: Path, settings: Settings) -> None:
@@ -129,7 +121,7 @@ def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> R
     size = {"input": {"size": pictures.size if pictures else settings.size}}
     values["model"]["overrides"] = _merged(_merged(recipe.model.overrides, size), entry.overrides)
     data = replace(
-        _data(folder, settings, "train"),
+        data_of(folder, settings, "train"),
         pictures_per_batch=settings.pictures_per_batch,
         sentences_per_picture=settings.sentences_per_picture,
         workers=settings.workers,
@@ -160,48 +152,8 @@ def build_recipe(run: Run, recipes: Path, folder: Path, settings: Settings) -> R
         return photographs.on_photographs(whole, folder / photographs.FOLDER, pictures)
     config = whole.model_config()
     if isinstance(config, MAttNetConfig):
-        return _cached(whole, folder, (config.vision, config.detector, config.grid, config.regions, config.input))
-    return _with_encoder(whole, folder, settings) if shares_encoder(whole) and settings.encoder != "own" else whole
-
-
-def shares_encoder(recipe: Recipe) -> bool:
-    """Whether the recipe's model has the picture encoder that the shared one is."""
-    from refseg.encoders.vision.resnet import SMALL_RESNET, ResNetConfig
-
-    vision = getattr(recipe.model_config(), "vision", None)
-    return isinstance(vision, ResNetConfig) and replace(vision, dilated=False) == SMALL_RESNET
-
-
-def _start(recipe: Recipe, settings: Settings) -> str:
-    """What a system begins with: the shared encoder (how it is used), the regions of a detector, or nothing (own)."""
-    if isinstance(recipe.model_config(), MAttNetConfig):
-        return "detector"
-    return settings.encoder if shares_encoder(recipe) else "own"
-
-
-def _encoder_digest(recipe: Recipe, folder: Path) -> str | None:
-    """Which shared encoder a system began with; None where it has another."""
-    path = folder / ENCODER / ENCODER_FILE
-    return digest(path)[:12] if recipe.pretrained.vision == str(path) else None
-
-
-def _with_encoder(recipe: Recipe, folder: Path, settings: Settings) -> Recipe:
-    """The recipe on the shared encoder, frozen with its maps kept, or learning on."""
-    config = recipe.model_config()
-    recipe = replace(recipe, pretrained=replace(recipe.pretrained, vision=str(folder / ENCODER / ENCODER_FILE)))
-    frozen = settings.encoder == "frozen"
-    rule = GroupRule(names=("vision.*",), train=False) if frozen else GroupRule(names=("vision.*",), lr_mult=0.1)
-    recipe = replace(recipe, optimizer=replace(recipe.optimizer, groups=(rule, *recipe.optimizer.groups)))
-    if not frozen:
-        return recipe
-    return _cached(recipe, folder, (vars(config)["vision"], config.input))
-
-
-def _cached(recipe: Recipe, folder: Path, parts: tuple[object, ...]) -> Recipe:
-    """The recipe with the features of its pictures kept: those that are placed alike, and seen by encoders of one
-    structure (`parts`), have the same."""
-    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-    return replace(recipe, data=replace(recipe.data, feature_cache=str(folder / "maps" / digest)))
+        return cached(whole, folder, (config.vision, config.detector, config.grid, config.regions, config.input))
+    return with_encoder(whole, folder, settings) if settings.encoder != "own" else whole
 
 
 def run_folder(folder: Path, run: Run) -> Path:
@@ -229,7 +181,7 @@ def run_all(
             say(f"{place}: {'is finished' if known else f'{recipe.training.steps} steps'}")
             if known is None:
                 with _mine(run_folder(folder, run)):
-                    known = finished(run, recipe, folder) or _run(run, recipe, folder, settings, say)
+                    known = finished(run, recipe, folder) or _run(run, recipe, recipes, folder, settings, say)
             results[run.name] = known
             (run_folder(folder, run) / ERROR).unlink(missing_ok=True)
         except Stopped:
@@ -290,7 +242,9 @@ def read_rows(folder: Path, run: Run) -> list[Row]:
     return rows_in(run_folder(folder, run))
 
 
-def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callable[[str], None]) -> dict[str, Any]:
+def _run(
+    run: Run, recipe: Recipe, recipes: Path, folder: Path, settings: Settings, say: Callable[[str], None]
+) -> dict[str, Any]:
     from refseg.evaluation.evaluate import native_protocol
     from refseg.inference.checkpoint import load_model
     from refseg.inference.predictor import choose_device
@@ -300,6 +254,9 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
 
     own = run_folder(folder, run)
     final = own / "run" / "final"
+    seen = None
+    if recipe.pretrained.vision and not run.photographs:
+        seen = _see(encoder_of(recipe), recipes, folder, settings, say)
     if not final.exists():
         outcome = train(recipe, resume=(own / "run" / RECIPE).exists())
         if outcome.signal:
@@ -311,7 +268,7 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
 
         # Seven of eight expressions have a target: gIoU alone would have a model say *none* hardly ever.
         chosen = calibrate(
-            model, tokenizer, _held_out(folder, settings), target_accuracy=TARGET_ACCURACY, slack=0.02, lean="none"
+            model, tokenizer, held_out(folder, settings), target_accuracy=TARGET_ACCURACY, slack=0.02, lean="none"
         )
         store(final, chosen, "drawn scenes, val")
         model, tokenizer, info = load_model(final, device)
@@ -336,8 +293,10 @@ def _run(run: Run, recipe: Recipe, folder: Path, settings: Settings, say: Callab
         "recipe": run.entry.recipe,
         "overrides": dict(run.entry.overrides),
         "model": _model_of(recipe),
-        "encoder": "photographs" if run.photographs else _start(recipe, settings),
-        "encoder_file": _encoder_digest(recipe, folder),
+        "encoder": "photographs" if run.photographs else start_of(recipe, settings),
+        "encoder_file": encoder_digest(recipe),
+        "encoder_kind": type(encoder_of(recipe)).__name__.removesuffix("Config"),
+        "encoder_probe": seen,
         "parameters": cost.parameters,
         "macs": cost.macs,
         "macs_of_a_further_sentence": cost.further_sentence,
@@ -394,41 +353,6 @@ def time_runs(runs: Sequence[Run], folder: Path, rounds: int = 5, expressions: i
             "machine": report.machine,
         }
     return found
-
-
-def test_set(folder: Path, settings: Settings) -> ReferringDataset:
-    """The scenes that are scored; drawn once and kept."""
-    return _scenes(folder, settings, "test")
-
-
-def _held_out(folder: Path, settings: Settings) -> ReferringDataset:
-    """Scenes to choose thresholds on: neither learnt from nor scored."""
-    return _scenes(folder, settings, "val")
-
-
-def _scenes(folder: Path, settings: Settings, split: str) -> ReferringDataset:
-    return ReferringDataset(list(_pool(folder, settings, split, settings.test_pictures)), name="scenes", split=split)
-
-
-def _data(folder: Path, settings: Settings, split: str) -> DataRecipe:
-    return DataRecipe(
-        seed=settings.test_seed if split == "test" else settings.seed,
-        split="train" if split == "train" else "val",
-        size=settings.size,
-        sentences=settings.sentences,
-        close_up=settings.close_up,
-        pool=settings.pool if split == "train" else settings.test_pictures,
-        pool_folder=str(folder / "scenes" / split),
-    )
-
-
-def _pool(folder: Path, settings: Settings, split: str, count: int) -> Iterator[Sample]:
-    """The expressions of the first `count` scenes."""
-    from refseg.training.pool import ScenePool
-
-    pool = ScenePool.of(_data(folder, settings, split))
-    for index in range(count):
-        yield from pool[index]
 
 
 def _model_of(recipe: Recipe) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from refseg.config import to_dict
 from refseg.data.batches import collate
@@ -64,9 +64,21 @@ def check_cached(recipe: Recipe, count: int | None) -> None:
 
 @contextmanager
 def lending(vision: nn.Module, maps: VisualFeatures) -> Iterator[None]:
-    """Within it `vision(images)` gives `maps` and computes nothing."""
+    """Within it `vision(images)` gives `maps` and computes nothing.
+
+    A vision transformer is also given which patches are of the image: all of them, or the maps would be others. Raises
+    `ConfigError` where they are not.
+    """
+
+    def lend(images: Tensor, mask: Tensor | None = None) -> VisualFeatures:
+        if mask is not None and not mask.all():
+            raise ConfigError(
+                "data.feature_cache: a vision transformer's maps know of no padding; use input.resize=warp"
+            )
+        return maps
+
     # The module's own attribute stands before its class's method: names of weights stay what they are.
-    vision.forward = lambda images: maps
+    vision.forward = lend
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ from refseg.studies.claims import CLAIMS, Claim, Entry, choose, entries_of, no_t
 from refseg.studies.curves import curves_svg
 from refseg.studies.finished import ABOUT, ENCODER_FILE, RESULT, carry
 from refseg.studies.report import to_dict, to_markdown
+from refseg.studies.scene_sets import data_of, held_out
 from refseg.studies.settings import Run, Settings, runs_of
 from refseg.studies.shared_encoder import STATE, SeeingSettings, learn_to_see
 from refseg.studies.side_by_side import Stopped, build_recipe, collect, prepare, run_all, run_folder, time_runs
@@ -97,13 +98,18 @@ def test_all_share_data_length_and_start(tmp_path: Path) -> None:
     }
     assert len({recipe.output.folder for recipe in found}) == len(found)
     shared = {run.entry.name for run, recipe in zip(runs, found, strict=True) if recipe.data.feature_cache}
-    assert shared == {"rela", "m3att", "vlt", "reftr", "lts", "isfp", "cris", "restr-resnet", "mattnet"}
+    assert shared == {"rela", "m3att", "vlt", "reftr", "lts", "isfp", "cris", "restr", "restr-resnet", "mattnet"}
     for run, recipe in zip(runs, found, strict=True):
         assert recipe.model_config().input.size == 64
         if run.entry.name == "mattnet":  # what it keeps are features of regions, from a detector of its own
             continue
         frozen = any("vision.*" in rule.names and not rule.train for rule in recipe.optimizer.groups)
-        assert frozen == (recipe.data.feature_cache is not None) == (recipe.pretrained.vision is not None)
+        # Words enter between the stages of LAVT's encoder: it has no maps to keep.
+        assert frozen == (recipe.data.feature_cache is not None) == (run.entry.name != "lavt")
+        assert recipe.pretrained.vision is not None
+    starts = {run.entry.name: recipe.pretrained.vision for run, recipe in zip(runs, found, strict=True)}
+    assert len({starts["rela"], starts["reftr"], starts["restr-resnet"]}) == 1
+    assert len({starts["rela"], starts["restr"], starts["lavt"]}) == 3
     caches = {run.entry.name: recipe.data.feature_cache for run, recipe in zip(runs, found, strict=True)}
     assert caches["rela"] == caches["vlt"] == caches["lts"]
     assert caches["rela"] != caches["reftr"], "a dilated encoder has other maps"
@@ -116,6 +122,23 @@ def test_an_encoder_that_learns_on_has_a_lower_rate_and_no_cache(tmp_path: Path)
     own = build_recipe(RELA, RECIPES, tmp_path, replace(SETTINGS, encoder="own"))
     assert own.pretrained.vision is None
     assert not [rule for rule in own.optimizer.groups if "vision.*" in rule.names]
+
+
+@pytest.mark.parametrize(("name", "kind", "start"), [("restr", "ViT", "frozen"), ("lavt", "Swin", "tuned")])
+def test_encoders_of_other_kinds_have_the_same_lessons(tmp_path: Path, name: str, kind: str, start: str) -> None:
+    run = Run(choose([name])[0][0], 4)
+    settings = replace(SETTINGS, pool=2, budget=4)
+    prepare(tmp_path, settings, RECIPES)
+    result = run_all([run], RECIPES, tmp_path, settings)[run.name]
+    assert (result["encoder_kind"], result["encoder"]) == (kind, start)
+    assert 0 <= result["encoder_probe"]["category"] <= 1
+    recipe = build_recipe(run, RECIPES, tmp_path, settings)
+    seen = read_tensors(Path(str(recipe.pretrained.vision)))
+    trained = read_tensors(run_folder(tmp_path, run) / "run" / "final" / "model.safetensors")
+    same = [trained[f"vision.{key}"].equal(value) for key, value in seen.items()]
+    assert all(same) == (start == "frozen")
+    document = to_dict(settings, [run.entry], [], {run.name: result}, {}, {})
+    assert f"{name} begins with a {kind} that has had the same lessons" in to_markdown(document, "refseg")
 
 
 def test_systems_are_trained_once_and_claims_with_every_seed() -> None:
@@ -148,7 +171,7 @@ def test_settings_that_cannot_be(changes: dict[str, Any], message: str) -> None:
 def see(folder: Path, **changes: Any) -> Path:
     from refseg.training.pool import ScenePool
 
-    pool = ScenePool.of(side_by_side._data(folder.parent, SETTINGS, "train"))
+    pool = ScenePool.of(data_of(folder.parent, SETTINGS, "train"))
     settings = SeeingSettings(**{"passes": 2, "batch": 2, "width": 16, **changes})
     return learn_to_see(pool.__getitem__, 4, pool.__getitem__, 1, ["dog", "red", "striped"], 64, folder, settings)
 
@@ -158,7 +181,7 @@ def test_the_encoder_learns_what_the_scenes_hold(tmp_path: Path) -> None:
     from refseg.training.pool import ScenePool
 
     tags = read_recipe(RECIPES / recipe_of("rela")).model.overrides["tags"]
-    pool = ScenePool.of(side_by_side._data(tmp_path, SETTINGS, "train"))
+    pool = ScenePool.of(data_of(tmp_path, SETTINGS, "train"))
     groups = [pool[0], pool[1]]
     settings = SeeingSettings(passes=60, batch=2, width=32, lr=4e-3)
     learn_to_see(lambda number: groups[number], 2, lambda number: groups[number], 2, tags, 64, tmp_path / "e", settings)
@@ -309,7 +332,7 @@ def test_thresholds_come_from_scenes_of_their_own(tmp_path: Path) -> None:
     assert result["thresholds"] == [info["threshold"], info["no_target_threshold"]]
     assert info["calibration"]["data"] == "drawn scenes, val"
     scored = {sample.text for sample in side_by_side.test_set(tmp_path, settings)}
-    chosen_on = {sample.text for sample in side_by_side._held_out(tmp_path, settings)}
+    chosen_on = {sample.text for sample in held_out(tmp_path, settings)}
     assert scored != chosen_on
 
 

@@ -137,9 +137,11 @@ def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights of transformers' `ViTModel` or `ViTForImageClassification` under our names; queries, keys and values
     become one matrix, pooler and classifier are left out.
 
-    Both the names in files on the hub and those of version 5 in memory are known, and so are timm's. Raises
+    Both the names in files on the hub and those of version 5 in memory are known, and so are timm's and our own. Raises
     `CheckpointError` with the names that are none of a ViT's.
     """
+    if "patch_embed.weight" in state and "positions" in state:
+        return state
     if "pos_embed" in state:
         return from_timm(state)
     names, unknown = BlockNames(), []
