@@ -190,8 +190,10 @@ def _write(
     from refseg.studies.curves import curves_svg
     from refseg.studies.finished import ABOUT, ENCODER
     from refseg.studies.report import to_dict, to_markdown
+    from refseg.studies.scene_sets import test_set
     from refseg.studies.settings import Run, runs_of
-    from refseg.studies.side_by_side import METRICS, read_rows, test_set
+    from refseg.studies.side_by_side import METRICS, read_rows
+    from refseg.studies.unread import unread
 
     done = [run for run in runs_of(chosen, claims, settings) if "metrics" in results[run.name]]
     rows = {run.name: read_rows(folder, run) for run in done}
@@ -204,7 +206,8 @@ def _write(
         place = folder / photographs.FOLDER
         pictures[name] = packaged.on_photographs(name, place, settings.photographs, METRICS, _say)
     shipped = {name: packaged.on_scenes(name, folder, test_set(folder, settings), METRICS, _say)} if systems else {}
-    document = to_dict(settings, chosen, claims, results, rows, times, encoder, pictures, shipped)
+    blind = unread(test_set(folder, settings), METRICS[:6]) if systems else {}
+    document = to_dict(settings, chosen, claims, results, rows, times, encoder, pictures, shipped, blind)
     write_text(numbers, json_format.dumps(document, indent=1) + "\n")
     plot = page.with_suffix(".svg")
     write_text(plot, curves_svg(document))

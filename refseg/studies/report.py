@@ -36,6 +36,7 @@ def to_dict(
     encoder: Mapping[str, Any] | None = None,
     packaged: Mapping[str, Mapping[str, Any]] | None = None,
     shipped: Mapping[str, Mapping[str, Any]] | None = None,
+    unread: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Everything that the page says, ready for JSON: `systems` in percent, `claims` with their sentences, `runs`.
 
@@ -62,6 +63,7 @@ def to_dict(
         "equal_time_seconds": round(seconds, 1),
         "systems": systems,
         "shipped": {name: dict(result) for name, result in (shipped or {}).items()},
+        "unread": {name: dict(metrics) for name, metrics in (unread or {}).items()},
         "claims": [claim for claim in weighed if any(row["seeds"] for row in claim["rows"])],
         "waiting": [claim["title"] for claim in weighed if not any(row["seeds"] for row in claim["rows"])],
         "photographs": _on_photographs(results.values(), packaged or {}),
@@ -228,6 +230,8 @@ def _systems(names: Sequence[str], document: Mapping[str, Any], runs: Mapping[st
         first = f"{_number(metrics['gIoU'])} ({_number(metrics['gIoU_low'])} to {_number(metrics['gIoU_high'])})"
         cells = [first, *(_number(metrics.get(key)) for key in list(_PERCENT)[1:])]
         lines.append([name, *cells, *([_number(metrics.get("Acc@0.5"))] if boxes else []), "", "", "ships"])
+    for name, metrics in document["unread"].items():
+        lines.append([f"*{name}*", *(_number(metrics[key]) for key in _PERCENT), *[""] * boxes, "", "", ""])
     seconds = document["equal_time_seconds"]
     note = (
         f"\n\nAt equal time: on 25 scenes of the split val after {time_text(seconds)}, which the quickest took for all "
@@ -239,6 +243,11 @@ def _systems(names: Sequence[str], document: Mapping[str, Any], runs: Mapping[st
         note += (
             "\n\nWhat ships stands beside them as it is: it has learnt from photographs and from other scenes, longer, "
             "with thresholds of its own."
+        )
+    if document["unread"]:
+        note += (
+            "\n\n*everything* and *nothing* are answers that read no expression: all things of the picture (their true "
+            "masks), and none. A system that scores as *everything* does has learnt to see and not to read."
         )
     return _table(head, lines) + note
 

@@ -119,8 +119,9 @@ class SceneSeer(nn.Module):
 
     def __init__(self, tags: int, width: int, config: object = SMALL_RESNET) -> None:
         super().__init__()
-        self.vision = build_vision(config)
-        channels = self.vision.channels
+        vision = build_vision(config)
+        assert isinstance(vision, nn.Module)
+        self.vision, channels = vision, vision.channels
         self.pyramid = FeaturePyramid(channels, width, groups=8) if len(channels) > 1 else Enlarged(channels, width)
         self.head = nn.Conv2d(width, tags + 2, kernel_size=1)
         assert self.head.bias is not None

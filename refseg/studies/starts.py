@@ -36,7 +36,9 @@ def learn_to_see(
     from refseg.training.pool import ScenePool
 
     learnt, held_out = (ScenePool.of(data_of(folder, settings, split)) for split in ("train", "val"))
-    rate = {} if config == SMALL_RESNET else {"lr": 1e-3}  # attention wants a lower one
+    lessons = shared_encoder.SeeingSettings(passes=settings.encoder_passes)
+    if config != SMALL_RESNET:
+        lessons = replace(lessons, lr=1e-3)  # attention wants a lower rate
     file = shared_encoder.learn_to_see(
         learnt.__getitem__,
         settings.pool,
@@ -45,7 +47,7 @@ def learn_to_see(
         read_recipe(recipes / recipe_of("rela")).model.overrides["tags"],
         settings.size,
         encoder_folder(config, folder),
-        shared_encoder.SeeingSettings(passes=settings.encoder_passes, **rate),
+        lessons,
         say,
         config,
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from refseg.cli.main import main
@@ -22,9 +23,11 @@ from refseg.studies.curves import curves_svg
 from refseg.studies.finished import ABOUT, ENCODER_FILE, RESULT, carry
 from refseg.studies.report import to_dict, to_markdown
 from refseg.studies.scene_sets import data_of, held_out
+from refseg.studies.scene_sets import test_set as scored_scenes
 from refseg.studies.settings import Run, Settings, runs_of
 from refseg.studies.shared_encoder import STATE, SeeingSettings, learn_to_see
 from refseg.studies.side_by_side import Stopped, build_recipe, collect, prepare, run_all, run_folder, time_runs
+from refseg.studies.unread import unread
 from refseg.studies.weighing import equal_time, weigh
 from refseg.training.recipe import read_recipe
 
@@ -331,7 +334,7 @@ def test_thresholds_come_from_scenes_of_their_own(tmp_path: Path) -> None:
     info = json.loads((run_folder(tmp_path, run) / "run" / "final" / "config.json").read_text())["info"]
     assert result["thresholds"] == [info["threshold"], info["no_target_threshold"]]
     assert info["calibration"]["data"] == "drawn scenes, val"
-    scored = {sample.text for sample in side_by_side.test_set(tmp_path, settings)}
+    scored = {sample.text for sample in scored_scenes(tmp_path, settings)}
     chosen_on = {sample.text for sample in held_out(tmp_path, settings)}
     assert scored != chosen_on
 
@@ -397,6 +400,21 @@ def test_equal_time_is_when_the_quickest_is_done() -> None:
     assert found == {"quick": pytest.approx(0.3), "slow": pytest.approx(0.2)}
 
 
+def test_answers_that_read_nothing(tmp_path: Path) -> None:
+    scenes = scored_scenes(tmp_path, replace(SETTINGS, test_pictures=3, sentences=12))
+    found = unread(scenes, ("gIoU", "mIoU_target", "N_acc", "T_acc"))
+    none = 100 * sum(sample.no_target for sample in scenes) / len(scenes)
+    assert found["nothing"] == {"gIoU": pytest.approx(none, abs=0.01), "mIoU_target": 0, "N_acc": 100, "T_acc": 0}
+    ious = []
+    for sample in scenes:
+        things = np.any([thing.mask(sample.size) for thing in sample.surroundings], axis=0)
+        if not sample.no_target:
+            assert not (sample.mask() & ~things).any()  # what is meant is among the things
+            ious.append(sample.mask().sum() / things.sum())
+    assert found["everything"]["mIoU_target"] == pytest.approx(100 * np.mean(ious), abs=0.01)
+    assert (found["everything"]["N_acc"], found["everything"]["T_acc"]) == (0, 100)
+
+
 # The page
 
 
@@ -407,12 +425,14 @@ def test_the_page_says_what_was_measured(trained: tuple[Path, dict[str, Any]]) -
     assert set(times) == {"rela"}
     rows = {RELA.name: side_by_side.read_rows(folder, RELA)}
     about = json.loads((folder / "encoder" / ABOUT).read_text())
-    document = to_dict(SETTINGS, [RELA.entry], [claim], results, rows, times, about)
+    blind = unread(scored_scenes(folder, SETTINGS), side_by_side.METRICS[:6])
+    document = to_dict(SETTINGS, [RELA.entry], [claim], results, rows, times, about, unread=blind)
     page = to_markdown(document, "refseg studies side-by-side --budget 8", "curves.svg")
     metrics = results[RELA.name]["metrics"]
     assert document["systems"]["rela"]["gIoU"] == pytest.approx(100 * metrics["gIoU"], abs=0.01)
     assert document["systems"]["rela"]["gIoU_low"] <= document["systems"]["rela"]["gIoU"]
     assert f"| rela | {100 * metrics['gIoU']:.1f} (" in page
+    assert f"| *everything* | {blind['everything']['gIoU']:.1f} |" in page
     assert f"| as it is | 1 | {100 * metrics['gIoU']:.1f} |" in page
     assert "| absent | 0 |" in page
     assert "No pair of runs is finished." in page
