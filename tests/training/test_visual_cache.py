@@ -13,6 +13,7 @@ import torch
 from refseg.data.batches import collate
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.encoders.vision.resnet import ResNet, ResNetConfig
+from refseg.encoders.vision.vit import ViT, ViTConfig
 from refseg.errors import ConfigError
 from refseg.state_dicts import read_tensors, write_tensors
 from refseg.training import loop
@@ -96,6 +97,18 @@ def test_the_encoder_is_put_back_as_it_was(vision: ResNet) -> None:
         assert vision(images) is maps
     assert set(vision(images)) == {4, 8, 16, 32}
     assert "forward" not in vars(vision)
+
+
+def test_kept_maps_of_a_vision_transformer_are_of_whole_images() -> None:
+    """Its maps would be others where a part is padding, so that is said instead of computing something else."""
+    transformer = ViT(ViTConfig(patch=8, width=8, layers=1, heads=2, feedforward=8, grid=4, class_token=False))
+    images, mask = torch.rand(1, 3, 32, 32), torch.ones(1, 4, 4, dtype=torch.bool)
+    maps = transformer(images)
+    with lending(transformer, maps):
+        assert transformer(images, mask) is maps
+        mask[0, 3] = False
+        with pytest.raises(ConfigError, match="know of no padding"):
+            transformer(images, mask)
 
 
 def test_training_on_the_cache_learns_as_with_the_frozen_encoder(
