@@ -7,6 +7,7 @@ from the rows.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from refseg.inference.checkpoint import read_config
 from refseg.inference.locate import CONFIG
 from refseg.metrics import get_protocol
 from refseg.metrics.counts import Row
-from refseg.metrics.referring import rescore
+from refseg.metrics.protocols import Protocol
+from refseg.metrics.referring import judge, ratio
 from refseg.types import Tokens
 
 MASK_THRESHOLDS = tuple(round(0.25 + 0.05 * step, 2) for step in range(9))
@@ -79,11 +81,9 @@ def calibrate(
     found: dict[tuple[float, float], dict[str, float]] = {}
     for threshold, score in zip(MASK_THRESHOLDS, scores, strict=True):
         rows = [Row.from_dict(row) for row in score.rows]
-        for no_target_threshold in NO_TARGET_THRESHOLDS:
-            metrics = rescore([_said(row, no_target_threshold) for row in rows], native).compute()
-            names = ("gIoU", "cIoU", "N_acc", "T_acc", "mIoU_target")
+        for no_target_threshold, metrics in zip(NO_TARGET_THRESHOLDS, metrics_at(rows, native), strict=True):
             found[threshold, no_target_threshold] = {
-                name: round(metrics[name], 6) for name in names if metrics[name] == metrics[name]
+                name: round(value, 6) for name, value in metrics.items() if not math.isnan(value)
             }
     keeping = {pair: metrics for pair, metrics in found.items() if metrics["T_acc"] >= target_accuracy}
     if not keeping:
@@ -109,9 +109,31 @@ def store(folder: str | Path, calibration: Calibration, source: str) -> None:
     write_text(Path(folder) / CONFIG, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _said(row: Row, threshold: float) -> Row:
-    """The row under another no-target threshold; an empty mask is none under all of them, and a model without
-    probabilities keeps its own."""
-    if row.no_target_score is None:
-        return row
-    return replace(row, predicted_no_target=row.no_target_score > threshold or not row.prediction_area)
+def metrics_at(rows: Sequence[Row], protocol: Protocol) -> list[dict[str, float]]:
+    """gIoU, cIoU, N_acc, T_acc and mIoU_target under each of `NO_TARGET_THRESHOLDS`: what `refseg.metrics.rescore`
+    gives, but each row is judged twice, once for either answer, instead of once for every threshold.
+
+    An empty mask is none under all of them, and a row without a probability keeps its own answer.
+    """
+    answers = [[judge(replace(row, predicted_no_target=none), protocol) for row in rows] for none in (False, True)]
+    kept = [judge(row, protocol) for row in rows]
+    absent = [row.no_target for row in rows]
+    found = []
+    for threshold in NO_TARGET_THRESHOLDS:
+        judged = [
+            kept[index]
+            if row.no_target_score is None
+            else answers[row.no_target_score > threshold or not row.prediction_area][index]
+            for index, row in enumerate(rows)
+        ]
+        with_target = [score for score, none in zip(judged, absent, strict=True) if not none]
+        without = [score for score, none in zip(judged, absent, strict=True) if none]
+        sums = {
+            "gIoU": (math.fsum(score.value for score in judged), len(judged)),
+            "cIoU": (sum(score.intersection for score in judged), sum(score.union for score in judged)),
+            "N_acc": (sum(score.says_none for score in without), len(without)),
+            "T_acc": (sum(not score.says_none for score in with_target), len(with_target)),
+            "mIoU_target": (math.fsum(score.value for score in with_target), len(with_target)),
+        }
+        found.append({name: ratio(name, *pair, len(rows), protocol) for name, pair in sums.items()})
+    return found

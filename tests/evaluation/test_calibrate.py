@@ -2,16 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from refseg.encoders.text.tokenizer import WordTokenizer
 from refseg.errors import DataError, RefsegError
-from refseg.evaluation.calibrate import MASK_THRESHOLDS, NO_TARGET_THRESHOLDS, calibrate, store
+from refseg.evaluation.calibrate import MASK_THRESHOLDS, NO_TARGET_THRESHOLDS, calibrate, metrics_at, store
 from refseg.evaluation.evaluate import evaluate_model
 from refseg.generation.scenes import SceneDataset, drawn_samples
 from refseg.metrics import get_protocol
+from refseg.metrics.counts import Row
 from refseg.types import Batch, Output
 from tests.support.answering import AnsweringModel
 from tests.support.tiny_model import write_model_folder
@@ -70,6 +72,32 @@ def test_no_pair_of_the_grid_is_better(scenes, accuracy):
     assert found.chosen["T_acc"] >= accuracy
     native = replace(get_protocol("native"), threshold=found.threshold, no_target_threshold=found.no_target_threshold)
     assert evaluate_model(model, tokenizer, scenes, native)["gIoU"] == pytest.approx(found.chosen["gIoU"], abs=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["native", "rela", "lavt"])
+def test_thresholds_are_counted_as_rescoring_would(protocol):
+    from dataclasses import replace
+
+    from refseg.metrics import rescore
+
+    draw = np.random.default_rng(4)
+    rows = []
+    for number in range(60):
+        target, predicted = int(draw.integers(1, 90)) * (number % 5 > 0), int(draw.integers(0, 90)) * (number % 7 > 0)
+        common = int(draw.integers(0, min(target, predicted) + 1))
+        score = None if number % 11 == 0 else float(draw.choice([0.05, 0.4, 0.5, draw.random()]))
+        areas = (common, target + predicted - common, predicted, target)
+        rows.append(Row(str(number), *areas, (10, 10), not target, bool(draw.random() < 0.5), score))
+    chosen = get_protocol(protocol)
+    for threshold, found in zip(NO_TARGET_THRESHOLDS, metrics_at(rows, chosen), strict=True):
+        said = [
+            row
+            if row.no_target_score is None
+            else replace(row, predicted_no_target=row.no_target_score > threshold or not row.prediction_area)
+            for row in rows
+        ]
+        wanted = rescore(said, chosen).compute()
+        assert found == {name: wanted[name] for name in found}
 
 
 def test_slack_says_none_more_rarely_and_gives_up_no_more_than_it_may(scenes):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def test_exact_sum_is_correctly_rounded_in_any_order(values, random):
     for value in random.sample(values, len(values)):
         total.add(value)
     assert float(total) == math.fsum(values)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.fractions(), max_size=20))
+def test_exact_sum_is_that_of_fractions(values):
+    total = ExactSum()
+    for value in values:
+        total.add(value)
+    assert total.total == sum(map(Fraction, values), Fraction(0))
+    joined = ExactSum(total.total)
+    joined.add(total.total)
+    assert joined.total == 2 * total.total
 
 
 @settings(max_examples=50, deadline=None)
