@@ -55,7 +55,7 @@ def predict(
         # What people get. The no-target decision is applied when counting and may not clear the mask here.
         texts = [""] * len(geometries)
         whole = replace(output, instances=None)  # whose masks are not wanted one by one
-        segmentations = postprocess(whole, geometries, texts, protocol.threshold, 1.0, input_size=size)
+        segmentations = postprocess(whole, geometries, texts, protocol.threshold, 1.0, input_size=size, separate=False)
         decisions = [
             answer.no_target or (heads is not None and answer.no_target_score > protocol.no_target_threshold)
             for answer in segmentations

@@ -46,6 +46,7 @@ def postprocess(
     input_size: tuple[int, int] | None = None,
     minimum_area: int = MINIMUM_AREA,
     probabilities: bool = False,
+    separate: bool = True,
 ) -> list[Segmentation]:
     """One `Segmentation` an expression, in order.
 
@@ -60,7 +61,7 @@ def postprocess(
     Instances are those of `output.instances`, else one a predicted box (`output.boxes`), else the connected parts of
     the mask; `output.remarks` become `extra["remarks"]`, `output.used_words` `extra["used_words"]`. `input_size`
     (height, width) is what the network saw, where a batch was padded beyond the geometries' own model sizes. With
-    `probabilities` each answer carries its probability map.
+    `probabilities` each answer carries its probability map; without `separate`, which takes time, no instances.
 
     Raises `RefsegError` for thresholds outside 0 to 1, lists of another length than the output, and an output that is
     not a number somewhere.
@@ -88,7 +89,7 @@ def postprocess(
             no_target = int(foreground.mask.sum()) < smallest
         boxes: NDArray[np.float64] | None = None
         instances: list[Instance] | None = None
-        if no_target:
+        if no_target or not separate:
             instances = []
         elif output.instances is not None:
             instances = _instances(output.instances, index, geometry, size, threshold, text)
